@@ -1,0 +1,134 @@
+"""What every attack is: a value that, called with a model and a batch, returns adversarial examples."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_poison.attacks.model import check_samples, frozen_eval
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_choice
+from lightning_poison.functional.norms import named_norm
+from lightning_poison.functional.pixels import Radius
+
+__all__ = ["Attack", "AttackResult", "Criterion", "NormName", "checked_radius"]
+
+Criterion = Literal["any iterate", "last iterate"]
+NormName = Literal["linf", "l2"]
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """Adversarial examples and whether they succeed.
+
+    Attributes:
+        examples: shape (N, ...), each within the attack's ball and [0, 1].
+        fooled: shape (N,), bool. Untargeted: the prediction is not the label. Targeted: it is the target.
+        criterion: which points of an attack's way are looked at: any of them, or its start and its end.
+    """
+
+    examples: Tensor
+    fooled: Tensor
+    criterion: Criterion
+
+
+class Attack(ABC):
+    """Base of the attacks; concrete ones are frozen dataclasses.
+
+    Attributes:
+        eps: radius in pixel units of [0, 1]; infinite where the attack has no bound.
+        norm: of the ball; None where the attack has no bound.
+    """
+
+    eps: float
+    norm: str | None
+
+    @property
+    def name(self) -> str:
+        """What tables call the attack."""
+        return type(self).__name__
+
+    def __call__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        targets: Tensor | None = None,
+        sample_ids: Tensor | None = None,
+    ) -> AttackResult:
+        """Attack a batch.
+
+        The model is put in eval mode and left exactly as found; the global random state is left alone.
+
+        Args:
+            model: maps (N, ...) in [0, 1] to logits (N, K).
+            inputs: shape (N, ...), float, in [0, 1].
+            labels: shape (N,), integer: the true classes.
+            targets: shape (N,), integer: the classes to reach; None: any but the label.
+            sample_ids: shape (N,), integer: each sample's position in its data set, which random starts are drawn
+                from, so that batching doesn't change them; None: 0 to N-1.
+
+        Raises:
+            UserError: the inputs, the labels or the model's output are unusable.
+        """
+        with frozen_eval(model):
+            # Tensors made in inference mode carry no gradient; their clones do.
+            inputs, labels = inputs.detach().clone(), labels.detach().clone()
+            targets = None if targets is None else targets.detach().clone()
+            ids = torch.arange(len(inputs)) if sample_ids is None else sample_ids.detach().clone()
+            check_samples(inputs, labels, targets)
+            result = self._run(model, inputs, labels.long(), None if targets is None else targets.long(), ids)
+        self._verify(result.examples, inputs)
+        return result
+
+    @abstractmethod
+    def _run(
+        self,
+        model: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        sample_ids: Tensor,
+    ) -> AttackResult:
+        """Attack checked samples, with the model in eval mode and gradients on."""
+
+    def _verify(self, examples: Tensor, inputs: Tensor) -> None:
+        if self.norm is None:
+            inside = ((examples >= 0) & (examples <= 1)).flatten(1).all(dim=1)
+        else:
+            inside = named_norm(self.norm).is_inside(examples, inputs, self.eps)
+        if not inside.all():
+            count = int((~inside).sum())
+            raise UserError(
+                f"{self.name} left the {self.norm} ball of radius {self.eps:g} or the box [0, 1] on {count} of "
+                f"{len(inputs)} samples, so its success says nothing; use another attack"
+            )
+
+
+def checked_radius(name: str, value: float, norm: str) -> float:
+    """``value`` as a radius that the norm can have: at most 1 for l_inf.
+
+    Raises:
+        UserError: it is not a size in pixel units.
+
+    Example:
+        >>> checked_radius("eps", 8, "linf")
+        Traceback (most recent call last):
+        ...
+        lightning_poison.errors.UserError: eps must lie in [0, 1] pixel units, got 8; for 8 grey levels of 255 write \
+8/255
+    """
+    check_choice("norm", norm, ("linf", "l2"))
+    radius = float(Radius(value))
+    if norm == "linf" and radius > 1:
+        raise UserError(
+            f"{name} must lie in [0, 1] pixel units, got {radius:g}; "
+            f"for {radius:g} grey levels of 255 write {radius:g}/255"
+        )
+    return radius

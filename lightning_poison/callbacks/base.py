@@ -1,0 +1,82 @@
+"""What every measuring callback shares: when it is due, how it logs, where its files go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_poison._lightning import Callback
+from lightning_poison.datamodules import report_folder
+from lightning_poison.functional.checks import check_integer
+from lightning_poison.report import Section
+
+__all__ = ["Measurement", "is_last_epoch", "report_folder"]
+
+
+def is_last_epoch(trainer: Any) -> bool:
+    """Whether ``trainer.fit`` ends with the present epoch, as far as can be known by now."""
+    if trainer.should_stop:
+        return True
+    if trainer.max_steps not in (None, -1) and trainer.global_step >= trainer.max_steps:
+        return True
+    return trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
+
+
+class Measurement(Callback):
+    """Base of the callbacks that measure a classifier at epoch ends.
+
+    Args:
+        every_n_epochs: measure after every n-th epoch of ``fit`` and after the last one; None: only after the last.
+            ``validate`` and ``test`` always measure; the sanity check never does.
+        max_samples: measure at most so many samples (the first ones); None: all.
+    """
+
+    def __init__(self, every_n_epochs: int | None = 1, max_samples: int | None = None) -> None:
+        super().__init__()
+        if every_n_epochs is not None:
+            check_integer("every_n_epochs", every_n_epochs, minimum=1, remedy="null measures after the last epoch only")
+        if max_samples is not None:
+            check_integer("max_samples", max_samples, minimum=1, remedy="null measures every sample")
+        self.every_n_epochs = every_n_epochs
+        self.max_samples = max_samples
+
+    def is_due(self, trainer: Any) -> bool:
+        """Whether to measure in the present epoch."""
+        if trainer.sanity_checking:
+            return False
+        if not trainer.training and not self._validating_within_fit(trainer):
+            return True
+        if is_last_epoch(trainer):
+            return True
+        return self.every_n_epochs is not None and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+
+    @staticmethod
+    def _validating_within_fit(trainer: Any) -> bool:
+        return bool(trainer.validating) and trainer.state.fn == "fit"
+
+    @staticmethod
+    def prefix(trainer: Any) -> str:
+        """``"test"`` while testing, else ``"val"``: the first part of an evaluation metric's key."""
+        return "test" if trainer.testing else "val"
+
+    @staticmethod
+    def log_values(trainer: Any, pl_module: Any, values: Mapping[str, float]) -> None:
+        """Log epoch-end values that are already equal on every rank.
+
+        (Lightning puts the module's own ``log`` on every callback, which takes other arguments.)
+        """
+        for key, value in values.items():
+            # The maximum of equal numbers is that number: no rounding, unlike their mean.
+            pl_module.log(
+                key,
+                float(value),
+                on_step=False,
+                on_epoch=True,
+                sync_dist=trainer.world_size > 1,
+                reduce_fx="max",
+                batch_size=1,
+            )
+
+    def report_sections(self) -> list[Section]:
+        """What the report shows of this measurement."""
+        return []

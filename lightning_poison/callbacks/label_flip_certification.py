@@ -1,0 +1,286 @@
+"""How many changed training labels each prediction of a certified learner withstands."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from lightning_poison.callbacks.base import Measurement, report_folder
+from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
+from lightning_poison.callbacks.progress import progress
+from lightning_poison.certificates import (
+    CertifiedPoints,
+    CertifiedRidge,
+    LabelFreeFeatures,
+    RandomConvFeatures,
+    certification_section,
+    default_radii,
+)
+from lightning_poison.datamodules.labels import dataset_labels
+from lightning_poison.datamodules.random_state import kept_random_state
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.files import write_atomically
+from lightning_poison.report import Section
+
+__all__ = ["LabelFlipCertification"]
+
+_BATCH = 1000
+_FAST_DEV_POINTS = 1000
+
+
+class LabelFlipCertification(Measurement):
+    """Certify ridge regression on label-free features against label flips, beside the victim.
+
+    The learner is fitted to the training set as poisoned and evaluated on the validation set at the end of ``fit``
+    (and in ``validate``) and on the test set in ``test``. Its certificates are exact
+    (:mod:`lightning_poison.certificates.label_linear`) and say nothing about the victim: they show what the same data
+    allow a learner that flips cannot mislead, and the report says so next to every number. Only the first evaluation
+    loader is used; samples that a distributed sampler repeats count once.
+
+    Logs ``cert/acc_at_R`` for each radius R (the share of points classified as their clean label whatever R training
+    labels are changed), ``cert/acc_at_0`` (natural accuracy), ``cert/radius_median`` and ``cert/radius_mean`` (in
+    labels); writes ``certificates.csv`` (index, label, prediction, radius) to the report folder. The numbers do not
+    depend on the epoch: they are computed once for each pair of training and evaluation set.
+
+    The training set must be map-style. In ``test`` and ``validate`` without a ``fit`` before, it comes from the data
+    module; with loaders alone nothing can be certified, which a warning says. With random augmentation the learner is
+    trained on one fixed draw of it.
+
+    Args:
+        features: feature map that sees no label; the default suits images and vectors of any size.
+        regularisation: strength of the ridge relative to the mean eigenvalue of the features' second moments; larger
+            values trade accuracy for radius. It must be fixed without the labels that are certified.
+        radii: numbers R of changed labels to report; None: 0, 1, 2, 5, 10, ... up to half of the training labels.
+        max_samples: certify at most so many evaluation points (the first ones); None: all.
+        every_n_epochs: log after every n-th epoch of ``fit`` and after the last one; None: after the last only.
+        suffix: ends the keys and the file name, to tell several instances apart.
+
+    Raises:
+        UserError: a radius is negative, or the regularisation is.
+
+    Example:
+        >>> LabelFlipCertification(radii=[0, 100], regularisation=0.1).radii
+        [0, 100]
+    """
+
+    def __init__(
+        self,
+        features: LabelFreeFeatures | None = None,
+        regularisation: float = 0.1,
+        radii: list[int] | None = None,
+        max_samples: int | None = None,
+        every_n_epochs: int | None = None,
+        suffix: str = "",
+    ) -> None:
+        super().__init__(every_n_epochs, max_samples)
+        self.features = features if features is not None else RandomConvFeatures()
+        self.regularisation = check_number("regularisation", regularisation, minimum=0)
+        for radius in radii or []:
+            check_integer("radii", radius, minimum=0, remedy="a radius counts changed labels")
+        self.radii = None if radii is None else sorted({0, *radii})
+        self.suffix = f"_{suffix}" if suffix else ""
+        self._training: _Training | None = None
+        self._measured: _Measured | None = None
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Measure on the validation set; by now early stopping has had its say about the last epoch."""
+        if self.is_due(trainer):
+            self._measure(trainer, pl_module, trainer.val_dataloaders, trainer.num_val_batches)
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Measure on the validation set in ``validate``."""
+        if trainer.state.fn == "validate":
+            self._measure(trainer, pl_module, trainer.val_dataloaders, trainer.num_val_batches)
+
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Measure on the test set."""
+        self._measure(trainer, pl_module, trainer.test_dataloaders, trainer.num_test_batches)
+
+    def report_sections(self) -> list[Section]:
+        """Guarantee, table and curve of the last measurement."""
+        return (
+            []
+            if self._measured is None
+            else [certification_section(self._measured.points, self._measured.training.learner, self._measured.radii)]
+        )
+
+    def _measure(self, trainer: Any, pl_module: Any, loaders: Any, batches: Any) -> None:
+        loader = _first(loaders)
+        if loader is None or not _first(batches):
+            rank_zero_warn("LabelFlipCertification needs evaluation data, got none; pass a validation loader")
+            return
+        source = _training_loader(trainer)
+        if source is None and self._training is None:
+            rank_zero_warn(
+                "LabelFlipCertification needs the training data, got evaluation loaders only; pass a data module "
+                "that has a train_dataloader, or fit first with the same Trainer"
+            )
+            return
+        with torch.inference_mode(False), torch.no_grad():
+            training = self._prepare(trainer, source)
+            measured = self._measured
+            if measured is None or measured.training is not training or measured.dataset is not loader.dataset:
+                points = self._certify(trainer, training, loader, _first(batches))
+                measured = self._measured = _Measured(training, loader.dataset, points, self._radii(training))
+        self.log_values(trainer, pl_module, measured.points.values(measured.radii, self.suffix))
+        folder = report_folder(trainer)
+        if folder is not None and trainer.is_global_zero:
+            write_atomically(folder / f"certificates{self.suffix}.csv", measured.points.csv())
+
+    def _radii(self, training: _Training) -> list[int]:
+        return self.radii if self.radii is not None else default_radii(len(training.labels))
+
+    def _prepare(self, trainer: Any, loader: Any) -> _Training:
+        """The fitted learner; a new one only for a new training set or new labels."""
+        if self._training is not None and (loader is None or self._training.is_of(loader.dataset)):
+            return self._training
+        dataset = loader.dataset
+        count = min(len(dataset), _FAST_DEV_POINTS) if trainer.fast_dev_run else len(dataset)
+        labels = dataset_labels(dataset)
+        declared = getattr(trainer.datamodule, "num_classes", None)
+        num_classes = max(int(labels.max()) + 1, declared if isinstance(declared, int) else 0)
+        learner = CertifiedRidge(self.features, self.regularisation)
+        with progress(trainer, "certificate: training features", count) as advance:
+            learner.fit(_TrainingInputs(loader, count), labels[:count], num_classes, advance)
+        self._training = _Training(dataset, labels, learner)
+        return self._training
+
+    def _certify(self, trainer: Any, training: _Training, loader: Any, max_batches: int) -> CertifiedPoints:
+        """Certify this rank's share of the evaluation points, then join the shares of all ranks."""
+        share: CertifiedPoints | str
+        try:
+            share = self._certify_share(trainer, training, loader, max_batches)
+        except UserError as error:
+            share = str(error)  # the others wait for this rank in the exchange; they must hear of it
+        shares = _from_all_ranks(trainer, share)
+        for other in shares:
+            if isinstance(other, str):
+                raise UserError(other)
+        return CertifiedPoints.merge([other for other in shares if isinstance(other, CertifiedPoints)])
+
+    def _certify_share(self, trainer: Any, training: _Training, loader: Any, max_batches: int) -> CertifiedPoints:
+        points = _EvaluationPoints(trainer, loader, max_batches, self.max_samples)
+        features = training.learner.transform(points)
+        with progress(trainer, "certificate: evaluation points", len(features)) as advance:
+            certificate = training.learner.certify_features(features, advance)
+        return CertifiedPoints(*points.index_and_labels(), certificate)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A training set and the learner fitted to it."""
+
+    dataset: Any
+    labels: Tensor
+    learner: CertifiedRidge
+
+    def is_of(self, dataset: Any) -> bool:
+        """Whether the learner is the one of this data set with its present labels."""
+        return dataset is self.dataset and torch.equal(dataset_labels(dataset), self.labels)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The last measurement."""
+
+    training: _Training
+    dataset: Any
+    points: CertifiedPoints
+    radii: list[int]
+
+
+class _TrainingInputs:
+    """The inputs of the first ``count`` training points, batch by batch, as often as asked, the same on every rank."""
+
+    def __init__(self, loader: DataLoader[Any], count: int) -> None:
+        self._loader = DataLoader(
+            Subset(loader.dataset, range(count)),
+            batch_size=_BATCH,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+        )
+
+    def __iter__(self) -> Iterator[Tensor]:
+        with _fixed_random_state():
+            for batch in self._loader:
+                yield inputs_and_labels(batch)[0].cpu()
+
+
+class _EvaluationPoints:
+    """The evaluation inputs of this rank, batch by batch; remembers which points they were."""
+
+    def __init__(self, trainer: Any, loader: Any, max_batches: int, max_samples: int | None) -> None:
+        self._trainer, self._loader, self._max_batches = trainer, loader, max_batches
+        self._limit = torch.iinfo(torch.int64).max if max_samples is None else max_samples
+        self._index, self._labels = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        with _fixed_random_state():
+            for batch_idx, batch in enumerate(self._loader):
+                inputs, labels = inputs_and_labels(batch)
+                index = sample_positions(self._trainer, batch_idx, 0, len(labels))
+                kept = (index >= 0) & (index < self._limit)
+                if kept.any():
+                    self._index.append(index[kept])
+                    self._labels.append(labels.cpu()[kept].long())
+                    yield inputs.cpu()[kept]
+                if batch_idx + 1 >= self._max_batches or int(index.max()) + 1 >= self._limit:
+                    return
+
+    def index_and_labels(self) -> tuple[Tensor, Tensor]:
+        """Positions and clean labels of the points read so far, int64."""
+        return torch.cat(self._index), torch.cat(self._labels)
+
+
+@contextmanager
+def _fixed_random_state() -> Iterator[None]:
+    """The same random augmentation on every rank and in every pass; the run's own random state is kept."""
+    with kept_random_state():
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002  # augmentation draws from it
+        torch.manual_seed(0)
+        yield
+
+
+def _training_loader(trainer: Any) -> DataLoader[Any] | None:
+    """The loader of the training set; None where the Trainer knows none."""
+    loaders = trainer.train_dataloader
+    if loaders is None and trainer.datamodule is not None:
+        trainer.datamodule.setup("fit")
+        loaders = trainer.datamodule.train_dataloader()
+    loader = _first(loaders)
+    if loader is None:
+        return None
+    dataset = getattr(loader, "dataset", None)
+    if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
+        raise UserError(
+            f"LabelFlipCertification needs a map-style training set, got {type(dataset or loader).__name__}; "
+            "give the data set __len__ and __getitem__"
+        )
+    return loader  # type: ignore[no-any-return]
+
+
+def _first(collection: Any) -> Any:
+    """The first of several loaders (or numbers of batches), or the only one; None if there is none."""
+    values = list(collection.values()) if isinstance(collection, Mapping) else collection
+    if isinstance(values, (list, tuple)):
+        return values[0] if values else None
+    return values
+
+
+def _from_all_ranks(trainer: Any, share: CertifiedPoints | str) -> list[CertifiedPoints | str]:
+    if trainer.world_size == 1 or not torch.distributed.is_initialized():
+        return [share]
+    shares: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(shares, share)
+    return shares

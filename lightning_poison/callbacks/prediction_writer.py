@@ -1,0 +1,64 @@
+"""Predictions as a file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_poison._lightning import Callback
+from lightning_poison.errors import UserError
+from lightning_poison.functional.files import write_atomically
+
+__all__ = ["PredictionWriter"]
+
+
+class PredictionWriter(Callback):
+    """Writes ``LOG_DIR/predictions.csv`` at the end of ``predict``: index, prediction, probability.
+
+    It reads what ``predict_step`` returns: class probabilities, shape (N, K). On several ranks rank zero writes the
+    rows of all, each sample once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path: Path | None = None
+        self._rows: list[tuple[int, int, float]] = []
+
+    def on_predict_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Forget an earlier run."""
+        self._rows = []
+
+    def on_predict_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Keep the batch's predictions."""
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+            raise UserError("predict_step must return class probabilities of shape (N, K) for predictions.csv")
+        loaders = trainer.predict_dataloaders
+        loader = loaders[dataloader_idx] if isinstance(loaders, (list, tuple)) else loaders
+        batch_size = getattr(loader.batch_sampler, "batch_size", None) or loader.batch_size or len(outputs)
+        positions = batch_idx * batch_size + torch.arange(len(outputs))
+        # Lightning deals the samples of ``predict`` to the ranks in turn, without repeats.
+        positions = positions * trainer.world_size + trainer.global_rank
+        probability, prediction = outputs.float().max(dim=1)
+        rows = zip(positions.tolist(), prediction.tolist(), probability.tolist(), strict=True)
+        self._rows += list(rows)
+
+    def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Gather, sort and write."""
+        log_dir = trainer.log_dir
+        rows = self._rows
+        if trainer.world_size > 1:
+            shares: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(shares, rows)
+            rows = [row for share in shares for row in share]
+        if log_dir is None or not trainer.is_global_zero:
+            return
+        text = io.StringIO()
+        text.write("index,prediction,probability\n")
+        text.writelines(f"{index},{prediction},{probability:.6f}\n" for index, prediction, probability in sorted(rows))
+        self.path = write_atomically(Path(log_dir) / "predictions.csv", text.getvalue())

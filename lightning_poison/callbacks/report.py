@@ -1,0 +1,224 @@
+"""The report at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning_poison._lightning import Callback
+from lightning_poison.callbacks.base import report_folder
+from lightning_poison.errors import UserError
+from lightning_poison.report import (
+    Baseline,
+    RunReport,
+    Section,
+    print_table,
+    read_baseline,
+    write_report,
+)
+from lightning_poison.report.environment import command_line, now, versions
+from lightning_poison.report.history import History
+from lightning_poison.report.run_facts import config_text, data_facts, poison_facts, run_title, seeds, training_dataset
+from lightning_poison.report.run_sections import comparison_figure, flips_section, training_section
+
+__all__ = ["Report"]
+
+
+class Report(Callback):
+    """Writes ``LOG_DIR/report/`` and prints a closing table when ``fit``, ``validate`` or ``test`` has ended.
+
+    The folder holds ``index.html`` (self-contained), ``report.json`` (every number with its unit, seeds, versions),
+    the figures as PNG, ``flips.csv`` and what other callbacks put there. ``fit`` and a ``test`` after it share one
+    report. Only rank zero writes and prints; the last line printed is the path of the page. Under ``fast_dev_run``
+    the table is printed and nothing written; a run that fails or is interrupted writes no report.
+
+    Every callback with a method ``report_sections() -> list[Section]`` contributes sections, and with a method
+    ``report_notes() -> dict[str, str]`` says for its metric keys how they were measured.
+
+    Args:
+        title: heading of the page; None: from the data and the number of flips.
+        baseline: ``report.json`` of another run, or a folder that holds it, to compare with; usually the clean twin.
+
+    Attributes:
+        quiet: print nothing at the end of a run; whoever sets it calls :meth:`print` in the end.
+        command: the command line that the report names; None: the one of this process.
+        metrics: last value by key, of ``fit`` and the ``validate`` or ``test`` after it.
+
+    Raises:
+        UserError: ``baseline`` is missing, is no report, or belongs to other data (at ``setup``).
+
+    Example:
+        >>> Report(title="MNIST, ten flips per class").metrics
+        {}
+    """
+
+    def __init__(self, title: str | None = None, baseline: str | Path | None = None) -> None:
+        super().__init__()
+        self.title = title
+        self.baseline = baseline
+        self.quiet = False
+        self.command: str | None = None
+        self.metrics: dict[str, float] = {}
+        self._history = History()
+        self._epoch: int | None = None
+        self._compared_with: Baseline | None = None
+        self._flips: Any | None = None
+        self._data: dict[str, Any] = {}
+        self._folder: Path | None = None
+        self._page: Path | None = None
+
+    # --- for a driver of several runs ---------------------------------------------------------------------------------
+
+    def compare_with(self, metrics: Mapping[str, float], label: str = "clean twin") -> None:
+        """Compare with another run's numbers from now on; call :meth:`write` to bring the page up to date."""
+        self._compared_with = Baseline(dict(metrics), label)
+
+    def write(self, trainer: Any) -> Path | None:
+        """Write the report as it stands.
+
+        Returns:
+            The path of the page; None on the other ranks and where the run keeps no files.
+        """
+        if self._folder is None or not trainer.is_global_zero:
+            return None
+        self._page = write_report(self._folder, self._with_pictures(self.contents(trainer)))
+        return self._page
+
+    def print(self, trainer: Any) -> None:
+        """Print the closing table and, last, the path of the page, on rank zero."""
+        if not trainer.is_global_zero:
+            return
+        print_table(self.contents(trainer))
+        if self._page is not None:
+            print(self._page, flush=True)
+
+    def contents(self, trainer: Any) -> RunReport:
+        """What the report says at the moment, without pictures of its own."""
+        files = [] if self._folder is None else [file.name for file in sorted(self._folder.glob("*.csv"))]
+        return RunReport(
+            title=self.title or run_title(trainer, self._flips),
+            created=now(),
+            command=self.command or command_line(),
+            metrics=dict(self.metrics),
+            history=self._history.curves(),
+            baseline=self._compared_with,
+            seeds=seeds(trainer, self._flips),
+            versions=versions(),
+            data=dict(self._data),
+            poison=poison_facts(self._flips),
+            notes=_notes(trainer),
+            sections=tuple(_sections(trainer)),
+            config=config_text(self._folder),
+            extra_files=tuple(files),
+        )
+
+    # --- hooks --------------------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
+        """Find the folder and the baseline before anything expensive begins."""
+        self._folder = report_folder(trainer)
+        self._page = None
+        if stage == "fit" and trainer.current_epoch == 0:
+            self.metrics, self._epoch, self._flips = {}, None, None
+            self._history.clear()
+        if self.baseline is not None:
+            self._compared_with = read_baseline(self.baseline)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+        """Take note of data and flips, which exist by now."""
+        self._note_data(trainer)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+        """Take over what the epoch before logged last."""
+        self._collect_leftovers(trainer)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+        """Take over the validation's numbers, before a checkpoint is written."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._history.collect(trainer.current_epoch, trainer.callback_metrics)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+        """Take over the epoch's numbers, before a checkpoint is written."""
+        self._epoch = trainer.current_epoch
+        self._history.collect(self._epoch, trainer.callback_metrics)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+        """Take over what the last epoch logged last."""
+        self._collect_leftovers(trainer)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
+        """Write and print, after everything else has spoken."""
+        if stage not in ("fit", "validate", "test"):
+            return
+        self.metrics.update({key: float(value) for key, value in trainer.callback_metrics.items()})
+        self._note_data(trainer)
+        self.write(trainer)
+        if not self.quiet:
+            self.print(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history, in plain Python."""
+        return {"history": self._history.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the history of the run that is resumed."""
+        self._history.load_state_dict(state_dict["history"])
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _collect_leftovers(self, trainer: Any) -> None:
+        if self._epoch is not None:
+            self._history.collect(self._epoch, trainer.callback_metrics)
+
+    def _note_data(self, trainer: Any) -> None:
+        flips = _find_flips(trainer)
+        if flips is not None:
+            self._flips = flips
+        self._data = {**self._data, **data_facts(trainer, self._flips)}
+        _check_same_data(self._compared_with, self._data)
+
+    def _with_pictures(self, report: RunReport) -> RunReport:
+        own = [] if self._flips is None else [flips_section(self._flips, self._data.get("num_classes_with_flips"))]
+        training = training_section(report.history)
+        sections = sorted(
+            [*own, *([] if training is None else [training]), *report.sections], key=lambda section: section.order
+        )
+        return replace(report, sections=tuple(sections), comparison_figure=comparison_figure(report))
+
+
+def _find_flips(trainer: Any) -> Any | None:
+    """The flips in the training data, or those that the data module or a callback took from a checkpoint."""
+    from lightning_poison.datamodules import find_poisoned_dataset
+
+    poisoned = find_poisoned_dataset(training_dataset(trainer))
+    if poisoned is not None:
+        return poisoned.flips
+    for owner in (getattr(trainer, "datamodule", None), *trainer.callbacks):
+        flips = getattr(getattr(owner, "training_flips", None), "flips", None)
+        if flips is not None:
+            return flips
+    return None
+
+
+def _sections(trainer: Any) -> list[Section]:
+    found = [callback.report_sections() for callback in trainer.callbacks if hasattr(callback, "report_sections")]
+    return [section for sections in found for section in sections]
+
+
+def _notes(trainer: Any) -> dict[str, str]:
+    notes: dict[str, str] = {}
+    for callback in trainer.callbacks:
+        if hasattr(callback, "report_notes"):
+            notes |= callback.report_notes()
+    return notes
+
+
+def _check_same_data(baseline: Baseline | None, data: Mapping[str, Any]) -> None:
+    mine, other = data.get("fingerprint"), None if baseline is None else baseline.fingerprint
+    if baseline is not None and mine and other and mine != other:
+        raise UserError(
+            f"baseline must be a run on the same data, got fingerprint {other} in {baseline.source}, "
+            f"this run's is {mine}; use the same data, classes, max_samples and seed"
+        )

@@ -1,0 +1,76 @@
+"""Certificates of an evaluation set, with its clean labels: the numbers and the table made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.curve import certified_accuracy
+from lightning_poison.certificates.label_linear import LabelFlipCertificate
+
+__all__ = ["CertifiedPoints"]
+
+
+@dataclass(frozen=True)
+class CertifiedPoints:
+    """Certificates of evaluation points, in the order of their data set.
+
+    Args:
+        index: shape (m,), int64: positions in the data set.
+        labels: shape (m,), int64: clean labels.
+        certificate: of the m points.
+
+    Example:
+        >>> points = CertifiedPoints(torch.tensor([0, 1]), torch.tensor([3, 4]),
+        ...     LabelFlipCertificate(torch.tensor([3, 3]), torch.tensor([10, 20])))
+        >>> points.values([0, 20])
+        {'cert/acc_at_0': 0.5, 'cert/acc_at_20': 0.0, 'cert/radius_median': 10.0, 'cert/radius_mean': 15.0}
+    """
+
+    index: Tensor
+    labels: Tensor
+    certificate: LabelFlipCertificate
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @classmethod
+    def merge(cls, parts: Sequence[CertifiedPoints]) -> CertifiedPoints:
+        """Join parts, such as those of several ranks, and count each data set position once.
+
+        Positions below zero mark repeats and are dropped.
+        """
+        rows = torch.cat(
+            [torch.stack([p.index, p.labels, p.certificate.prediction, p.certificate.radius]) for p in parts], 1
+        )
+        index = rows[0]
+        order = index.argsort(stable=True)
+        order = order[index[order] >= 0]
+        first = torch.ones(len(order), dtype=torch.bool)
+        first[1:] = index[order][1:] != index[order][:-1]
+        index, labels, prediction, radius = rows[:, order[first]]
+        return cls(index, labels, LabelFlipCertificate(prediction, radius))
+
+    def accuracy(self, radii: Sequence[int]) -> list[float]:
+        """Certified accuracy at each radius, see :func:`certified_accuracy`."""
+        shares: list[float] = certified_accuracy(self.certificate, self.labels, radii).tolist()
+        return shares
+
+    def values(self, radii: Sequence[int], suffix: str = "") -> dict[str, float]:
+        """Certified accuracy at each radius, median (the lower one) and mean radius over all points."""
+        accuracy = self.accuracy(radii)
+        radius = self.certificate.radius
+        return {
+            **{f"cert/acc_at_{r}{suffix}": share for r, share in zip(radii, accuracy, strict=True)},
+            f"cert/radius_median{suffix}": float(radius.median()),
+            f"cert/radius_mean{suffix}": float(radius.double().mean()),
+        }
+
+    def csv(self) -> str:
+        """A table with the columns ``index, label, prediction, radius``."""
+        columns = (self.index, self.labels, self.certificate.prediction, self.certificate.radius)
+        rows = torch.stack(columns, dim=1).tolist()
+        return "\n".join(["index,label,prediction,radius", *(",".join(map(str, row)) for row in rows), ""])

@@ -1,0 +1,89 @@
+"""What a feature map must promise before a label-flip certificate can be built on it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from lightning_poison.errors import UserError
+
+__all__ = ["LabelFreeFeatures", "as_batches"]
+
+Batches = Tensor | Iterable[Tensor]
+
+
+class LabelFreeFeatures(ABC):
+    """A feature map that is built from inputs alone.
+
+    ``fit`` sees the training inputs and no label, so flipped labels cannot move the features, and a certificate for a
+    learner on top of them is end to end. A subclass whose map may depend on labels sets ``end_to_end`` to False, and
+    every guarantee then says so.
+
+    Attributes:
+        end_to_end: whether no (possibly flipped) training label went into the map.
+    """
+
+    end_to_end: bool = True
+
+    def fit(self, inputs: Batches) -> LabelFreeFeatures:
+        """Learn what the map needs from training inputs.
+
+        Args:
+            inputs: shape (n, ...), or batches of such, read once.
+
+        Returns:
+            the fitted map itself.
+        """
+        for _ in as_batches(inputs):
+            break
+        return self
+
+    @abstractmethod
+    def transform(self, inputs: Tensor) -> Tensor:
+        """The features of a batch.
+
+        Args:
+            inputs: shape (N, ...), float.
+
+        Returns:
+            shape (N, d), float.
+        """
+
+    @property
+    def reach(self) -> str:
+        """How far a guarantee on these features goes: "end-to-end" or "not end-to-end, the head only"."""
+        return "end-to-end" if self.end_to_end else "not end-to-end, the head only"
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The map in a few words, such as "raw pixels"."""
+
+
+def as_batches(inputs: Batches) -> Iterable[Tensor]:
+    """``inputs`` as an iterable of non-empty float batches (N, ...).
+
+    Raises:
+        UserError: there are no inputs, or they are not float.
+    """
+    seen = False
+    for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
+        if not batch.is_floating_point():
+            raise UserError(f"inputs must be float tensors, got dtype {batch.dtype}; convert pixels to [0, 1]")
+        if len(batch) > 0:
+            seen = True
+            yield batch.detach()
+    if not seen:
+        raise UserError("inputs must hold at least one training point, got none; check the training data set")
+
+
+def first_inputs(inputs: Batches, count: int) -> Tensor:
+    """The first ``count`` inputs, fewer if there are fewer."""
+    kept: list[Tensor] = []
+    for batch in as_batches(inputs):
+        kept.append(batch[: count - sum(map(len, kept))])
+        if sum(map(len, kept)) >= count:
+            break
+    return torch.cat(kept)

@@ -1,0 +1,27 @@
+"""The input itself as features."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lightning_poison.certificates.features.base import LabelFreeFeatures
+
+__all__ = ["RawFeatures"]
+
+
+class RawFeatures(LabelFreeFeatures):
+    """Pixels, or whatever the inputs hold, as one vector a point.
+
+    Example:
+        >>> import torch
+        >>> RawFeatures().transform(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 64])
+    """
+
+    def transform(self, inputs: Tensor) -> Tensor:
+        """Flatten (N, ...) to (N, d)."""
+        return inputs.flatten(1)
+
+    def describe(self) -> str:
+        """The map in a few words."""
+        return "raw pixels"

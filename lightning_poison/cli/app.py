@@ -1,0 +1,165 @@
+"""The LightningCLI: a data module, a poison around it, a victim linked to both, a report at the end."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger
+
+# Imported for their names: jsonargparse resolves short class names among the classes that are loaded.
+import lightning_poison.attacks
+import lightning_poison.certificates
+import lightning_poison.nets
+import lightning_poison.victims  # noqa: F401
+from lightning_poison.callbacks import EpochSeed, PredictionWriter, Report
+from lightning_poison.cli.checkpoints import resolve_checkpoint
+from lightning_poison.cli.config_file import SaveConfig
+from lightning_poison.cli.linking import num_classes_for
+from lightning_poison.cli.loggers import loggers_for
+from lightning_poison.cli.parser import ConfigFile, Parser
+from lightning_poison.cli.progress import progress_callbacks
+from lightning_poison.datamodules import PoisonedDataModule
+from lightning_poison.poisons import LabelFlips, Poison
+
+__all__ = ["CLEAN_TWIN", "PoisonCLI"]
+
+DEFAULT_ROOT = "runs"
+CLEAN_TWIN = "clean_twin"
+
+
+class PoisonCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` with a ``poison`` section.
+
+    Args:
+        args: as typed after the program's name.
+    """
+
+    trainer: Trainer
+    report: Report
+
+    def __init__(self, args: Sequence[str]) -> None:
+        self._twin_folder: Path | None = None
+        super().__init__(
+            args=list(args),
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            parser_class=Parser,
+            parser_kwargs={"prog": "lightning-poison"},
+            auto_configure_optimizers=False,
+        )
+
+    # --- the parser -------------------------------------------------------------------------------------------------
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser that finds the shipped configs by name."""
+        parser = self.parser_class(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=ConfigFile, help="A YAML file, or the name of a shipped one; several are merged."
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what Lightning's CLI does not know."""
+        parser.add_argument(
+            "--poison", type=LabelFlips | Poison | None, default=None, help="Which labels to flip; null: the clean run."
+        )
+        parser.add_argument(
+            "--test_after_fit", type=bool, default=True, help="Measure the test set when fit ends, if there is one."
+        )
+        parser.add_argument(
+            "--compare_with_clean",
+            type=bool,
+            default=False,
+            help="Train the clean twin too (same seed, same order of the data, no flips) and compare in the report.",
+        )
+        parser.add_lightning_class_args(Report, "report")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_on_train_epoch_end": True})
+        parser.link_arguments(
+            ("data", "poison"), "model.init_args.num_classes", compute_fn=self._num_classes, apply_on="instantiate"
+        )
+
+    def _num_classes(self, data: Any, poison: Poison | None) -> int | None:
+        by_hand = self._get(self.config, "model").get("init_args", {}).get("num_classes")
+        return num_classes_for(data, poison, by_hand)
+
+    # --- from the config to objects -----------------------------------------------------------------------------------
+
+    def before_instantiate_classes(self) -> None:
+        """Find the checkpoint before anything expensive is made."""
+        command = self.config[self.subcommand]
+        root = command.trainer.default_root_dir or DEFAULT_ROOT
+        command.ckpt_path = resolve_checkpoint(command.ckpt_path, root)
+
+    def instantiate_classes(self) -> None:
+        """Make data, poison, victim and Trainer, the data wrapped in the poison."""
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the Trainer with the run's folder, checkpoints, report and progress."""
+        seed = self._get(self.config, "seed_everything")
+        if self.datamodule is not None:
+            poison = self._get(self.config_init, "poison")
+            self.datamodule = PoisonedDataModule(self.datamodule, poison, seed=int(seed))
+        self.report = self._get(self.config_init, "report")
+        self.predictions = PredictionWriter()
+        config = {**self._get(self.config_init, "trainer")}
+        root = config["default_root_dir"] = config["default_root_dir"] or DEFAULT_ROOT
+        if self._twin_folder is not None:
+            config["logger"] = CSVLogger(str(self._twin_folder.parent), name="", version=self._twin_folder.name)
+        elif config["logger"] in (None, True):
+            config["logger"] = loggers_for(root)
+        extra = [self.report, EpochSeed(int(seed)), self.predictions]
+        if config["enable_checkpointing"] is not False and not config["barebones"]:
+            extra.append(self._get(self.config_init, "checkpoint"))
+        extra += progress_callbacks(config, config["callbacks"] or [])
+        return self._instantiate_trainer({**config, **kwargs}, extra)
+
+    # --- the commands -------------------------------------------------------------------------------------------------
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train and measure; then the test set, the clean twin and the report."""
+        self.report.quiet = True
+        self._fit_and_test(**kwargs)
+        if self._get(self.config, "compare_with_clean") and self._get(self.config, "poison") is not None:
+            self.report.compare_with(self._clean_twin_metrics(kwargs), "clean twin")
+            self.report.write(self.trainer)
+        self.report.print(self.trainer)
+
+    def _fit_and_test(self, **kwargs: Any) -> None:
+        self.trainer.fit(**kwargs)
+        if self._get(self.config, "test_after_fit") and self._has_test_data():
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+
+    def _has_test_data(self) -> bool:
+        return self.datamodule is not None and self.datamodule.has_loader("test_dataloader")
+
+    def _clean_twin_metrics(self, fit_arguments: dict[str, Any]) -> dict[str, float]:
+        """Train the same victim on the same data in the same order without flips."""
+        poisoned = vars(self).copy()
+        log_dir = self.trainer.log_dir
+        try:
+            self._twin_folder = None if log_dir is None else Path(log_dir) / CLEAN_TWIN
+            self.config = copy.deepcopy(self.config)
+            self.config[self.subcommand].poison = None
+            self.config[self.subcommand].ckpt_path = None
+            self._set_seed()
+            self.instantiate_classes()
+            self.report.quiet = True
+            self._fit_and_test(**{**fit_arguments, "model": self.model, "datamodule": self.datamodule, "ckpt_path": None})
+            return self.report.metrics
+        finally:
+            vars(self).update(poisoned)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict and say where the predictions are."""
+        self.trainer.predict(**kwargs, return_predictions=False)
+        if self.predictions.path is not None:
+            print(self.predictions.path)

@@ -1,0 +1,48 @@
+"""The argument parser: shipped configs by bare name, whole keys only, errors of one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+from jsonargparse import ActionConfigFile, set_parsing_settings
+from pytorch_lightning.cli import LightningArgumentParser
+
+from lightning_poison.cli.configs import find_config
+from lightning_poison.cli.wording import one_line
+from lightning_poison.errors import UserError
+
+__all__ = ["ConfigFile", "Parser"]
+
+set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config NAME``: a file, or a shipped config."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Find the file, then read it."""
+        try:
+            path = str(find_config(values)) if isinstance(values, str) else values
+        except UserError as error:
+            raise TypeError(str(error)) from error
+        super().__call__(parser, cfg, path, option_string)
+
+
+class Parser(LightningArgumentParser):
+    """A parser in OmegaConf mode that takes no abbreviations and reports an error in one line.
+
+    Interpolations (``${trainer.max_epochs}``) are resolved after all files and overrides are merged.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("parser_mode", "omegaconf+")
+        kwargs["allow_abbrev"] = False
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print one line and exit with code 2."""
+        parser = getattr(ex, "subcommand_parser", None) or self
+        options = [option for action in parser._actions for option in action.option_strings]
+        print(f"lightning-poison: error: {one_line(message, options)}", file=sys.stderr)
+        sys.exit(2)

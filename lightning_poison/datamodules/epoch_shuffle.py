@@ -1,0 +1,53 @@
+"""A shuffled order that depends on nothing but the seed and the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DistributedSampler
+
+from lightning_poison.functional.random_streams import generator
+
+__all__ = ["EpochShuffle"]
+
+
+class EpochShuffle(DistributedSampler[Any]):
+    """Shuffles by (seed, epoch), so that a resumed run sees the order of an uninterrupted one.
+
+    The points of an epoch are dealt to the ranks in turn: all ranks together see the order that a single process
+    would see, and where the number of points is no multiple of the number of ranks the first ones are repeated, as
+    ``DistributedSampler`` does. Lightning leaves a ``DistributedSampler`` as it is.
+
+    Args:
+        length: number of points.
+        seed: of the order.
+        trainer: gives the current epoch whenever iteration begins; None: the epoch comes from ``set_epoch``.
+        num_replicas: number of ranks.
+        rank: this one.
+
+    Example:
+        >>> whole = list(EpochShuffle(5, seed=0))
+        >>> halves = [list(EpochShuffle(5, seed=0, num_replicas=2, rank=rank)) for rank in range(2)]
+        >>> halves[0][:3] == whole[::2] and halves[1][:2] == whole[1::2]
+        True
+    """
+
+    def __init__(self, length: int, seed: int, trainer: Any = None, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(range(length), num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
+        self.trainer = trainer
+
+    def __iter__(self) -> Iterator[int]:
+        """This rank's points in the order of the current epoch."""
+        epoch = self.epoch if self.trainer is None else self.trainer.current_epoch
+        order = torch.randperm(len(self.dataset), generator=generator(self.seed, "shuffle", epoch))  # type: ignore[arg-type]
+        padded = torch.cat([order, order.repeat(-(-self.total_size // max(len(order), 1)))])[: self.total_size]
+        return iter(padded[self.rank :: self.num_replicas].tolist())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the Trainer behind, with its epoch kept: the sampler may travel to another process."""
+        state = self.__dict__.copy()
+        if self.trainer is not None:
+            state |= {"trainer": None, "epoch": self.trainer.current_epoch}
+        return state

@@ -1,0 +1,169 @@
+"""Any data module, with some training labels flipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning_poison._lightning import LightningDataModule, lightning_packages
+from lightning_poison.datamodules.train_loader import check_train_loader
+from lightning_poison.datamodules.training_flips import TrainingFlips
+from lightning_poison.errors import UserError
+from lightning_poison.poisons import FlipList, Poison
+
+__all__ = ["PoisonedDataModule"]
+
+_OPTIONAL_HOOKS = (
+    "val_dataloader",
+    "test_dataloader",
+    "predict_dataloader",
+    "transfer_batch_to_device",
+    "on_before_batch_transfer",
+    "on_after_batch_transfer",
+)
+
+
+class PoisonedDataModule(LightningDataModule):
+    """Flips training labels of any LightningDataModule, of ``pytorch_lightning`` or ``lightning``.
+
+    Validation, test and prediction data stay clean, and everything else is the inner data module's: what it does not
+    define (a validation loader, a transfer hook) is not defined here either. A training loader with ``shuffle=True``
+    is shuffled by seed and epoch instead, so that a resumed run equals an uninterrupted one. The flips are drawn when
+    the training loader is first asked for, stand in the checkpoint, win over the arguments on resume, and are written
+    to ``LOG_DIR/report/flips.csv``.
+
+    Args:
+        datamodule: the clean data; its training loader is one ``DataLoader`` over (input, label, ...) items.
+        poison: the strategy; None: the clean twin, with the same order of the training points and no flip.
+        seed: of the strategy's draws and of the order of the training points.
+
+    Raises:
+        UserError: ``datamodule`` is no LightningDataModule, or is poisoned already.
+
+    Example:
+        >>> from lightning_poison.datamodules import Digits
+        >>> from lightning_poison.poisons import LabelFlips, NewClass, RandomPoints
+        >>> data = PoisonedDataModule(Digits(), LabelFlips(RandomPoints(per_class=3), NewClass()), seed=0)
+        >>> data.setup("fit")
+        >>> len(data.flips), data.num_classes, data.clean_num_classes
+        (30, 11, 10)
+    """
+
+    def __init__(self, datamodule: Any, poison: Poison | None = None, seed: int = 0) -> None:
+        kinds = tuple(package.LightningDataModule for package in lightning_packages())
+        if not isinstance(datamodule, kinds) or isinstance(datamodule, PoisonedDataModule):
+            raise UserError(
+                f"datamodule must be a clean LightningDataModule, got {type(datamodule).__name__}; "
+                "wrap data sets and loaders in one, or use PoisonedDataset"
+            )
+        self.datamodule = datamodule
+        super().__init__()
+        self.training_flips = TrainingFlips(poison, seed)
+        self.prepare_data_per_node = datamodule.prepare_data_per_node
+        self.allow_zero_length_dataloader_with_multiple_devices = (
+            datamodule.allow_zero_length_dataloader_with_multiple_devices
+        )
+        for hook in _OPTIONAL_HOOKS:
+            if _defines(datamodule, hook):
+                setattr(self, hook, getattr(datamodule, hook))
+        if isinstance(getattr(datamodule, "num_classes", None), int):
+            _ = self.num_classes  # a strategy that does not fit the classes is refused at once
+
+    @property
+    def trainer(self) -> Any:
+        """The Trainer that the data module is attached to; the inner one is attached to the same."""
+        return self.datamodule.trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        if trainer is not None:
+            self.datamodule.trainer = trainer
+
+    @property
+    def poison(self) -> Poison | None:
+        """The strategy that was asked for."""
+        return self.training_flips.poison
+
+    @property
+    def seed(self) -> int:
+        """The seed in use; after a resume that of the resumed run."""
+        return self.training_flips.seed
+
+    @property
+    def clean_num_classes(self) -> int:
+        """Number of classes of the clean data: the inner ``num_classes``, else the highest training label plus one."""
+        declared = getattr(self.datamodule, "num_classes", None)
+        if isinstance(declared, int):
+            return declared
+        return self.training_flips.training_set(self._clean_loader().dataset, None).num_classes
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of the poisoned data: one more than the clean data's where flips go to a new class."""
+        return self.training_flips.num_classes_after(self.clean_num_classes)
+
+    @property
+    def flips(self) -> FlipList:
+        """The run's flips; drawn now if the inner data module is set up and no loader was asked for yet."""
+        if self.training_flips.flips is None:
+            return self.training_flips.draw(self._clean_loader().dataset, self._declared_num_classes())
+        return self.training_flips.flips
+
+    def has_loader(self, hook: str) -> bool:
+        """Whether the inner data module defines a loader hook such as ``"test_dataloader"``."""
+        return _defines(self.datamodule, hook)
+
+    def prepare_data(self) -> None:
+        """Let the inner data module download."""
+        self.datamodule.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Set up the inner data module."""
+        self.datamodule.setup(stage)
+
+    def train_dataloader(self) -> Any:
+        """The inner training loader, over flipped labels."""
+        return self.training_flips.poisoned_loader(
+            self._clean_loader(), type(self.datamodule).__name__, self.trainer, self._declared_num_classes()
+        )
+
+    def teardown(self, stage: str) -> None:
+        """Tear down the inner data module."""
+        self.datamodule.teardown(stage)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Tell the inner data module."""
+        self.datamodule.on_exception(exception)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seed, flips and the inner data module's state."""
+        return {**self.training_flips.state_dict(), "datamodule": self.datamodule.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over seed, flips and inner state of the run that is resumed."""
+        self.training_flips.load_state_dict(state_dict)
+        if state_dict["datamodule"]:
+            self.datamodule.load_state_dict(state_dict["datamodule"])
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not defined here is the inner data module's."""
+        if name.startswith("__") or "datamodule" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.datamodule, name)
+
+    def _declared_num_classes(self) -> int | None:
+        declared = getattr(self.datamodule, "num_classes", None)
+        return declared if isinstance(declared, int) else None
+
+    def _clean_loader(self) -> Any:
+        owner = type(self.datamodule).__name__
+        if not _defines(self.datamodule, "train_dataloader"):
+            raise UserError(f"{owner} has no train_dataloader; there are no training labels to flip")
+        return check_train_loader(self.datamodule.train_dataloader(), owner)
+
+
+def _defines(datamodule: Any, hook: str) -> bool:
+    """Whether ``datamodule`` defines ``hook`` itself, rather than inheriting Lightning's placeholder."""
+    if hook in vars(datamodule):
+        return True
+    owner = next(base for base in type(datamodule).__mro__ if hook in vars(base))
+    return not owner.__module__.startswith(("pytorch_lightning.", "lightning.pytorch."))

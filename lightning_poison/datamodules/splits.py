@@ -1,0 +1,98 @@
+"""Which points are trained on, held out or left out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.random_streams import generator
+
+__all__ = ["check_classes", "check_share", "of_classes", "random_parts"]
+
+
+def check_classes(classes: list[int] | None, num_classes: int) -> list[int]:
+    """The classes to keep, in the order that gives their new numbers.
+
+    Raises:
+        UserError: fewer than two, a repeated one, or one out of range.
+
+    Example:
+        >>> check_classes([7, 1], num_classes=10), check_classes(None, num_classes=3)
+        ([7, 1], [0, 1, 2])
+    """
+    if classes is None:
+        return list(range(num_classes))
+    for label in classes:
+        if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < num_classes:
+            raise UserError(f"classes must be integers in [0, {num_classes - 1}], got {label!r} in {list(classes)}")
+    if len(set(classes)) < len(classes) or len(classes) < 2:
+        raise UserError(f"classes must name at least two different classes, got {list(classes)}")
+    return list(classes)
+
+
+def check_share(name: str, value: float) -> int | float:
+    """A number of points (an integer) or their share (a float in [0, 1)).
+
+    Raises:
+        UserError: it is neither.
+    """
+    remedy = "an integer counts points, a float below 1 is a share of them"
+    if isinstance(value, int):
+        return check_integer(name, value, minimum=0, remedy=remedy)
+    return check_number(name, value, minimum=0, maximum=0.999999, remedy=remedy)
+
+
+def of_classes(labels: Tensor, classes: list[int]) -> tuple[Tensor, Tensor]:
+    """The points of the given classes and their renumbered labels.
+
+    Args:
+        labels: shape (n,), int64.
+        classes: the i-th of them becomes label i.
+
+    Returns:
+        index, shape (m,), int64, increasing; labels, shape (m,), int64, in [0, len(classes) - 1].
+
+    Example:
+        >>> of_classes(torch.tensor([7, 3, 1, 7]), [1, 7])
+        (tensor([0, 2, 3]), tensor([1, 0, 1]))
+    """
+    numbers = torch.full((max(int(labels.max()), *classes) + 1,), -1)
+    numbers[torch.tensor(classes)] = torch.arange(len(classes))
+    renumbered = numbers[labels]
+    index = (renumbered >= 0).nonzero().squeeze(1)
+    return index, renumbered[index]
+
+
+def random_parts(n: int, held_out: float, max_samples: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Hold out points at random, and keep at most ``max_samples`` of the rest, drawn at random too.
+
+    A smaller ``max_samples`` keeps a part of what a larger one keeps.
+
+    Args:
+        n: number of points.
+        held_out: how many of them, or which share, for validation.
+        max_samples: None: all of the rest.
+        seed: of the draw.
+
+    Returns:
+        training points and held-out points, int64, each increasing.
+
+    Raises:
+        UserError: nothing would be left for training, or ``max_samples`` exceeds the rest.
+
+    Example:
+        >>> [len(part) for part in random_parts(100, held_out=0.1, max_samples=50, seed=0)]
+        [50, 10]
+    """
+    count = held_out if isinstance(held_out, int) else int(held_out * n + 0.5)
+    if count >= n:
+        raise UserError(f"val_split must leave points for training, got {held_out} and there are {n}; lower val_split")
+    order = torch.randperm(n, generator=generator(seed, "split"))
+    rest = order[count:]
+    if max_samples is not None and max_samples > len(rest):
+        raise UserError(
+            f"max_samples must be at most the {len(rest)} training points, got {max_samples}; null means all of them"
+        )
+    return rest[:max_samples].sort().values, order[:count].sort().values

@@ -1,0 +1,114 @@
+"""Argument checks with one wording."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor
+
+from lightning_poison.errors import UserError
+
+__all__ = ["check_choice", "check_finite", "check_integer", "check_labels", "check_number", "nearest_names"]
+
+
+def check_integer(name: str, value: int, *, minimum: int, remedy: str = "") -> int:
+    """Return ``value`` if it is an integer of at least ``minimum``.
+
+    Raises:
+        UserError: it is not.
+
+    Example:
+        >>> check_integer("steps", 40, minimum=1)
+        40
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise UserError(_sentence(name, f"must be an integer of at least {minimum}", value, remedy))
+    return value
+
+
+def check_number(
+    name: str, value: float, *, minimum: float = -math.inf, maximum: float = math.inf, remedy: str = ""
+) -> float:
+    """Return ``value`` as a float if it is finite and lies in [``minimum``, ``maximum``].
+
+    Raises:
+        UserError: it does not.
+
+    Example:
+        >>> check_number("fraction", 0.5, minimum=0, maximum=1)
+        0.5
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise UserError(_sentence(name, "must be a finite number", value, remedy))
+    if not minimum <= value <= maximum:
+        raise UserError(_sentence(name, f"must lie in [{minimum:g}, {maximum:g}]", value, remedy))
+    return float(value)
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``choices``.
+
+    Raises:
+        UserError: it is not; the message lists the choices.
+
+    Example:
+        >>> check_choice("norm", "l2", ["linf", "l2"])
+        'l2'
+    """
+    known = list(choices)
+    if value not in known:
+        raise UserError(_sentence(name, f"must be one of {', '.join(known)}", value, ""))
+    return value
+
+
+def check_finite(name: str, values: Tensor, *, remedy: str = "") -> Tensor:
+    """Return ``values`` if no entry is NaN or infinite.
+
+    Raises:
+        UserError: some entry is; the message says how many.
+    """
+    if not torch.isfinite(values).all():
+        bad = int((~torch.isfinite(values)).sum())
+        raise UserError(_sentence(name, "must be finite", f"{bad} NaN or infinite of {values.numel()} values", remedy))
+    return values
+
+
+def check_labels(name: str, labels: Tensor, num_classes: int) -> Tensor:
+    """Return ``labels`` if they form an integer vector with values in [0, ``num_classes``).
+
+    Args:
+        name: what to call them in the message.
+        labels: shape (n,), any integer dtype.
+        num_classes: the number of classes K.
+
+    Raises:
+        UserError: they do not; the message names the first offending row.
+    """
+    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        got = f"shape {tuple(labels.shape)}, dtype {labels.dtype}"
+        raise UserError(_sentence(name, "must be a vector of integer class numbers", got, ""))
+    wrong = (labels < 0) | (labels >= num_classes)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        message = f"{name} must lie in [0, {num_classes - 1}], got {int(labels[row])} at row {row}"
+        raise UserError(f"{message}; check num_classes={num_classes} against the data")
+    return labels
+
+
+def nearest_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Names of ``known`` that resemble ``name``, the most similar first.
+
+    Example:
+        >>> nearest_names("RandomPoint", ["FromFile", "RandomPoints"])
+        ['RandomPoints']
+    """
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    return [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)]
+
+
+def _sentence(name: str, rule: str, value: object, remedy: str) -> str:
+    sentence = f"{name} {rule}, got {value!r}" if not isinstance(value, str) else f"{name} {rule}, got {value}"
+    return f"{sentence}; {remedy}" if remedy else sentence

@@ -1,0 +1,5 @@
+"""Torchmetrics with states that merge over ranks."""
+
+from lightning_poison.metrics.share import Share
+
+__all__ = ["Share"]

@@ -1,0 +1,46 @@
+"""A multilayer perceptron on the flattened input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Module):
+    """Fully connected layers with ReLU between them.
+
+    Args:
+        num_classes: number of logits.
+        in_channels: channels of the images (1 for plain vectors).
+        image_size: height and width in pixels.
+        hidden: neurons of each hidden layer, first to last; none makes the network linear.
+
+    Example:
+        >>> import torch
+        >>> MLP(num_classes=3, image_size=8, hidden=(16,))(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 1,
+        image_size: int = 28,
+        hidden: Sequence[int] = (256, 256),
+    ) -> None:
+        super().__init__()
+        widths = [in_channels * image_size**2, *hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for narrow, wide in pairwise(widths):
+            layers += [nn.Linear(narrow, wide), nn.ReLU()]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, ``num_classes``)."""
+        logits: Tensor = self.head(self.features(inputs))
+        return logits

@@ -1,0 +1,95 @@
+"""Pictures side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lightning_poison.errors import UserError
+from lightning_poison.plots.style import INK, MUTED, WIDTH, as_array, new_figure
+
+__all__ = ["image_grid"]
+
+
+def image_grid(
+    images: Any,
+    titles: Sequence[str] | None = None,
+    *,
+    row_labels: Sequence[str] | None = None,
+    columns: int | None = None,
+) -> Figure:
+    """Show images in rows, values clipped to [0, 1].
+
+    Args:
+        images: shape (n, H, W), (n, 1, H, W), (n, 3, H, W); a float in [0, 1], or uint8 in [0, 255].
+        titles: a short text above each image.
+        row_labels: a text to the left of each row; the images are dealt into that many rows.
+        columns: images in a row; None: from ``row_labels``, else at most 8.
+
+    Raises:
+        UserError: the shape is not one of those, or the number of titles or row labels does not fit.
+
+    Example:
+        >>> figure = image_grid(np.zeros((6, 1, 8, 8)), row_labels=["closest", "farthest"])
+        >>> len(figure.axes)
+        6
+    """
+    pictures = _pictures(images)
+    count = len(pictures)
+    if titles is not None and len(titles) != count:
+        raise UserError(f"titles must have one entry per image ({count}), got {len(titles)}")
+    if columns is None:
+        columns = min(8, max(1, count)) if not row_labels else max(1, math.ceil(count / len(row_labels)))
+    rows = max(1, math.ceil(count / columns))
+    if row_labels is not None and len(row_labels) != rows:
+        raise UserError(f"row_labels must have one entry per row ({rows}), got {len(row_labels)}")
+    figure = _grid_figure(pictures, rows, columns, titled=titles is not None, labelled=row_labels is not None)
+    for number, axes in enumerate(_cells(figure, rows, columns, count)):
+        _show(axes, pictures[number], "" if titles is None else titles[number])
+        if row_labels is not None and number % columns == 0:
+            axes.set_ylabel(
+                row_labels[number // columns], fontsize=9, color=INK, rotation=0, ha="right", va="center", labelpad=8
+            )
+    return figure
+
+
+def _pictures(images: Any) -> list[NDArray[np.float64]]:
+    """Each image as (H, W) or (H, W, 3) in [0, 1]."""
+    array = as_array(images)
+    scaled = array / 255.0 if array.dtype == np.uint8 else array.astype(np.float64)
+    if scaled.ndim == 4 and scaled.shape[1] in (1, 3):
+        scaled = scaled[:, 0] if scaled.shape[1] == 1 else scaled.transpose(0, 2, 3, 1)
+    elif scaled.ndim != 3:
+        raise UserError(f"images must have shape (n, H, W), (n, 1, H, W) or (n, 3, H, W), got {tuple(array.shape)}")
+    return list(np.clip(np.nan_to_num(scaled), 0.0, 1.0))
+
+
+def _grid_figure(
+    pictures: list[NDArray[np.float64]], rows: int, columns: int, *, titled: bool, labelled: bool
+) -> Figure:
+    aspect = pictures[0].shape[0] / pictures[0].shape[1] if pictures else 1.0
+    cell = min(1.4, (WIDTH - 1.0 * labelled) / columns)
+    return new_figure(height=rows * (cell * aspect + 0.22 * titled + 0.05) + 0.1, width=columns * cell + 1.0 * labelled)
+
+
+def _cells(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
+    cells = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for axes in cells[count:]:
+        axes.remove()
+    return cells[:count]
+
+
+def _show(axes: Axes, picture: NDArray[np.float64], title: str) -> None:
+    axes.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color("#AEB7C1")
+    if title:
+        axes.set_title(title, fontsize=8, color=MUTED, pad=3)

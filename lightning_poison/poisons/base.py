@@ -1,0 +1,75 @@
+"""What a poison, a selector and a relabelling are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from lightning_poison.poisons.flip_list import FlipList
+from lightning_poison.poisons.training_set import TrainingSet
+
+__all__ = ["Poison", "Relabelling", "Selector"]
+
+
+class Poison(ABC):
+    """A rule that turns clean training data and a seed into a flip list."""
+
+    @abstractmethod
+    def num_classes_after(self, num_classes: int) -> int:
+        """Number of classes of the poisoned data, given the number of the clean data."""
+
+    @abstractmethod
+    def flips(self, training_set: TrainingSet, seed: int) -> FlipList:
+        """The flips: the same for the same data and seed, whatever the global random state."""
+
+
+class Relabelling(ABC):
+    """A rule that says which label a selected point gets."""
+
+    def num_classes_after(self, num_classes: int) -> int:
+        """Number of classes once points are relabelled."""
+        return num_classes
+
+    def eligible(self, training_set: TrainingSet) -> Tensor:
+        """Which points this rule can give another label: shape (n,), bool."""
+        return training_set.labels >= 0
+
+    @abstractmethod
+    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:
+        """The new label of each selected point, never its old one.
+
+        Args:
+            training_set: the clean data.
+            index: shape (b,), int64: the selected points, in increasing order.
+            seed: for rules that draw.
+
+        Returns:
+            shape (b,), int64.
+        """
+
+
+class Selector(ABC):
+    """A rule that says which training points are flipped."""
+
+    @abstractmethod
+    def select(self, training_set: TrainingSet, eligible: Tensor, seed: int) -> Tensor:
+        """The points to flip.
+
+        Args:
+            training_set: the clean data.
+            eligible: shape (n,), bool: the points that the relabelling can give another label; no other may be chosen.
+            seed: for rules that draw.
+
+        Returns:
+            shape (b,), int64: distinct indices in increasing order.
+        """
+
+    def own_relabelling(self) -> Relabelling | None:
+        """The relabelling that belongs to this selection; None: any may be combined with it."""
+        return None
+
+    def provenance(self) -> dict[str, Any]:
+        """What a flip list should record beyond the arguments: plain values that JSON can hold."""
+        return {}

@@ -1,0 +1,75 @@
+"""Flips that a file lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from lightning_poison.poisons.base import Relabelling, Selector
+from lightning_poison.poisons.flip_list import FlipList
+from lightning_poison.poisons.training_set import TrainingSet
+
+__all__ = ["FromFile"]
+
+
+@dataclass(frozen=True)
+class FromFile(Selector):
+    r"""Takes the points *and* the new labels from a flip list, exactly as the file states them.
+
+    ``LabelFlips(FromFile("flips.csv"))`` therefore takes no relabelling of its own.
+
+    Args:
+        path: CSV file ``index,old_label,new_label``, with or without the provenance lines.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "flips.csv"
+        >>> _ = path.write_text("index,old_label,new_label\n2,0,1\n")
+        >>> FromFile(str(path)).flip_list.new_label
+        tensor([1])
+    """
+
+    path: str
+
+    @cached_property
+    def flip_list(self) -> FlipList:
+        """What the file holds; read once.
+
+        Raises:
+            UserError: the file is missing or malformed.
+        """
+        return FlipList.read(self.path)
+
+    def select(self, training_set: TrainingSet, eligible: Tensor, seed: int) -> Tensor:  # noqa: ARG002
+        """The file's points, after checking that the list belongs to this data.
+
+        Raises:
+            UserError: the list was drawn for other data; the message names the row.
+        """
+        return self.flip_list.check(training_set).index
+
+    def own_relabelling(self) -> Relabelling:
+        """The file's new labels."""
+        return _AsListed(self.flip_list)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the listed flips came from in the first place."""
+        recorded = self.flip_list.provenance
+        return {f"listed_{key}": recorded[key] for key in ("strategy", "seed") if key in recorded}
+
+
+@dataclass(frozen=True)
+class _AsListed(Relabelling):
+    flip_list: FlipList = field(repr=False)
+
+    def num_classes_after(self, num_classes: int) -> int:
+        recorded = self.flip_list.provenance.get("num_classes_after")
+        highest = int(self.flip_list.new_label.max()) + 1 if len(self.flip_list) else 0
+        # A list may add one class; labels beyond it are refused, by row, when the list meets the data.
+        return min(max(num_classes, highest, recorded if isinstance(recorded, int) else 0), num_classes + 1)
+
+    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002
+        return self.flip_list.new_label

@@ -1,0 +1,88 @@
+"""Label flips: a selector times a relabelling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning_poison
+from lightning_poison.errors import UserError
+from lightning_poison.poisons.base import Poison, Relabelling, Selector
+from lightning_poison.poisons.description import arguments, describe
+from lightning_poison.poisons.flip_list import FlipList
+from lightning_poison.poisons.relabellings import NextClass
+from lightning_poison.poisons.training_set import TrainingSet
+
+__all__ = ["LabelFlips"]
+
+
+@dataclass(frozen=True)
+class LabelFlips(Poison):
+    """Flips the labels of the selected training points.
+
+    Args:
+        select: which points.
+        relabel: to what; None: to the next class, or, for a selector that brings its own labels (``FromFile``), to
+            those.
+
+    Raises:
+        UserError: the selector brings its own labels and a relabelling is given as well.
+
+    Example:
+        >>> import torch
+        >>> from lightning_poison.poisons import NewClass, RandomPoints
+        >>> training_set = TrainingSet(torch.arange(40) % 4, num_classes=4)
+        >>> LabelFlips(RandomPoints(per_class=1), NewClass()).flips(training_set, seed=0).new_label
+        tensor([4, 4, 4, 4])
+    """
+
+    select: Selector
+    relabel: Relabelling | None = None
+
+    def __post_init__(self) -> None:
+        brings_labels = type(self.select).own_relabelling is not Selector.own_relabelling
+        if brings_labels and self.relabel is not None:
+            raise UserError(
+                f"relabel must be left out with {type(self.select).__name__}, whose list holds the new labels, "
+                f"got {describe(self.relabel)}"
+            )
+        if not brings_labels and self.relabel is None:
+            object.__setattr__(self, "relabel", NextClass())
+
+    def num_classes_after(self, num_classes: int) -> int:
+        """Number of classes of the poisoned data: K, or K + 1 where flips go to a new class."""
+        return self._relabelling().num_classes_after(num_classes)
+
+    def flips(self, training_set: TrainingSet, seed: int) -> FlipList:
+        """The flips of one seed, with their provenance.
+
+        Raises:
+            UserError: the budget, the classes or the list do not fit the data.
+        """
+        relabelling = self._relabelling()
+        num_classes_after = relabelling.num_classes_after(training_set.num_classes)
+        index = self.select.select(training_set, relabelling.eligible(training_set), seed)
+        flips = FlipList(
+            index=index,
+            old_label=training_set.labels[index],
+            new_label=relabelling.new_labels(training_set, index, seed),
+            provenance=self._provenance(training_set, seed, num_classes_after),
+        )
+        return flips.check(training_set, num_classes_after)
+
+    def _relabelling(self) -> Relabelling:
+        relabelling = self.relabel or self.select.own_relabelling()
+        return relabelling if relabelling is not None else NextClass()
+
+    def _provenance(self, training_set: TrainingSet, seed: int, num_classes_after: int) -> dict[str, Any]:
+        return {
+            "strategy": describe(self),
+            "arguments": arguments(self),
+            "seed": seed,
+            "fingerprint": training_set.fingerprint,
+            "num_points": training_set.num_points,
+            "num_classes": training_set.num_classes,
+            "num_classes_after": num_classes_after,
+            "package_version": lightning_poison.__version__,
+            **self.select.provenance(),
+        }

@@ -1,0 +1,63 @@
+"""This run against another one, number by number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lightning_poison.report.metrics import describe, format_value
+from lightning_poison.report.run_report import RunReport
+from lightning_poison.report.summary import table_keys
+
+__all__ = ["Comparison", "compare", "difference"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One key's value in this run and in the baseline."""
+
+    key: str
+    value: float
+    baseline: float
+
+    @property
+    def improves(self) -> bool | None:
+        """Whether this run is better; None where equal, unknown, or neither way is better."""
+        better = describe(self.key).higher_is_better
+        change = self.value - self.baseline
+        if better is None or change == 0 or not math.isfinite(change):
+            return None
+        return (change > 0) == better
+
+
+def compare(report: RunReport) -> list[Comparison]:
+    """The keys that both runs have, without the validation's where the test set's is there, and the training's.
+
+    Example:
+        >>> from lightning_poison.report.run_report import Baseline
+        >>> compare(RunReport("A run", "now", metrics={"val/acc": 0.9}, baseline=Baseline({"val/acc": 0.95})))
+        [Comparison(key='val/acc', value=0.9, baseline=0.95)]
+    """
+    pairs = ((key, report.baseline_value(key)) for key in table_keys(report) if not _is_minor(key, report))
+    return [Comparison(key, report.metrics[key], value) for key, value in pairs if value is not None]
+
+
+def _is_minor(key: str, report: RunReport) -> bool:
+    group, _, name = key.partition("/")
+    return group == "train" or (group == "val" and f"test/{name}" in report.metrics)
+
+
+def difference(row: Comparison) -> str:
+    """The signed difference, in percentage points for a share.
+
+    Example:
+        >>> difference(Comparison("val/acc", 0.9, 0.95))
+        '-5.0 pp'
+    """
+    change = row.value - row.baseline
+    if not math.isfinite(change):
+        return "-"
+    unit = describe(row.key).unit
+    text = f"{100 * abs(change):.1f} pp" if unit == "share" else format_value(abs(change), unit)
+    sign = "" if change == 0 else "+" if change > 0 else "-"
+    return f"{sign}{text}"

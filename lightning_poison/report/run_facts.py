@@ -1,0 +1,80 @@
+"""What a Trainer knows about its run: data, flips, seeds, configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning_poison.report.environment import global_seed
+
+__all__ = ["config_text", "data_facts", "poison_facts", "run_title", "seeds", "training_dataset"]
+
+
+def training_dataset(trainer: Any) -> Any | None:
+    """The data set behind the Trainer's training loader, None where there is none or more than one."""
+    return getattr(getattr(trainer, "train_dataloader", None), "dataset", None)
+
+
+def data_facts(trainer: Any, flips: Any | None) -> dict[str, Any]:
+    """Name of the data, number of training points and classes, fingerprint; what is not known is left out."""
+    provenance = {} if flips is None else flips.provenance
+    datamodule = _clean_datamodule(trainer)
+    dataset = training_dataset(trainer)
+    facts = {
+        "data_module": None if datamodule is None else type(datamodule).__name__,
+        "training_points": provenance.get("num_points", _length(dataset)),
+        "num_classes": provenance.get("num_classes", getattr(datamodule, "num_classes", None)),
+        "num_classes_with_flips": provenance.get("num_classes_after"),
+        "fingerprint": provenance.get("fingerprint"),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def poison_facts(flips: Any | None) -> dict[str, Any] | None:
+    """Number of flips and how they were chosen; what the data's facts say already is left out."""
+    if flips is None:
+        return None
+    known = {"num_points", "num_classes", "num_classes_after", "fingerprint", "package_version"}
+    chosen = {name: value for name, value in flips.provenance.items() if name not in known and value is not None}
+    return {"count": len(flips), **chosen}
+
+
+def seeds(trainer: Any, flips: Any | None) -> dict[str, int | None]:
+    """Every seed of the run by what it rules."""
+    found = {
+        "everything": global_seed(),
+        "data": getattr(_clean_datamodule(trainer), "seed", None),
+        "poison": None if flips is None else flips.provenance.get("seed"),
+    }
+    return {name: seed for name, seed in found.items() if isinstance(seed, int)}
+
+
+def run_title(trainer: Any, flips: Any | None) -> str:
+    """A heading such as "MNIST with 100 flipped labels"."""
+    datamodule = _clean_datamodule(trainer)
+    name = type(trainer.lightning_module).__name__ if datamodule is None else type(datamodule).__name__
+    if flips is None:
+        return name
+    count = len(flips)
+    what = "clean labels" if count == 0 else "1 flipped label" if count == 1 else f"{count:,} flipped labels"
+    return f"{name} with {what}"
+
+
+def config_text(folder: Path | None) -> str | None:
+    """The configuration that the command line saved in the log folder."""
+    if folder is None:
+        return None
+    try:
+        return (folder.parent / "config.yaml").read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def _length(dataset: Any) -> int | None:
+    return len(dataset) if hasattr(dataset, "__len__") else None
+
+
+def _clean_datamodule(trainer: Any) -> Any | None:
+    """The run's data module, without a poisoning wrapper."""
+    datamodule = getattr(trainer, "datamodule", None)
+    return vars(datamodule).get("datamodule", datamodule) if datamodule is not None else None

@@ -1,0 +1,148 @@
+"""The run in words and in a handful of numbers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lightning_poison.report.metrics import describe, format_value
+from lightning_poison.report.run_report import RunReport
+
+__all__ = ["Headline", "headlines", "summarize", "table_keys"]
+
+_ORDER = ("test/", "val/", "poison/", "paths/", "cert/", "train/")
+_ADVERSARIAL = re.compile(r"(?P<split>test|val)/adv_acc(?P<rest>.*)")
+_RADIUS = re.compile(r"cert/acc_at_(\d+)")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of the few numbers that stand at the top: its key, a short title and a short note."""
+
+    key: str
+    title: str
+    note: str
+
+
+def table_keys(report: RunReport) -> list[str]:
+    """The keys of the closing table: no per-step values, in the order test, val, poison, paths, cert, train, others."""
+
+    def place(key: str) -> tuple[int, int]:
+        group = next((number for number, start in enumerate(_ORDER) if key.startswith(start)), len(_ORDER))
+        radius = _RADIUS.match(key)
+        return group, int(radius[1]) if radius else -1
+
+    return sorted((key for key in report.metrics if not key.endswith("_step")), key=place)
+
+
+def headlines(report: RunReport) -> list[Headline]:
+    """Natural accuracy, adversarial accuracy, share of poisons fitted, certified accuracy: those that were measured."""
+    found = []
+    accuracy = _first(report, "test/acc", "val/acc")
+    if accuracy:
+        found.append(Headline(accuracy, "Natural accuracy", f"{_points(accuracy)} points, no attack"))
+    adversarial = _adversarial_key(report)
+    if adversarial:
+        found.append(Headline(adversarial, "Adversarial accuracy", _attack(report, adversarial)))
+    if "poison/fitted" in report.metrics:
+        count = _count(report)
+        note = "of the flipped labels" if count is None else f"of {count:,} flipped labels"
+        found.append(Headline("poison/fitted", "Poisons fitted", note))
+    certified = _certified_key(report)
+    if certified:
+        radius = int(_RADIUS.match(certified)[1])  # type: ignore[index]
+        found.append(Headline(certified, "Certified accuracy", f"any {radius:,} training labels may change"))
+    return found
+
+
+def summarize(report: RunReport) -> str:
+    """The run in one or two sentences.
+
+    Example:
+        >>> summarize(RunReport("A run", "now", metrics={"val/acc": 0.989}, poison={"count": 0}))
+        'No training label was flipped. Accuracy is 98.9 % on the validation points.'
+    """
+    sentences = [_poison_words(report), _accuracy_words(report), _certificate_words(report)]
+    return " ".join(sentence for sentence in sentences if sentence) or "Nothing was measured in this run."
+
+
+def _poison_words(report: RunReport) -> str:
+    count, total = _count(report), report.data.get("training_points")
+    if count is None:
+        return ""
+    if count == 0:
+        return "No training label was flipped."
+    among = f" of {total:,}" if isinstance(total, int) else ""
+    labels = "label" if count == 1 and not among else "labels"
+    words = f"{count:,}{among} training {labels} {'was' if count == 1 else 'were'} flipped"
+    fitted = report.metrics.get("poison/fitted")
+    return f"{words}; the victim fitted {format_value(fitted, 'share')} of them." if fitted is not None else f"{words}."
+
+
+def _accuracy_words(report: RunReport) -> str:
+    key, adversarial = _first(report, "test/acc", "val/acc"), _adversarial_key(report)
+    words = ""
+    if key:
+        words = f"Accuracy is {_value(report, key)}{_twin(report, key)} on the {_points(key)} points"
+    if adversarial:
+        against = f"against {_attack(report, adversarial)}"
+        words = f"{words}; {against} it keeps" if words else f"{against.capitalize()} the victim keeps"
+        words = f"{words} {_value(report, adversarial)}{_twin(report, adversarial)}"
+    return f"{words}." if words else ""
+
+
+def _certificate_words(report: RunReport) -> str:
+    key = _certified_key(report)
+    if not key:
+        return ""
+    radius = int(_RADIUS.match(key)[1])  # type: ignore[index]
+    value = _value(report, key)
+    return f"The certified learner provably keeps {value} if any {radius:,} training labels change."
+
+
+def _adversarial_key(report: RunReport) -> str | None:
+    """An untargeted attack on the test set, else whatever comes closest."""
+    keys = [key for key in report.metrics if _ADVERSARIAL.fullmatch(key)]
+    return min(keys, key=lambda key: (key.startswith("val/"), "_to_" in key), default=None)
+
+
+def _certified_key(report: RunReport) -> str | None:
+    """The smallest positive radius that covers the number of flips, else the largest one."""
+    radii = sorted(int(match[1]) for key in report.metrics if (match := _RADIUS.fullmatch(key)) and match[1] != "0")
+    if not radii:
+        return None
+    count = _count(report) or 0
+    return f"cert/acc_at_{next((radius for radius in radii if radius >= count), radii[-1])}"
+
+
+def _attack(report: RunReport, key: str) -> str:
+    """The attack in words: the callback's note, else the key's suffix."""
+    if key in report.notes:
+        return report.notes[key]
+    match = _ADVERSARIAL.fullmatch(key)
+    suffix = match["rest"].strip("_").replace("_", " ") if match else ""
+    return f"the attack {suffix}" if suffix else "the attack"
+
+
+def _count(report: RunReport) -> int | None:
+    count = (report.poison or {}).get("count", report.metrics.get("poison/count"))
+    return None if count is None else int(count)
+
+
+def _twin(report: RunReport, key: str) -> str:
+    value = report.baseline_value(key)
+    if report.baseline is None or value is None:
+        return ""
+    return f" ({report.baseline.label}: {format_value(value, describe(key).unit)})"
+
+
+def _value(report: RunReport, key: str) -> str:
+    return format_value(report.metrics[key], describe(key).unit)
+
+
+def _points(key: str) -> str:
+    return "test" if key.startswith("test/") else "validation"
+
+
+def _first(report: RunReport, *keys: str) -> str | None:
+    return next((key for key in keys if key in report.metrics), None)

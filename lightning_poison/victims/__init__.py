@@ -1,0 +1,5 @@
+"""LightningModules to be attacked."""
+
+from lightning_poison.victims.victim import Victim
+
+__all__ = ["Victim"]

@@ -1,0 +1,51 @@
+"""From what a user names as the network to a module with a known number of logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_integer
+
+__all__ = ["build_net", "logits_of"]
+
+
+def build_net(net: Callable[[int], nn.Module], num_classes: int | None) -> nn.Module:
+    """Return ``net`` if it is a module, else what it makes when called with ``num_classes``.
+
+    Raises:
+        UserError: it is a function and ``num_classes`` is unknown, or it makes no module.
+    """
+    if isinstance(net, nn.Module):
+        return net
+    if num_classes is None:
+        raise UserError("num_classes is needed to build the network; pass num_classes=K or a network that is built")
+    built = net(num_classes=num_classes)  # type: ignore[call-arg]  # by name: torchvision takes it as a keyword only
+    if not isinstance(built, nn.Module):
+        raise UserError(f"net must make a torch.nn.Module, got {type(built).__name__}")
+    return built
+
+
+def logits_of(net: nn.Module, num_classes: int | None) -> int:
+    """The number of logits: ``num_classes``, checked against the network's last linear layer where it has one.
+
+    Raises:
+        UserError: the two differ, or neither is known.
+
+    Example:
+        >>> logits_of(nn.Linear(4, 3), None)
+        3
+    """
+    linear = [layer.out_features for layer in net.modules() if isinstance(layer, nn.Linear)]
+    if num_classes is None:
+        if not linear:
+            raise UserError("num_classes cannot be read off the network, which has no linear layer; pass num_classes=K")
+        return linear[-1]
+    check_integer("num_classes", num_classes, minimum=2)
+    if linear and linear[-1] != num_classes:
+        raise UserError(
+            f"num_classes={num_classes} but the network's last linear layer has {linear[-1]} outputs; make them equal"
+        )
+    return num_classes

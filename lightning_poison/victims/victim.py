@@ -1,0 +1,156 @@
+"""The network under attack, as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_poison.functional.checks import check_choice, check_labels
+from lightning_poison.functional.distributed import evaluation_positions
+from lightning_poison.nets import Normalize
+from lightning_poison.victims.building import build_net, logits_of
+from lightning_poison.victims.divergence import check_loss
+
+__all__ = ["Victim"]
+
+_STAGES = ("train", "val", "test")
+_CHECK_EVERY = 50  # reading a loss back from an accelerator costs a synchronisation
+
+
+class Victim(LightningModule):
+    """A classifier around any network; normalisation is its first layer, so its inputs are pixels in [0, 1].
+
+    Logs ``train/loss``, ``train/acc``, ``val/loss``, ``val/acc``, ``test/loss`` and ``test/acc`` once an epoch.
+    Training accuracy counts the labels as given, flipped ones included. A sample that a distributed sampler repeats
+    is counted once.
+
+    Args:
+        net: a network that maps (N, C, H, W) to logits (N, ``num_classes``), or a function that makes one when called
+            with ``num_classes``: ``PoolCNN(num_classes=10)``, ``PoolCNN`` or ``torchvision.models.resnet18``.
+        num_classes: number of logits; needed where ``net`` is a function. The command line fills it in from the data.
+        mean: subtracted from the pixels, per channel, in units of [0, 1].
+        std: the pixels are divided by it, per channel.
+        optimizer: makes the optimizer when called with the parameters.
+        scheduler: makes the learning-rate scheduler when called with the optimizer; None: constant rate.
+        scheduler_interval: step it after each ``"epoch"`` or each ``"step"``.
+
+    Raises:
+        UserError: ``num_classes`` is missing or contradicts the network.
+
+    Example:
+        >>> from lightning_poison.nets import PoolCNN
+        >>> Victim(PoolCNN, num_classes=10, mean=[0.13], std=[0.31])(torch.rand(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        net: Callable[[int], nn.Module],
+        num_classes: int | None = None,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        scheduler_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__()
+        check_choice("scheduler_interval", scheduler_interval, ("epoch", "step"))
+        self.normalize = Normalize(mean, std)
+        self.net = build_net(net, num_classes)
+        self.num_classes = logits_of(self.net, num_classes)
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        self.accuracies = nn.ModuleDict({f"{stage}_acc": self._accuracy() for stage in _STAGES})
+        self.losses = nn.ModuleDict({f"{stage}_loss": MeanMetric() for stage in _STAGES})
+
+    def _accuracy(self) -> MulticlassAccuracy:
+        return MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map pixels (N, C, H, W) in [0, 1] to logits (N, K)."""
+        logits: Tensor = self.net(self.normalize(inputs))
+        return logits
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer over all parameters, with the scheduler if there is one."""
+        optimizer = self.make_optimizer(self.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": self.scheduler_interval},
+        }
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch (inputs, labels), averaged over its samples."""
+        inputs, labels = batch[0], batch[1]
+        logits = self(inputs)
+        self._check_labels(labels, batch_idx)
+        loss = cross_entropy(logits, labels)
+        if loss.device.type == "cpu" or batch_idx % _CHECK_EVERY == 0:
+            check_loss(loss, inputs, self.current_epoch, batch_idx)
+        self._record("train", logits.detach(), labels)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Loss and accuracy of a validation batch."""
+        self._evaluate("val", batch, batch_idx, dataloader_idx)
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Loss and accuracy of a test batch."""
+        self._evaluate("test", batch, batch_idx, dataloader_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Class probabilities, shape (N, K), of a batch of inputs or of (inputs, labels)."""
+        inputs = batch if isinstance(batch, Tensor) else batch[0]
+        return torch.softmax(self(inputs), dim=1)
+
+    def _evaluate(self, stage: str, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+        inputs, labels = batch[0], batch[1]
+        self._check_labels(labels, batch_idx)
+        positions = evaluation_positions(self.trainer, batch_idx, dataloader_idx, len(labels))
+        once = (positions >= 0).to(labels.device)
+        logits = self(inputs)
+        if batch_idx == 0:
+            check_loss(cross_entropy(logits, labels), inputs, self.current_epoch, batch_idx)
+        if once.any():
+            self._record(stage, logits[once], labels[once])
+
+    def _check_labels(self, labels: Tensor, batch_idx: int) -> None:
+        if labels.device.type == "cpu" or batch_idx == 0:
+            check_labels("labels of the batch", labels, self.num_classes)
+
+    def _record(self, stage: str, logits: Tensor, labels: Tensor) -> None:
+        accuracy, loss = self.accuracies[f"{stage}_acc"], self.losses[f"{stage}_loss"]
+        accuracy.update(logits, labels)
+        loss.update(cross_entropy(logits, labels, reduction="none"))
+
+    def _log_epoch(self, stage: str) -> None:
+        for name, metrics in (("acc", self.accuracies), ("loss", self.losses)):
+            metric = metrics[f"{stage}_{name}"]
+            value = metric.compute()
+            metric.reset()
+            # The value is equal on every rank, and so is its maximum.
+            self.log(f"{stage}/{name}", value, prog_bar=True, sync_dist=self.trainer.world_size > 1, reduce_fx="max")
+
+    def on_train_epoch_end(self) -> None:
+        """Log ``train/acc`` and ``train/loss``."""
+        self._log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/acc`` and ``val/loss``."""
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/acc`` and ``test/loss``."""
+        self._log_epoch("test")

@@ -1,0 +1,134 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_poison.attacks import FGSM, PGD, adversarial_paths, class_scores, frozen_eval
+from lightning_poison.errors import UserError
+
+RUNS = {
+    "fgsm": lambda net, x, y: FGSM(0.1)(net, x, y),
+    "pgd": lambda net, x, y: PGD(0.1, steps=3, restarts=1)(net, x, y),
+    "targeted pgd": lambda net, x, y: PGD(0.1, steps=3)(net, x, y, targets=(y + 1) % 10),
+    "paths": lambda net, x, y: adversarial_paths(net, x, y, max_steps=3),
+}
+
+
+def batch():
+    generator = torch.Generator().manual_seed(3)
+    return torch.rand(12, 1, 8, 8, generator=generator), torch.randint(10, (12,), generator=generator)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_network_is_left_as_it_was(run, network, unchanged):
+    inputs, labels = batch()
+    network(inputs).sum().backward()  # gradients that must survive
+    unchanged(network, lambda: RUNS[run](network, inputs, labels))
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_network_is_left_as_it_was_when_its_forward_raises(run, network, unchanged):
+    inputs, labels = batch()
+
+    def fail(*_):
+        raise RuntimeError("broken on purpose")
+
+    network[-1].register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        unchanged(network, lambda: RUNS[run](network, inputs, labels))
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_attacks_work_without_gradients_around_them(run, mode, network):
+    inputs, labels = batch()
+    expected = RUNS[run](network, inputs, labels)
+    with mode():
+        inputs, labels = inputs.clone(), labels.clone()  # inference tensors, as Lightning's evaluation makes them
+        found = RUNS[run](network, inputs, labels)
+        assert not torch.is_grad_enabled()
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+    for name in vars(expected):
+        if isinstance(getattr(expected, name), torch.Tensor):
+            assert getattr(found, name).equal(getattr(expected, name))
+            assert not getattr(found, name).requires_grad
+
+
+def test_weights_collect_no_gradient_and_take_no_part_in_the_graph(network):
+    inputs, _ = batch()
+    with frozen_eval(network):
+        scores = network(inputs.requires_grad_())
+        scores.sum().backward()
+        assert inputs.grad is not None
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_the_callers_inputs_are_not_touched(network):
+    inputs, labels = batch()
+    copies = inputs.clone(), labels.clone()
+    for run in RUNS.values():
+        run(network, inputs, labels)
+    assert inputs.equal(copies[0])
+    assert labels.equal(copies[1])
+    assert not inputs.requires_grad
+
+
+def test_plain_callables_are_attacked_too():
+    result = PGD(0.2, steps=2)(lambda x: torch.cat([x, 1 - x], 1), torch.tensor([[0.6], [0.9]]), torch.tensor([0, 0]))
+    assert result.fooled.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda x: (x.flatten(1), 0), "must return a tensor of class scores, got tuple"),
+        (lambda x: {"logits": x}, "must return a tensor of class scores, got dict"),
+        (lambda x: x, r"got shape \(12, 1, 8, 8\)"),
+        (lambda x: x.flatten(1)[:5], r"got shape \(5, 64\)"),
+        (lambda x: x.flatten(1)[:, :1], r"got shape \(12, 1\)"),
+        (lambda x: x.flatten(1).long(), "dtype torch.int64"),
+        (lambda x: x.flatten(1) / 0, "class scores must be finite"),
+    ],
+)
+def test_unusable_outputs(model, message):
+    with pytest.raises(UserError, match=message) as caught:
+        class_scores(model, batch()[0])
+    assert "\n" not in str(caught.value)
+
+
+SPOILT = {
+    "above": (lambda x, y: (x * 255, y), r"inputs must lie in \[0, 1\].*first layer"),
+    "below": (lambda x, y: (x - 0.5, y), r"inputs must lie in \[0, 1\]"),
+    "nan": (lambda x, y: (x.index_fill(0, torch.tensor([3]), torch.nan), y), "inputs must be finite.*64 NaN"),
+    "bytes": (lambda x, y: ((x * 255).byte(), y), "divide 8-bit images by 255"),
+    "label above": (lambda x, y: (x, y.clone().fill_(10)), r"labels must lie in \[0, 9\], got 10 at row 0"),
+    "label below": (lambda x, y: (x, y - 11), "labels must lie in"),
+    "float labels": (lambda x, y: (x, y.float()), "labels must be a vector of integer class numbers"),
+    "count": (lambda x, y: (x, y[:-1]), "labels must have one entry for each of 12 inputs, got 11"),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("kind", SPOILT)
+def test_unusable_samples(run, kind, network):
+    spoil, message = SPOILT[kind]
+    with pytest.raises(UserError, match=message) as caught:
+        RUNS[run](network, *spoil(*batch()))
+    assert "\n" not in str(caught.value)
+
+
+def test_targets_out_of_range(network):
+    inputs, labels = batch()
+    with pytest.raises(UserError, match=r"targets must lie in \[0, 9\], got 12 at row 0"):
+        PGD()(network, inputs, labels, targets=torch.full_like(labels, 12))
+
+
+def test_a_module_that_changes_its_own_mode_is_restored():
+    class Stubborn(nn.Dropout):
+        def train(self, mode=True):
+            return super().train(True)
+
+    net = nn.Sequential(nn.Flatten(), Stubborn(), nn.Linear(64, 3))
+    net[1].training = False
+    with frozen_eval(net):
+        assert net[1].training
+    assert not net[1].training

@@ -1,0 +1,36 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_poison.attacks.randomness import own_random_streams
+
+
+def draws():
+    return torch.rand(2).tolist(), np.random.rand(2).tolist(), random.random()
+
+
+def test_streams_inside_depend_on_the_seed_alone_and_those_outside_go_on():
+    torch.manual_seed(5)
+    expected = torch.rand(4)
+    torch.manual_seed(5)
+    first = torch.rand(2)
+    outside = random.getstate(), np.random.get_state()[1].copy()
+    seen = []
+    for seed in (0, 2**40, 0):
+        with own_random_streams(seed, torch.device("cpu")):
+            seen.append(draws())
+    assert seen[0] == seen[2] != seen[1]
+    assert random.getstate() == outside[0]
+    assert (np.random.get_state()[1] == outside[1]).all()
+    assert torch.cat([first, torch.rand(2)]).equal(expected)
+
+
+def test_streams_come_back_after_an_exception():
+    before = torch.get_rng_state(), random.getstate()
+    with pytest.raises(RuntimeError, match="on purpose"), own_random_streams(0, torch.device("cpu")):
+        draws()
+        raise RuntimeError("on purpose")
+    assert torch.get_rng_state().equal(before[0])
+    assert random.getstate() == before[1]

@@ -1,0 +1,30 @@
+"""What every test shares."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the tests run in parallel
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+@pytest.fixture
+def mnist_root() -> Path:
+    """A torchvision root that holds the real MNIST."""
+    root = os.environ.get("LIGHTNING_POISON_DATA")
+    if root is None:
+        pytest.skip("LIGHTNING_POISON_DATA is not set: it names a folder with the real MNIST")
+    if not (Path(root) / "MNIST" / "raw").is_dir():
+        pytest.skip(f"there is no MNIST in {root}")
+    return Path(root)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import (
+    check_choice,
+    check_finite,
+    check_integer,
+    check_labels,
+    check_number,
+    nearest_names,
+)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, True, "3", None])
+def test_check_integer_refuses(value: object) -> None:
+    with pytest.raises(UserError, match="steps must be an integer of at least 1"):
+        check_integer("steps", value, minimum=1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "1", None, True, 1.5, -0.1])
+def test_check_number_refuses(value: object) -> None:
+    with pytest.raises(UserError, match="fraction must"):
+        check_number("fraction", value, minimum=0, maximum=1)
+
+
+def test_a_message_is_one_line_with_the_remedy() -> None:
+    with pytest.raises(UserError) as caught:
+        check_integer("steps", 0, minimum=1, remedy="use steps=40")
+    assert str(caught.value) == "steps must be an integer of at least 1, got 0; use steps=40"
+
+
+def test_check_choice_lists_the_choices() -> None:
+    with pytest.raises(UserError, match="norm must be one of linf, l2, got l7"):
+        check_choice("norm", "l7", ("linf", "l2"))
+
+
+def test_check_finite_counts() -> None:
+    with pytest.raises(UserError, match="2 NaN or infinite of 3 values"):
+        check_finite("inputs", torch.tensor([math.nan, 1.0, math.inf]))
+    assert check_finite("inputs", torch.ones(2)).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 3, 1]), "got 3 at row 1"),
+        (torch.tensor([-1]), "got -1 at row 0"),
+        (torch.tensor([0.0]), "float32"),
+        (torch.tensor([[0]]), "shape"),
+        (torch.tensor([True]), "bool"),
+    ],
+)
+def test_check_labels_names_the_row(labels: torch.Tensor, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_labels("labels", labels, 3)
+
+
+def test_nearest_names_ignores_case() -> None:
+    assert nearest_names("pgd", ["FGSM", "PGD"]) == ["PGD"]
+    assert nearest_names("zzz", ["FGSM", "PGD"]) == []

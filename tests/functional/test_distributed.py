@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from lightning_poison.functional.distributed import evaluation_positions, sample_positions
+
+
+@pytest.mark.parametrize("length", [1, 5, 8, 9])
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_every_sample_is_counted_once(length: int, ranks: int, batch_size: int) -> None:
+    data = TensorDataset(torch.arange(length))
+    seen = []
+    for rank in range(ranks):
+        sampler = DistributedSampler(data, num_replicas=ranks, rank=rank, shuffle=False)
+        loader = DataLoader(data, batch_size=batch_size, sampler=sampler)
+        for number, (batch,) in enumerate(loader):
+            positions = sample_positions(loader.sampler, length, number * batch_size, len(batch))
+            real = positions >= 0
+            assert batch[real].equal(positions[real])  # without shuffling a position is the index
+            seen += batch[real].tolist()
+    assert sorted(seen) == list(range(length))
+
+
+def test_other_samplers_see_everything() -> None:
+    assert sample_positions(None, 3, first=2, size=2).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("wrap", [lambda loader: loader, lambda loader: [loader], lambda loader: {"a": loader}])
+def test_positions_from_a_trainer(wrap: object) -> None:
+    loader = DataLoader(TensorDataset(torch.arange(7)), batch_size=3)
+    trainer = SimpleNamespace(testing=True, test_dataloaders=wrap(loader), val_dataloaders=None)
+    assert evaluation_positions(trainer, 2, 0, 1).tolist() == [6]

@@ -1,0 +1,81 @@
+"""Imports only go down the layers; the packaging knows every package."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+from pathlib import Path
+
+import pytest
+
+import lightning_poison
+
+PACKAGE = Path(lightning_poison.__file__).parent
+LAYERS = {
+    "errors": 0,
+    "_lightning": 0,
+    "functional": 0,
+    "plots": 0,
+    "metrics": 1,
+    "attacks": 1,
+    "certificates": 1,
+    "report": 1,
+    "poisons": 2,
+    "nets": 2,
+    "victims": 3,
+    "datamodules": 3,
+    "callbacks": 4,
+    "cli": 5,
+    "__main__": 6,
+}
+LIGHTNING = {"pytorch_lightning", "lightning"}
+MAX_LINES = 300
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "configs" not in path.parts)
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    here = layer_of(path)
+    if here == "__init__":
+        return
+    assert here in LAYERS, f"{here} is in no layer"
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "lightning_poison" and len(parts) > 1 and parts[1] in LAYERS and parts[1] != here:
+            assert LAYERS[parts[1]] <= LAYERS[here], f"{path} imports {name} from a higher layer"
+        if LAYERS[here] <= 2 and here != "_lightning":
+            assert parts[0] not in LIGHTNING, f"{path} is below Lightning and imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_is_long(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_every_layer_is_known_to_the_packaging() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PACKAGE.parent / "setup.cfg")
+    declared = set(setup["options"]["packages"].split())
+    found = {
+        ".".join(("lightning_poison", *path.parent.relative_to(PACKAGE).parts)) for path in PACKAGE.rglob("__init__.py")
+    }
+    assert declared == found | {"lightning_poison.configs"}
