@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_poison._lightning import lightning_packages
+
+lightning_packages()  # importing a Lightning package sets the level of its logger
 torch.set_num_threads(1)  # the tests run in parallel
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -28,7 +28,7 @@ def test_histogram_has_a_panel_per_class_and_counts_every_reached_point():
 def test_histogram_of_nothing_reached_still_draws():
     figure = plots.path_length_histogram([5, 5], [0, 0], reached=[False, False])
     assert titles(figure) == ["class 0, 2 never flip"]
-    assert figure.axes[0].texts == []
+    assert len(figure.axes[0].texts) == 0
 
 
 def test_histogram_bins_long_paths_into_whole_widths():

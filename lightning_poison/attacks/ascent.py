@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks.base import Criterion
-from lightning_poison.attacks.model import class_scores
+from lightning_poison.attacks.model import batch_layout, class_scores
 from lightning_poison.functional.checks import check_labels
 from lightning_poison.functional.norms import Norm
 
@@ -81,11 +81,12 @@ def projected_ascent(
     active = torch.arange(len(inputs), device=inputs.device)
     points, centres, wanted = start, inputs, labels if targets is None else targets
     sign = 1 if targets is None else -1
+    layout = batch_layout(model, inputs)
     for step in range(steps + 1):
         if not len(active):
             break
         last = step == steps
-        points = points.detach().requires_grad_(not last)
+        points = layout(points.detach()).requires_grad_(not last)
         scores = class_scores(model, points)
         hit = is_fooled(scores.detach(), labels[active], None if targets is None else targets[active])
         if not (last or step == 0 or criterion == "any iterate"):

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_poison.attacks.convolution import FastInputGradients
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_labels
 
-__all__ = ["check_samples", "class_scores", "frozen_eval"]
+__all__ = ["batch_layout", "check_samples", "class_scores", "frozen_eval"]
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def frozen_eval(model: Callable[..., Any]) -> Iterator[None]:
     modes = [(part, part.training) for part in module.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), FastInputGradients():
             module.eval()
             for parameter, _ in flags:
                 parameter.requires_grad_(False)
@@ -76,6 +77,47 @@ def class_scores(model: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
             f"got shape {tuple(scores.shape)}, dtype {scores.dtype}; let the model's forward return one logit a class"
         )
     return check_finite("class scores", scores, remedy="look for a diverged training (lower the learning rate)")
+
+
+def batch_layout(model: Callable[[Tensor], Any], inputs: Tensor) -> Callable[[Tensor], Tensor]:
+    """How to lay out batches of images in memory so that the network is fast.
+
+    On a CPU convolutions and poolings are up to nine times as fast when the channels of a pixel lie side by side.
+    The values are the same. A network that can't take it (because it calls ``view`` where ``reshape`` would do) is
+    found out by a try on two images and gets batches as they are.
+
+    Args:
+        model: maps (N, ...) to anything.
+        inputs: shape (N, ...): examples to try it with.
+
+    Returns:
+        a function that lays out a batch without gradient.
+
+    Example:
+        >>> images = torch.rand(4, 3, 8, 8)
+        >>> batch_layout(nn.Flatten(), images)(images).stride()
+        (192, 1, 24, 3)
+    """
+    if inputs.ndim != 4 or inputs.device.type != "cpu" or not len(inputs):
+        return _as_it_is
+    try:
+        with torch.no_grad():
+            model(_channels_last(inputs[:2]))
+    except RuntimeError:
+        return _as_it_is
+    return _channels_last
+
+
+def _as_it_is(batch: Tensor) -> Tensor:
+    return batch
+
+
+def _channels_last(batch: Tensor) -> Tensor:
+    count, channels, height, width = batch.shape
+    laid_out = batch.contiguous(memory_format=torch.channels_last)
+    # With one channel both layouts hold the same bytes, and the strides alone decide which one PyTorch sees.
+    strides = (channels * height * width, 1, width * channels, channels)
+    return laid_out.as_strided((count, channels, height, width), strides)
 
 
 def check_samples(inputs: Tensor, labels: Tensor, targets: Tensor | None) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks.ascent import is_fooled
-from lightning_poison.attacks.model import check_samples, class_scores, frozen_eval
+from lightning_poison.attacks.model import batch_layout, check_samples, class_scores, frozen_eval
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.losses import cross_entropy
 
@@ -100,6 +100,7 @@ class _Paths:
         self.signed_step = step if targets is None else -step
         self.towards = labels if targets is None else targets
         self.device = inputs.device
+        self.layout = batch_layout(model, inputs)
 
     def follow(self, max_steps: int, chunk_size: int, advance: Callable[[int], object]) -> tuple[Tensor, Tensor]:
         count = len(self.inputs)
@@ -124,7 +125,7 @@ class _Paths:
 
     def _step(self, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Whether each point is at its end, and where its next step leads."""
-        points = points.detach().requires_grad_()
+        points = self.layout(points.detach()).requires_grad_()
         scores = class_scores(self.model, points)
         hit = is_fooled(scores.detach(), self.labels[rows], None if self.targets is None else self.targets[rows])
         (gradients,) = torch.autograd.grad(cross_entropy(scores, self.towards[rows]).sum(), points)

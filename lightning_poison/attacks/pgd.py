@@ -90,7 +90,9 @@ class PGD(Attack):
             if not len(rows):
                 break
             centres = inputs[rows]
-            start = centres if restart == 0 else self._random_start(centres, sample_ids[rows.to(sample_ids.device)], run)
+            start = (
+                centres if restart == 0 else self._random_start(centres, sample_ids[rows.to(sample_ids.device)], run)
+            )
             examples[rows], fooled[rows] = projected_ascent(
                 model,
                 centres,

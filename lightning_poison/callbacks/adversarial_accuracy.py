@@ -110,9 +110,11 @@ class AdversarialAccuracy(Measurement):
         """Restore the history."""
         self.history = [_Measured(**entry) for entry in state_dict["history"]]
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Build the attack, so that its mistakes surface before any work."""
-        twins = [other for other in trainer.callbacks if isinstance(other, AdversarialAccuracy) and other.key == self.key]
+        twins = [
+            other for other in trainer.callbacks if isinstance(other, AdversarialAccuracy) and other.key == self.key
+        ]
         if len(twins) > 1:
             raise UserError(f"{len(twins)} AdversarialAccuracy callbacks log {self.key}; give each its own name")
         self._attack = self.attack if isinstance(self.attack, Attack) else from_torchattacks(self.attack, pl_module)
@@ -126,13 +128,25 @@ class AdversarialAccuracy(Measurement):
         self._reset(pl_module)
 
     def on_validation_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Any,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Attack the batch that has just been validated."""
         self._measure(trainer, pl_module, batch, batch_idx, dataloader_idx)
 
     def on_test_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Any,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Attack the batch that has just been tested."""
         self._measure(trainer, pl_module, batch, batch_idx, dataloader_idx)
@@ -160,7 +174,8 @@ class AdversarialAccuracy(Measurement):
         """For each logged key, how it was measured."""
         if self._attack is None:
             return {}
-        return {f"{split}/{self.key}": describe_attack(self._attack) for split in self._latest}
+        aim = "" if self.target is None else f", aimed at class {self.target}"
+        return {f"{split}/{self.key}": describe_attack(self._attack) + aim for split in self._latest}
 
     def _in_words(self) -> str:
         if self.target is None:
@@ -175,7 +190,7 @@ class AdversarialAccuracy(Measurement):
                 share.reset()
 
     def _measure(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
-        if dataloader_idx != 0 or not self.is_due(trainer):
+        if self._attack is None or dataloader_idx != 0 or not self.is_due(trainer):
             return
         inputs, labels = inputs_and_labels(batch)
         positions = sample_positions(trainer, batch_idx, dataloader_idx, len(labels))
@@ -185,7 +200,6 @@ class AdversarialAccuracy(Measurement):
                 return
             inputs, labels = inputs[rows].clone(), labels[rows].clone().long()
             targets = None if self.target is None else torch.full_like(labels, self.target)
-            assert self._attack is not None
             result = self._attack(pl_module, inputs, labels, targets=targets, sample_ids=positions[rows.cpu()])
             with torch.no_grad():
                 predictions = class_scores(pl_module, inputs).argmax(dim=1)

@@ -9,18 +9,22 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import Subset
 
-from lightning_poison.attacks import adversarial_paths, class_scores, frozen_eval
-from lightning_poison.attacks.randomness import own_random_streams
-from lightning_poison.callbacks.base import Measurement, report_folder
-from lightning_poison.callbacks.batches import inputs_and_labels
+from lightning_poison.attacks import adversarial_paths
+from lightning_poison.callbacks.base import Measurement
 from lightning_poison.callbacks.progress import progress
+from lightning_poison.callbacks.training_points import (
+    clean_labels,
+    clean_num_classes,
+    drawn_positions,
+    fetch,
+    training_set,
+)
+from lightning_poison.datamodules import report_folder
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer, check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.pixels import Pixels
-from lightning_poison.functional.random_streams import generator
 from lightning_poison.report import ReportFigure, ReportTable, Section
 
 __all__ = ["AdversarialPaths"]
@@ -114,16 +118,21 @@ class AdversarialPaths(Measurement):
         """Restore the history."""
         self.history = list(state_dict["history"])
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse a second one, which would write the same file."""
+        if sum(isinstance(callback, AdversarialPaths) for callback in trainer.callbacks) > 1:
+            raise UserError("callbacks may hold one AdversarialPaths, got several; measure other targets in other runs")
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Refuse training data without indices before the first step."""
-        _training_set(trainer)
+        training_set(trainer)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Follow the paths, log their lengths, write ``paths.csv``."""
         if not self.is_due(trainer):
             return
-        dataset = _training_set(trainer)
-        positions = _drawn_positions(len(dataset), self.max_samples)
+        dataset = training_set(trainer)
+        positions = drawn_positions(len(dataset), self.max_samples)
         mine = positions[trainer.global_rank :: trainer.world_size]
         paths = _gathered(trainer, lambda: self._follow(trainer, pl_module, dataset, mine))
         folder = report_folder(trainer)
@@ -151,7 +160,10 @@ class AdversarialPaths(Measurement):
         if self._pictures is not None:
             images, titles, rows = self._pictures
             grid = plots.image_grid(images, titles, row_labels=rows)
-            caption = "Closest and farthest points of each class: index in the training set and length of the path."
+            caption = (
+                "For each class the closest points (left half) and the farthest (right half): "
+                "index in the training set and length of the path."
+            )
             figures.append(ReportFigure.from_figure("path-examples", caption, grid))
         return [Section("Adversarial paths", self._in_words(paths), (_class_table(paths),), tuple(figures))]
 
@@ -159,22 +171,22 @@ class AdversarialPaths(Measurement):
         whither = {"untargeted": "out of their class", "next": "to the cyclically next class"}
         aim = whither.get(str(self.target), f"to class {self.target}")
         box = "kept within" if self.clip else "free to leave"
-        text = [
+        what = (
             f"Paths of {len(paths.index):,} training points {aim}: steps of {self.step:g} along the sign of the "
             f"gradient, {box} [0, 1], at most {self.max_steps}. A short path means that the boundary is near."
-        ]
-        if paths.flipped.any():
-            count = int(paths.flipped.sum())
-            text.append(f"{count:,} of these points carry a flipped label; their paths lead away from the clean class.")
-        return tuple(text)
+        )
+        count = int(paths.flipped.sum())
+        if not count:
+            return (what,)
+        return what, f"{count:,} of these points carry a flipped label; their paths lead away from the clean class."
 
     def _follow(self, trainer: Any, pl_module: Any, dataset: Any, positions: Tensor) -> Tensor:
         """Columns index, label, target, length, reached, flipped of this rank's points, int64."""
         parts = [torch.empty((0, 6), dtype=torch.int64)]
         with progress(trainer, "adversarial paths", len(positions)) as advance:
-            for block in positions.split(_BLOCK):
-                inputs, labels = _fetch(trainer, dataset, block, pl_module.device)
-                clean = _clean_labels(dataset, block, labels.cpu())
+            for block in torch.split(positions, _BLOCK) if len(positions) else ():
+                inputs, labels = fetch(trainer, dataset, block, pl_module.device)
+                clean = clean_labels(dataset, block, labels.cpu())
                 targets = self._targets(trainer, pl_module, inputs, clean)
                 keep = torch.ones_like(clean, dtype=torch.bool) if targets is None else targets != clean
                 advance(int((~keep).sum()))
@@ -198,61 +210,7 @@ class AdversarialPaths(Measurement):
             return None
         if isinstance(self.target, int):
             return torch.full_like(labels, self.target)
-        return (labels + 1) % _clean_num_classes(trainer, pl_module, inputs)
-
-
-def _training_set(trainer: Any) -> Any:
-    loader = trainer.train_dataloader
-    dataset = getattr(loader, "dataset", None)
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise UserError(
-            f"AdversarialPaths needs one training DataLoader over a data set with indices, got {type(loader).__name__} "
-            f"over {type(dataset).__name__}; leave the callback out, or use a map-style data set"
-        )
-    return dataset
-
-
-def _drawn_positions(length: int, count: int | None) -> Tensor:
-    """``count`` of ``length`` positions, sorted, always the same."""
-    if count is None or count >= length:
-        return torch.arange(length)
-    return torch.randperm(length, generator=generator(0, "adversarial paths"))[:count].sort().values
-
-
-def _fetch(trainer: Any, dataset: Any, positions: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    with own_random_streams(0, device):
-        items = [dataset[position] for position in positions.tolist()]
-    inputs, labels = inputs_and_labels(trainer.train_dataloader.collate_fn(items))
-    inputs = trainer.precision_plugin.convert_input(inputs)
-    return inputs.to(device), labels.to(device)
-
-
-def _clean_labels(dataset: Any, positions: Tensor, labels: Tensor) -> Tensor:
-    """The labels before any were flipped."""
-    from lightning_poison.datamodules import find_poisoned_dataset
-
-    poisoned = find_poisoned_dataset(dataset)
-    if poisoned is None:
-        return labels.long()
-    while dataset is not poisoned:  # indices of a subset into what it is a subset of
-        if isinstance(dataset, Subset):
-            positions = torch.as_tensor(dataset.indices)[positions]
-        dataset = dataset.dataset
-    clean = labels.long().clone()
-    old = dict(zip(poisoned.flips.index.tolist(), poisoned.flips.old_label.tolist(), strict=True))
-    for row, position in enumerate(positions.tolist()):
-        clean[row] = old.get(position, clean[row])
-    return clean
-
-
-def _clean_num_classes(trainer: Any, pl_module: Any, inputs: Tensor) -> int:
-    """Number of classes without one that was made for poisons: the data module's word, else the model's outputs."""
-    for attribute in ("clean_num_classes", "num_classes"):
-        declared = getattr(trainer.datamodule, attribute, None)
-        if isinstance(declared, int):
-            return declared
-    with frozen_eval(pl_module), torch.no_grad():
-        return class_scores(pl_module, inputs[:1].clone()).shape[1]
+        return (labels + 1) % clean_num_classes(trainer, pl_module, inputs)
 
 
 def _gathered(trainer: Any, follow: Any) -> _Paths:
@@ -283,7 +241,7 @@ def _as_csv(paths: _Paths) -> str:
 
 def _class_table(paths: _Paths) -> ReportTable:
     rows: list[tuple[int | str | float, ...]] = []
-    for label in [*paths.label.unique().tolist(), None]:
+    for label in [*torch.unique(paths.label).tolist(), None]:
         members = torch.ones_like(paths.reached) if label is None else paths.label == label
         lengths = paths.length[members].tolist()
         share = f"{100 * paths.reached[members].double().mean().item():.1f} %"
@@ -296,7 +254,7 @@ def _pictures(trainer: Any, dataset: Any, paths: _Paths) -> tuple[Tensor, list[s
     """Images, titles and row names of the closest and farthest points of each class; None if they're no images."""
     chosen: list[int] = []
     rows: list[str] = []
-    for label in paths.label.unique().tolist()[:_MOST_CLASSES]:
+    for label in torch.unique(paths.label).tolist()[:_MOST_CLASSES]:
         members = ((paths.label == label) & paths.reached).nonzero().squeeze(1)
         if len(members) < 2 * _EXAMPLES:
             continue
@@ -305,7 +263,7 @@ def _pictures(trainer: Any, dataset: Any, paths: _Paths) -> tuple[Tensor, list[s
         rows.append(f"class {label}")
     if not chosen:
         return None
-    images, _ = _fetch(trainer, dataset, paths.index[chosen], torch.device("cpu"))
+    images, _ = fetch(trainer, dataset, paths.index[chosen], torch.device("cpu"))
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         return None
     titles = [f"#{int(paths.index[row])}: {int(paths.length[row])}" for row in chosen]

@@ -69,14 +69,14 @@ class LabelFlipCertification(Measurement):
         UserError: a radius is negative, or the regularisation is.
 
     Example:
-        >>> LabelFlipCertification(radii=[0, 100], regularisation=0.1).radii
+        >>> LabelFlipCertification(radii=[0, 100], regularisation=1.0).radii
         [0, 100]
     """
 
     def __init__(
         self,
         features: LabelFreeFeatures | None = None,
-        regularisation: float = 0.1,
+        regularisation: float = 0.3,
         radii: list[int] | None = None,
         max_samples: int | None = None,
         every_n_epochs: int | None = None,
@@ -92,50 +92,65 @@ class LabelFlipCertification(Measurement):
         self._training: _Training | None = None
         self._measured: _Measured | None = None
 
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+        """Nothing is measured yet."""
+        self._measured = None
+
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Measure on the validation set; by now early stopping has had its say about the last epoch."""
+        """Measure on the validation set, after the epoch's own validation."""
         if self.is_due(trainer):
-            self._measure(trainer, pl_module, trainer.val_dataloaders, trainer.num_val_batches)
+            values = self._measure(trainer, trainer.val_dataloaders, trainer.num_val_batches)
+            self.log_values(trainer, pl_module, values)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+        """Measure now if the last epoch came unannounced: early stopping decides after every other callback."""
+        if self._measured is None:
+            values = self._measure(trainer, trainer.val_dataloaders, trainer.num_val_batches)
+            trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=trainer.global_step)
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the validation set in ``validate``."""
         if trainer.state.fn == "validate":
-            self._measure(trainer, pl_module, trainer.val_dataloaders, trainer.num_val_batches)
+            values = self._measure(trainer, trainer.val_dataloaders, trainer.num_val_batches)
+            self.log_values(trainer, pl_module, values)
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the test set."""
-        self._measure(trainer, pl_module, trainer.test_dataloaders, trainer.num_test_batches)
+        self.log_values(trainer, pl_module, self._measure(trainer, trainer.test_dataloaders, trainer.num_test_batches))
 
     def report_sections(self) -> list[Section]:
         """Guarantee, table and curve of the last measurement."""
-        return (
-            []
-            if self._measured is None
-            else [certification_section(self._measured.points, self._measured.training.learner, self._measured.radii)]
-        )
+        measured = self._measured
+        if measured is None:
+            return []
+        return [certification_section(measured.points, measured.training.learner, measured.radii)]
 
-    def _measure(self, trainer: Any, pl_module: Any, loaders: Any, batches: Any) -> None:
+    def _measure(self, trainer: Any, loaders: Any, batches: Any) -> dict[str, float]:
+        """The values to log, empty where there is nothing to certify with; writes the table."""
         loader = _first(loaders)
         if loader is None or not _first(batches):
             rank_zero_warn("LabelFlipCertification needs evaluation data, got none; pass a validation loader")
-            return
+            return {}
         source = _training_loader(trainer)
         if source is None and self._training is None:
             rank_zero_warn(
                 "LabelFlipCertification needs the training data, got evaluation loaders only; pass a data module "
                 "that has a train_dataloader, or fit first with the same Trainer"
             )
-            return
-        with torch.inference_mode(False), torch.no_grad():
+            return {}
+        with torch.inference_mode(False), torch.no_grad(), _fixed_random_state():
             training = self._prepare(trainer, source)
             measured = self._measured
-            if measured is None or measured.training is not training or measured.dataset is not loader.dataset:
+            evaluated = (loader.dataset, _first(batches))
+            if measured is None or not measured.is_of(training, *evaluated):
                 points = self._certify(trainer, training, loader, _first(batches))
-                measured = self._measured = _Measured(training, loader.dataset, points, self._radii(training))
-        self.log_values(trainer, pl_module, measured.points.values(measured.radii, self.suffix))
+                measured = self._measured = _Measured(training, *evaluated, points, self._radii(training))
         folder = report_folder(trainer)
         if folder is not None and trainer.is_global_zero:
             write_atomically(folder / f"certificates{self.suffix}.csv", measured.points.csv())
+        return measured.points.values(measured.radii, self.suffix)
 
     def _radii(self, training: _Training) -> list[int]:
         return self.radii if self.radii is not None else default_radii(len(training.labels))
@@ -195,12 +210,17 @@ class _Measured:
 
     training: _Training
     dataset: Any
+    max_batches: int
     points: CertifiedPoints
     radii: list[int]
 
+    def is_of(self, training: _Training, dataset: Any, max_batches: int) -> bool:
+        """Whether it need not be repeated for this training set and evaluation set."""
+        return self.training is training and self.dataset is dataset and self.max_batches == max_batches
+
 
 class _TrainingInputs:
-    """The inputs of the first ``count`` training points, batch by batch, as often as asked, the same on every rank."""
+    """The inputs of the first ``count`` training points, batch by batch, as often as asked."""
 
     def __init__(self, loader: DataLoader[Any], count: int) -> None:
         self._loader = DataLoader(
@@ -211,9 +231,8 @@ class _TrainingInputs:
         )
 
     def __iter__(self) -> Iterator[Tensor]:
-        with _fixed_random_state():
-            for batch in self._loader:
-                yield inputs_and_labels(batch)[0].cpu()
+        for batch in self._loader:
+            yield inputs_and_labels(batch)[0].cpu()
 
 
 class _EvaluationPoints:
@@ -225,17 +244,16 @@ class _EvaluationPoints:
         self._index, self._labels = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
 
     def __iter__(self) -> Iterator[Tensor]:
-        with _fixed_random_state():
-            for batch_idx, batch in enumerate(self._loader):
-                inputs, labels = inputs_and_labels(batch)
-                index = sample_positions(self._trainer, batch_idx, 0, len(labels))
-                kept = (index >= 0) & (index < self._limit)
-                if kept.any():
-                    self._index.append(index[kept])
-                    self._labels.append(labels.cpu()[kept].long())
-                    yield inputs.cpu()[kept]
-                if batch_idx + 1 >= self._max_batches or int(index.max()) + 1 >= self._limit:
-                    return
+        for batch_idx, batch in enumerate(self._loader):
+            inputs, labels = inputs_and_labels(batch)
+            index = sample_positions(self._trainer, batch_idx, 0, len(labels))
+            kept = (index >= 0) & (index < self._limit)
+            if kept.any():
+                self._index.append(index[kept])
+                self._labels.append(labels.cpu()[kept].long())
+                yield inputs.cpu()[kept]
+            if batch_idx + 1 >= self._max_batches or int(index.max()) + 1 >= self._limit:
+                return
 
     def index_and_labels(self) -> tuple[Tensor, Tensor]:
         """Positions and clean labels of the points read so far, int64."""
@@ -244,11 +262,11 @@ class _EvaluationPoints:
 
 @contextmanager
 def _fixed_random_state() -> Iterator[None]:
-    """The same random augmentation on every rank and in every pass; the run's own random state is kept."""
+    """The same random augmentation of the training set on every rank; the run's own random state is kept."""
     with kept_random_state():
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002  # augmentation draws from it
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # not those of accelerators, which nobody puts back
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from lightning_poison.report import (
     write_report,
 )
 from lightning_poison.report.environment import command_line, now, versions
-from lightning_poison.report.history import History
+from lightning_poison.report.history import History, as_number
 from lightning_poison.report.run_facts import config_text, data_facts, poison_facts, run_title, seeds, training_dataset
 from lightning_poison.report.run_sections import comparison_figure, flips_section, training_section
 
@@ -47,7 +48,7 @@ class Report(Callback):
         metrics: last value by key, of ``fit`` and the ``validate`` or ``test`` after it.
 
     Raises:
-        UserError: ``baseline`` is missing, is no report, or belongs to other data (at ``setup``).
+        UserError: ``baseline`` is missing, is no report, or belongs to other data (at the start).
 
     Example:
         >>> Report(title="MNIST, ten flips per class").metrics
@@ -63,7 +64,7 @@ class Report(Callback):
         self.metrics: dict[str, float] = {}
         self._history = History()
         self._epoch: int | None = None
-        self._compared_with: Baseline | None = None
+        self._compared_with = None if baseline is None else read_baseline(baseline)
         self._flips: Any | None = None
         self._data: dict[str, Any] = {}
         self._folder: Path | None = None
@@ -83,7 +84,11 @@ class Report(Callback):
         """
         if self._folder is None or not trainer.is_global_zero:
             return None
-        self._page = write_report(self._folder, self._with_pictures(self.contents(trainer)))
+        flips_file = self._folder / "flips.csv"
+        if self._flips is not None and not flips_file.exists():
+            self._flips.write(flips_file)
+        report = replace(self.contents(trainer), sections=tuple(self._sections(trainer)))
+        self._page = write_report(self._folder, replace(report, comparison_figure=comparison_figure(report)))
         return self._page
 
     def print(self, trainer: Any) -> None:
@@ -95,7 +100,7 @@ class Report(Callback):
             print(self._page, flush=True)
 
     def contents(self, trainer: Any) -> RunReport:
-        """What the report says at the moment, without pictures of its own."""
+        """What the report says at the moment, without its sections."""
         files = [] if self._folder is None else [file.name for file in sorted(self._folder.glob("*.csv"))]
         return RunReport(
             title=self.title or run_title(trainer, self._flips),
@@ -109,7 +114,6 @@ class Report(Callback):
             data=dict(self._data),
             poison=poison_facts(self._flips),
             notes=_notes(trainer),
-            sections=tuple(_sections(trainer)),
             config=config_text(self._folder),
             extra_files=tuple(files),
         )
@@ -117,14 +121,12 @@ class Report(Callback):
     # --- hooks --------------------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
-        """Find the folder and the baseline before anything expensive begins."""
+        """Find the folder before anything expensive begins."""
         self._folder = report_folder(trainer)
         self._page = None
         if stage == "fit" and trainer.current_epoch == 0:
             self.metrics, self._epoch, self._flips = {}, None, None
             self._history.clear()
-        if self.baseline is not None:
-            self._compared_with = read_baseline(self.baseline)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
         """Take note of data and flips, which exist by now."""
@@ -148,14 +150,15 @@ class Report(Callback):
         """Take over what the last epoch logged last."""
         self._collect_leftovers(trainer)
 
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Write and print, after everything else has spoken."""
         if stage not in ("fit", "validate", "test"):
             return
-        self.metrics.update({key: float(value) for key, value in trainer.callback_metrics.items()})
+        self.metrics.update({key: as_number(value) for key, value in trainer.callback_metrics.items()})
         self._note_data(trainer)
         self.write(trainer)
         if not self.quiet:
+            _close_progress_bar(trainer, pl_module, stage)
             self.print(trainer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -179,13 +182,18 @@ class Report(Callback):
         self._data = {**self._data, **data_facts(trainer, self._flips)}
         _check_same_data(self._compared_with, self._data)
 
-    def _with_pictures(self, report: RunReport) -> RunReport:
-        own = [] if self._flips is None else [flips_section(self._flips, self._data.get("num_classes_with_flips"))]
-        training = training_section(report.history)
-        sections = sorted(
-            [*own, *([] if training is None else [training]), *report.sections], key=lambda section: section.order
-        )
-        return replace(report, sections=tuple(sections), comparison_figure=comparison_figure(report))
+    def _sections(self, trainer: Any) -> list[Section]:
+        """Flips and training, and what the callbacks contribute, by their order."""
+        sections = []
+        if self._flips is not None:
+            sections.append(flips_section(self._flips, self._data.get("num_classes_with_flips")))
+        training = training_section(self._history.curves())
+        if training is not None:
+            sections.append(training)
+        for callback in trainer.callbacks:
+            if hasattr(callback, "report_sections"):
+                sections += callback.report_sections()
+        return sorted(sections, key=lambda section: section.order)
 
 
 def _find_flips(trainer: Any) -> Any | None:
@@ -202,9 +210,11 @@ def _find_flips(trainer: Any) -> Any | None:
     return None
 
 
-def _sections(trainer: Any) -> list[Section]:
-    found = [callback.report_sections() for callback in trainer.callbacks if hasattr(callback, "report_sections")]
-    return [section for sections in found for section in sections]
+def _close_progress_bar(trainer: Any, pl_module: Any, stage: str) -> None:
+    """End the bar's display now: a live one would be drawn again below the last line."""
+    bar = trainer.progress_bar_callback
+    if bar is not None and sys.stdout.isatty():
+        bar.teardown(trainer, pl_module, stage)
 
 
 def _notes(trainer: Any) -> dict[str, str]:

@@ -31,9 +31,9 @@ Where no sum reaches a margin, as with one class, the radius is n.
 
 **Rounding.** The weights are taken as the exact numbers that they are. In any order, a float64 sum of n terms errs by
 at most :math:`\gamma_n \sum |w_i|`, where :math:`\gamma_n = n u / (1 - n u)` and :math:`u = 2^{-53}` (Higham, 2002,
-section 4.2). The two scores err by that much together, the sum of gains by twice as much, their difference by u: all in
-all less than :math:`8 n u \sum |w_i|`, which is taken off every margin first. So rounding can make the radius too small,
-never too large.
+section 4.2). The two scores err by that much together, the sum of gains by twice as much, their difference by u; in
+total by less than :math:`8 n u \sum |w_i|`, which is taken off every margin first. So rounding can make the radius too
+small, never too large.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_labels
+from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["LabelFlipCertificate", "certify_label_linear", "flip_gains", "score_slack"]
 
 _FIRST_SIZE = 1024
 _GROWTH = 4
+_BLOCK_BYTES = 8 * 2**20  # what a cache holds and an allocator hands out again without asking the system
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,10 @@ def certify_label_linear(weights: Tensor | Iterable[Tensor], labels: Tensor, num
         weights = [weights]
     predictions, radii, size = [], [], _FIRST_SIZE
     for chunk in weights:
-        prediction, radius, size = _certify_chunk(_checked(chunk, labels), labels.to(chunk.device), num_classes, size)
-        predictions.append(prediction)
-        radii.append(radius)
+        for block in torch.split(_checked(chunk, labels), rows_per_chunk(len(labels), budget=_BLOCK_BYTES)):
+            prediction, radius, size = _certify_block(block, labels.to(block.device), num_classes, size)
+            predictions.append(prediction)
+            radii.append(radius)
     empty = torch.empty(0, dtype=torch.int64)
     return LabelFlipCertificate(torch.cat(predictions or [empty]), torch.cat(radii or [empty]))
 
@@ -126,7 +129,7 @@ def score_slack(weights: Tensor) -> Tensor:
     Returns:
         shape (m,), float64.
     """
-    return 4 * weights.shape[1] * torch.finfo(torch.float64).eps * weights.abs().sum(1)
+    return 4 * weights.shape[1] * torch.finfo(torch.float64).eps * torch.linalg.vector_norm(weights, ord=1, dim=1)
 
 
 def _checked(weights: Tensor, labels: Tensor) -> Tensor:
@@ -136,8 +139,8 @@ def _checked(weights: Tensor, labels: Tensor) -> Tensor:
     return weights.double()
 
 
-def _certify_chunk(weights: Tensor, labels: Tensor, num_classes: int, size: int) -> tuple[Tensor, Tensor, int]:
-    """Predictions and radii of a chunk, and how many of the largest gains its points needed."""
+def _certify_block(weights: Tensor, labels: Tensor, num_classes: int, size: int) -> tuple[Tensor, Tensor, int]:
+    """Predictions and radii of a block, and how many of the largest gains its points needed."""
     n = weights.shape[1]
     scores = weights @ torch.nn.functional.one_hot(labels.long(), num_classes).double()
     slack = score_slack(weights)
@@ -177,7 +180,9 @@ class _Problem:
 
 def _gain_bounds(weights: Tensor, own: Tensor) -> Tensor:
     """For each label the largest gain against any rival."""
-    return torch.where(own, 2 * weights.clamp(min=0), torch.maximum(weights, -2 * weights))
+    bounds = (-2 * weights).masked_fill_(own, 0)
+    torch.maximum(bounds, weights, out=bounds)
+    return bounds.add_(bounds * own)
 
 
 def _fewest_flips(problem: _Problem, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:

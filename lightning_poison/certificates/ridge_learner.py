@@ -35,7 +35,7 @@ class CertifiedRidge:
         LabelFlipCertificate(prediction=tensor([0, 0, 1]), radius=tensor([0, 0, 0]))
     """
 
-    def __init__(self, features: LabelFreeFeatures, regularisation: float = 0.1) -> None:
+    def __init__(self, features: LabelFreeFeatures, regularisation: float = 0.3) -> None:
         self.features = features
         self.regularisation = check_number("regularisation", regularisation, minimum=0)
         self._ridge: Ridge | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from lightning_poison.cli.linking import num_classes_for
 from lightning_poison.cli.loggers import loggers_for
 from lightning_poison.cli.parser import ConfigFile, Parser
 from lightning_poison.cli.progress import progress_callbacks
+from lightning_poison.cli.wording import instantiation_line
 from lightning_poison.datamodules import PoisonedDataModule
+from lightning_poison.errors import UserError
 from lightning_poison.poisons import LabelFlips, Poison
 
 __all__ = ["CLEAN_TWIN", "PoisonCLI"]
@@ -45,6 +48,7 @@ class PoisonCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str]) -> None:
         self._twin_folder: Path | None = None
+        Parser.arguments = list(args)
         super().__init__(
             args=list(args),
             save_config_callback=SaveConfig,
@@ -90,17 +94,28 @@ class PoisonCLI(LightningCLI):
         by_hand = self._get(self.config, "model").get("init_args", {}).get("num_classes")
         return num_classes_for(data, poison, by_hand)
 
-    # --- from the config to objects -----------------------------------------------------------------------------------
-
-    def before_instantiate_classes(self) -> None:
-        """Find the checkpoint before anything expensive is made."""
-        command = self.config[self.subcommand]
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and find the checkpoint before anything expensive is made."""
+        super().parse_arguments(parser, args)
+        command = self.config[self.config.subcommand]
         root = command.trainer.default_root_dir or DEFAULT_ROOT
         command.ckpt_path = resolve_checkpoint(command.ckpt_path, root)
 
+    # --- from the config to objects -----------------------------------------------------------------------------------
+
     def instantiate_classes(self) -> None:
-        """Make data, poison, victim and Trainer, the data wrapped in the poison."""
-        super().instantiate_classes()
+        """Make data, poison, victim and Trainer; a class that refuses its arguments is the user's mistake.
+
+        Raises:
+            UserError: a class refused its arguments.
+        """
+        try:
+            super().instantiate_classes()
+        except (TypeError, ValueError) as error:
+            line = instantiation_line(error)
+            if line is None:
+                raise
+            raise UserError(line) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer with the run's folder, checkpoints, report and progress."""
@@ -126,12 +141,23 @@ class PoisonCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train and measure; then the test set, the clean twin and the report."""
+        if kwargs.get("ckpt_path") is None:
+            self._draw_flips()
         self.report.quiet = True
         self._fit_and_test(**kwargs)
         if self._get(self.config, "compare_with_clean") and self._get(self.config, "poison") is not None:
+            if self.trainer.is_global_zero:
+                print("Now the clean twin: same seed, same order of the data, no flips.", file=sys.stderr, flush=True)
             self.report.compare_with(self._clean_twin_metrics(kwargs), "clean twin")
             self.report.write(self.trainer)
         self.report.print(self.trainer)
+
+    def _draw_flips(self) -> None:
+        """Find out that data and poison fit each other before the run makes any folder."""
+        if self.datamodule is not None:
+            self.datamodule.prepare_data()
+            self.datamodule.setup("fit")
+            _ = self.datamodule.flips
 
     def _fit_and_test(self, **kwargs: Any) -> None:
         self.trainer.fit(**kwargs)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ActionConfigFile, set_parsing_settings
 from pytorch_lightning.cli import LightningArgumentParser
@@ -35,6 +36,9 @@ class Parser(LightningArgumentParser):
     Interpolations (``${trainer.max_epochs}``) are resolved after all files and overrides are merged.
     """
 
+    arguments: ClassVar[Sequence[str]] = ()
+    """What was typed, so that an error can name the whole key."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("parser_mode", "omegaconf+")
         kwargs["allow_abbrev"] = False
@@ -44,5 +48,5 @@ class Parser(LightningArgumentParser):
         """Print one line and exit with code 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
         options = [option for action in parser._actions for option in action.option_strings]
-        print(f"lightning-poison: error: {one_line(message, options)}", file=sys.stderr)
+        print(f"lightning-poison: error: {one_line(message, options, self.arguments)}", file=sys.stderr)
         sys.exit(2)

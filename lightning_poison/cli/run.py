@@ -6,7 +6,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from pickle import UnpicklingError
 
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -35,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
         return _refuse(one_line(str(error)))
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         return _refuse(f"cannot write {error.filename}: {error.strerror}; choose a folder that you may write to")
-    except (RuntimeError, KeyError, UnpicklingError, EOFError) as error:
+    except RuntimeError as error:
         line = checkpoint_line(error)
         if line is None:
             raise
@@ -50,7 +49,8 @@ def _refuse(line: str) -> int:
 
 def _hush() -> None:
     """Silence what a user of this command can do nothing about."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
+    for package in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(f"{package}.utilities.rank_zero").addFilter(_no_advertisement)
     for pattern in (
         ".*args parameter is intended to run from within Python.*",
         ".*does not have many workers.*",
@@ -59,3 +59,7 @@ def _hush() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", pattern)
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage()

@@ -18,7 +18,7 @@ from lightning_poison.functional.checks import check_integer
 
 __all__ = ["ImageDataModule", "Images", "Transform"]
 
-Transform = Callable[[Tensor], Tensor]
+Transform = Callable[[Any], Any]
 
 
 class Images(Protocol):
@@ -97,9 +97,15 @@ class ImageDataModule(LightningDataModule, ABC):
         return len(self.classes)
 
     def setup(self, stage: str) -> None:
-        """Load what the stage needs; a second call finds it there."""
+        """Load what the stage needs; a second call finds it there.
+
+        Raises:
+            UserError: the data do not fit the arguments, or nothing is held out to validate on.
+        """
         if stage in ("fit", "validate"):
-            self._training_parts()
+            held_out = self._training_parts()[1]
+            if stage == "validate" and not len(held_out):
+                raise UserError("val_split is 0, so there is nothing to validate on; set val_split, or use test")
         else:
             self._test_part()
 

@@ -63,8 +63,8 @@ class PoisonedDataModule(LightningDataModule):
             datamodule.allow_zero_length_dataloader_with_multiple_devices
         )
         for hook in _OPTIONAL_HOOKS:
-            if _defines(datamodule, hook):
-                setattr(self, hook, getattr(datamodule, hook))
+            # Either Lightning takes None for "not defined", but the other package's placeholder for a definition.
+            setattr(self, hook, getattr(datamodule, hook) if _defines(datamodule, hook) else None)
         if isinstance(getattr(datamodule, "num_classes", None), int):
             _ = self.num_classes  # a strategy that does not fit the classes is refused at once
 
@@ -102,6 +102,12 @@ class PoisonedDataModule(LightningDataModule):
         return self.training_flips.num_classes_after(self.clean_num_classes)
 
     @property
+    def class_names(self) -> list[str]:
+        """The inner data module's names of the classes, and one for a class that the flips add."""
+        names = list(self.datamodule.class_names)
+        return names + ["new class"] * (self.num_classes - len(names))
+
+    @property
     def flips(self) -> FlipList:
         """The run's flips; drawn now if the inner data module is set up and no loader was asked for yet."""
         if self.training_flips.flips is None:
@@ -117,7 +123,16 @@ class PoisonedDataModule(LightningDataModule):
         self.datamodule.prepare_data()
 
     def setup(self, stage: str) -> None:
-        """Set up the inner data module."""
+        """Set up the inner data module.
+
+        Raises:
+            UserError: the stage needs a loader that the inner data module does not define.
+        """
+        needed = {"validate": "val_dataloader", "test": "test_dataloader", "predict": "predict_dataloader"}.get(stage)
+        if needed is not None and not self.has_loader(needed):
+            run = str(getattr(stage, "value", stage))
+            owner = type(self.datamodule).__name__
+            raise UserError(f"{owner} has no {needed}, which {run} needs; define it, or pass a loader to {run}")
         self.datamodule.setup(stage)
 
     def train_dataloader(self) -> Any:
@@ -163,6 +178,8 @@ class PoisonedDataModule(LightningDataModule):
 
 def _defines(datamodule: Any, hook: str) -> bool:
     """Whether ``datamodule`` defines ``hook`` itself, rather than inheriting Lightning's placeholder."""
+    if getattr(datamodule, hook, None) is None:
+        return False
     if hook in vars(datamodule):
         return True
     owner = next(base for base in type(datamodule).__mro__ if hook in vars(base))

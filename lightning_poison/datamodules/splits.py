@@ -37,8 +37,14 @@ def check_share(name: str, value: float) -> int | float:
 
     Raises:
         UserError: it is neither.
+
+    Example:
+        >>> check_share("val_split", 5000.0), check_share("val_split", 0.1)
+        (5000, 0.1)
     """
     remedy = "an integer counts points, a float below 1 is a share of them"
+    if isinstance(value, float) and value.is_integer() and value != 1:
+        value = int(value)  # the command line reads 5000 as 5000.0
     if isinstance(value, int):
         return check_integer(name, value, minimum=0, remedy=remedy)
     return check_number(name, value, minimum=0, maximum=0.999999, remedy=remedy)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -33,7 +35,6 @@ class TorchvisionDataModule(ImageDataModule):
         UserError: an argument is out of range.
     """
 
-    dataset_name: ClassVar[str]
     all_class_names: ClassVar[tuple[str, ...]]
     shape: ClassVar[tuple[int, int, int]]
 
@@ -63,20 +64,30 @@ class TorchvisionDataModule(ImageDataModule):
         self.root = str(root)
         self.download = download
 
+    @property
+    @abstractmethod
+    def dataset_name(self) -> str:
+        """Name of the class in ``torchvision.datasets``."""
+
     def prepare_data(self) -> None:
         """Download what is missing; Lightning calls this in one process only.
 
         Raises:
-            UserError: files are missing and cannot be downloaded.
+            UserError: files are missing and cannot be downloaded, or are damaged.
         """
+        if self._stored(train=False) is not None:
+            return
+        if not self.download:
+            raise UserError(self._missing(" and download is false"))
         import torchvision.datasets
 
-        dataset = getattr(torchvision.datasets, self.dataset_name)
+        existed = Path(self.root).exists()
         try:
-            dataset(self.root, train=False, download=self.download)
+            getattr(torchvision.datasets, self.dataset_name)(self.root, download=True)
         except (RuntimeError, OSError, EOFError) as error:
-            _remove_if_empty(Path(self.root) / self.dataset_name / "raw")
-            raise UserError(self._missing(error)) from error
+            if not existed:
+                _remove_empty(Path(self.root))
+            raise UserError(self._missing(f" and could not be downloaded ({_line(error, -1)})")) from error
 
     def load_training(self) -> ImageTensors:
         """The training images as torchvision ships them."""
@@ -87,31 +98,34 @@ class TorchvisionDataModule(ImageDataModule):
         return self._load(train=False)
 
     def _load(self, train: bool) -> ImageTensors:
+        stored = self._stored(train)
+        if stored is None:
+            raise UserError(self._missing(""))
+        data = torch.as_tensor(stored.data)
+        data = data.unsqueeze(1) if data.ndim == 3 else data.permute(0, 3, 1, 2).contiguous()
+        return ImageTensors(data, torch.as_tensor(stored.targets, dtype=torch.int64))
+
+    def _stored(self, train: bool) -> Any:
+        """Torchvision's data set, or None where its files are absent."""
         import torchvision.datasets
 
         try:
-            stored = getattr(torchvision.datasets, self.dataset_name)(self.root, train=train, download=False)
-        except (RuntimeError, OSError, EOFError) as error:
-            raise UserError(self._missing(error)) from error
-        except (AssertionError, ValueError) as error:
+            return getattr(torchvision.datasets, self.dataset_name)(self.root, train=train, download=False)
+        except (RuntimeError, OSError, EOFError, AssertionError, ValueError) as error:
+            if "not found" in str(error):  # torchvision says so of absent files, and of nothing else
+                return None
             raise UserError(
                 f"the files of {self.dataset_name} in {self._folder} are damaged ({_line(error, 0)}); "
                 "remove them and download again"
             ) from error
-        data = torch.as_tensor(stored.data)
-        data = data.unsqueeze(1) if data.ndim == 3 else data.permute(0, 3, 1, 2).contiguous()
-        return ImageTensors(data, torch.as_tensor(stored.targets, dtype=torch.int64))
 
     @property
     def _folder(self) -> Path:
         return Path(self.root).absolute()
 
-    def _missing(self, error: Exception) -> str:
-        why = f"could not be downloaded ({_line(error, -1)})" if self.download else "download is false"
-        return (
-            f"{self.dataset_name} is not in {self._folder} and {why}; put the files there or name their folder: "
-            "--data.root DIR"
-        )
+    def _missing(self, why: str) -> str:
+        where = f"{self.dataset_name} is not in {self._folder}"
+        return f"{where}{why}; put the files there or name their folder: --data.root DIR"
 
 
 class MNIST(TorchvisionDataModule):
@@ -181,9 +195,7 @@ def _line(error: Exception, which: int) -> str:
     return lines[which].strip("<>:.") if lines else type(error).__name__
 
 
-def _remove_if_empty(folder: Path) -> None:
-    for empty in (folder, folder.parent, folder.parent.parent):
-        try:
-            empty.rmdir()
-        except OSError:
-            return
+def _remove_empty(root: Path) -> None:
+    for folder in sorted(root.glob("**"), reverse=True):
+        with suppress(OSError):  # not empty: something was downloaded
+            folder.rmdir()

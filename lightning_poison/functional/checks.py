@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 import torch
 from torch import Tensor
@@ -106,7 +106,15 @@ def nearest_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
         ['RandomPoints']
     """
     by_lower = {candidate.lower(): candidate for candidate in known}
-    return [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)]
+    matches = get_close_matches(name.lower(), by_lower, n=count, cutoff=0.6)
+    if not matches:
+        return []
+    best = _similarity(name, matches[0])
+    return [by_lower[match] for match in matches if _similarity(name, match) > best - 0.1]
+
+
+def _similarity(name: str, other: str) -> float:
+    return SequenceMatcher(None, name.lower(), other.lower()).ratio()
 
 
 def _sentence(name: str, rule: str, value: object, remedy: str) -> str:

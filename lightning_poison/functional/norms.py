@@ -27,7 +27,8 @@ def linf_size(vectors: Tensor) -> Tensor:
         >>> linf_size(torch.tensor([[3.0, -4.0]]))
         tensor([4.])
     """
-    return torch.linalg.vector_norm(vectors.flatten(1), ord=torch.inf, dim=1)
+    sizes: Tensor = torch.linalg.vector_norm(vectors.flatten(1), ord=torch.inf, dim=1)
+    return sizes
 
 
 def linf_ascent(gradients: Tensor) -> Tensor:
@@ -61,7 +62,8 @@ def l2_size(vectors: Tensor) -> Tensor:
         >>> l2_size(torch.tensor([[3.0, -4.0]]))
         tensor([5.])
     """
-    return torch.linalg.vector_norm(vectors.flatten(1), dim=1)
+    sizes: Tensor = torch.linalg.vector_norm(vectors.flatten(1), dim=1)
+    return sizes
 
 
 def l2_ascent(gradients: Tensor) -> Tensor:
@@ -84,7 +86,7 @@ def l2_ascent(gradients: Tensor) -> Tensor:
     flat = gradients.flatten(1)
     tiny = torch.finfo(gradients.dtype).tiny
     flat = flat / flat.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
-    lengths = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
     return (flat / lengths.clamp_min(tiny)).view_as(gradients)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import register_type
 
@@ -65,7 +65,7 @@ else:
         __slots__ = ()
         _maximum = math.inf
 
-        def __new__(cls, value: object) -> Radius:
+        def __new__(cls, value: object) -> Any:  # noqa: D102
             return super().__new__(cls, _checked(value, cls._maximum))
 
     class Pixels(Radius):

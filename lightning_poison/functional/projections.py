@@ -44,7 +44,7 @@ def onto_l2_ball(vectors: Tensor, radius: float) -> Tensor:
         tensor([[0.6000, 0.8000],
                 [0.3000, 0.4000]])
     """
-    lengths = torch.linalg.vector_norm(vectors.flatten(1), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(vectors.flatten(1), dim=1)
     tiny = torch.finfo(vectors.dtype).tiny
-    factors = (radius / lengths.clamp_min(tiny)).clamp_max(1)
-    return vectors * factors.view(-1, *[1] * (vectors.ndim - 1))
+    factors: Tensor = (radius / lengths.clamp_min(tiny)).clamp_max(1)
+    return (vectors.flatten(1) * factors[:, None]).view_as(vectors)

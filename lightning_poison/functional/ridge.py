@@ -56,7 +56,7 @@ class Ridge:
         (1.0, tensor([[1.5000, 0.0000]], dtype=torch.float64))
     """
 
-    def __init__(self, features: Tensor, regularisation: float = 0.1, *, intercept: bool = True) -> None:
+    def __init__(self, features: Tensor, regularisation: float = 0.3, *, intercept: bool = True) -> None:
         check_number("regularisation", regularisation, minimum=0)
         if features.ndim != 2 or not features.is_floating_point() or features.numel() == 0:
             got = f"shape {tuple(features.shape)}, dtype {features.dtype}"
@@ -124,7 +124,7 @@ class Ridge:
         if int(failed) or not torch.isfinite(factor).all():
             raise UserError(
                 f"regularisation must be larger for these features, got a strength of {self.strength:g} with a "
-                "singular matrix; try regularisation=0.1"
+                "singular matrix; try regularisation=0.3"
             )
         return factor
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lightning_poison.report.metrics import describe, format_value
 from lightning_poison.report.run_report import RunReport
-from lightning_poison.report.summary import table_keys
+from lightning_poison.report.summary import headlines, table_keys
 
 __all__ = ["Comparison", "compare", "difference"]
 
@@ -31,7 +31,7 @@ class Comparison:
 
 
 def compare(report: RunReport) -> list[Comparison]:
-    """The keys that both runs have, without the validation's where the test set's is there, and the training's.
+    """What both runs have: not the training's, the validation's only without a test set, of the certificates the main.
 
     Example:
         >>> from lightning_poison.report.run_report import Baseline
@@ -44,6 +44,8 @@ def compare(report: RunReport) -> list[Comparison]:
 
 def _is_minor(key: str, report: RunReport) -> bool:
     group, _, name = key.partition("/")
+    if name.startswith("acc_at_"):
+        return key not in {headline.key for headline in headlines(report)}
     return group == "train" or (group == "val" and f"test/{name}" in report.metrics)
 
 

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["History"]
+import numpy as np
+
+__all__ = ["History", "as_number"]
+
+
+def as_number(value: Any) -> float:
+    """A logged value as a float; one of single precision as the shortest decimal that means it: 0.02, not 0.0199999996.
+
+    Example:
+        >>> import torch
+        >>> as_number(torch.tensor(0.02)), as_number(0.1)
+        (0.02, 0.1)
+    """
+    number = float(value)
+    return float(str(np.float32(number))) if str(getattr(value, "dtype", "")).endswith("float32") else number
 
 
 class History:
@@ -30,7 +44,7 @@ class History:
         """Take over what is new in ``metrics``; a second call for the same epoch overwrites."""
         for key, value in metrics.items():
             if self._seen.get(key) is not value and not key.endswith("_step"):
-                self._values.setdefault(key, {})[int(epoch)] = float(value)
+                self._values.setdefault(key, {})[int(epoch)] = as_number(value)
         self._seen = dict(metrics)
 
     def curves(self) -> dict[str, list[tuple[int, float]]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
-__all__ = ["Markup", "element"]
+__all__ = ["Markup", "breakable", "element"]
 
-_VOID = frozenset({"img", "link", "meta", "br", "hr"})
+_VOID = frozenset({"img", "link", "meta", "br", "hr", "wbr"})
 
 
 class Markup(str):
@@ -36,6 +37,17 @@ def element(name: str, /, *children: Child, **attributes: str | None) -> Markup:
     if name in _VOID:
         return Markup(f"<{name}{written}>")
     return Markup(f"<{name}{written}>{''.join(_text(child) for child in children)}</{name}>")
+
+
+def breakable(text: str) -> list[Markup]:
+    """``text`` that may be broken after a slash, an underscore or a dot, and nowhere within a word.
+
+    Example:
+        >>> breakable("val/acc")
+        ['val/<wbr>', 'acc']
+    """
+    pieces = re.split(r"(?<=[/_.])", text)
+    return [Markup(escape(piece) + "<wbr>" * (place < len(pieces) - 1)) for place, piece in enumerate(pieces)]
 
 
 def _text(child: Child) -> str:

@@ -82,6 +82,8 @@ def format_value(value: float | None, unit: str) -> str:
         return "-"
     if unit == "share":
         return f"{_percent(value)} %"
+    if unit == "nats" and 1e-3 <= abs(value) < 1e3:
+        return f"{value:.4f}"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.1f}" if unit in ("steps", "labels", "points") else f"{value:.4g}"
@@ -133,10 +135,10 @@ def _certified(match: re.Match[str]) -> MetricInfo:
     radius = int(match["radius"])
     label = f"Certified accuracy at {radius:,} {'label' if radius == 1 else 'labels'}{_of(match['suffix'])}"
     text = (
-        f"Share of evaluation points that the certified learner classifies correctly, proven for any change of up to "
-        f"{radius:,} training labels."
+        "Share of evaluation points that the certified learner (not the victim) classifies correctly, proven for any "
+        "change of up to so many training labels."
         if radius
-        else "Accuracy of the certified learner on the training labels as they are."
+        else "Accuracy of the certified learner, with the training labels as they are."
     )
     return MetricInfo(label, "share", text, higher_is_better=True)
 

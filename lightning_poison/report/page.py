@@ -18,6 +18,7 @@ from lightning_poison.report.summary import headlines, summarize, table_keys
 __all__ = ["PAGE_NAME", "render_page"]
 
 PAGE_NAME = "index.html"
+_NAMES = {"num_classes": "Classes", "num_classes_with_flips": "Classes with the flips"}
 
 
 def render_page(report: RunReport, files: Sequence[str] = ()) -> str:
@@ -89,7 +90,7 @@ def _parts(report: RunReport, files: Sequence[str]) -> list[Part]:
     if report.baseline is not None and rows:
         label = report.baseline.label
         what = f"The same measurements on the {label}; differences of shares are in percentage points (pp)."
-        content: Content = [element("p", what), comparison_table(report, rows, label.capitalize()), _bars(report)]
+        content: Content = [element("p", what), _bars(report), comparison_table(report, rows, label.capitalize())]
         parts.append((f"Compared with the {label}", "comparison", content))
     parts += _section_parts(report.sections)
     keys = table_keys(report)
@@ -143,7 +144,7 @@ def _poison_facts(report: RunReport) -> list[tuple[str, Any]]:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    return _NAMES.get(name, name.replace("_", " ").capitalize())
 
 
 def _fact(value: object) -> str | None:
@@ -153,11 +154,22 @@ def _fact(value: object) -> str | None:
 
 
 def _glossary(report: RunReport, keys: Iterable[str]) -> Markup:
-    entries = []
+    """Keys and their meaning; keys of one meaning, such as those of several radii, share an entry."""
+    families: dict[str, list[str]] = {}
     for key in keys:
         info = describe(key)
         unit = f" Unit: {info.unit}." if info.unit else ""
         note = f" Measured with: {report.notes[key]}." if key in report.notes else ""
-        entries.append(element("dt", element("strong", info.label), element("code", key)))
-        entries.append(element("dd", f"{info.description}{unit}{note}"))
+        families.setdefault(f"{info.description}{unit}{note}", []).append(key)
+    entries = []
+    for text, family in families.items():
+        codes = [element("code", key) for key in family]
+        entries += [element("dt", element("strong", _family_label(family)), codes), element("dd", text)]
     return element("dl", entries, class_="keys")
+
+
+def _family_label(family: Sequence[str]) -> str:
+    labels = [describe(key).label for key in family]
+    if len(family) > 1 and all(" at " in label for label in labels):
+        labels = [label.partition(" at ")[0] for label in labels]
+    return ", ".join(dict.fromkeys(labels))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from lightning_poison.report.comparison import Comparison, difference
-from lightning_poison.report.html import Markup, element
+from lightning_poison.report.html import Markup, breakable, element
 from lightning_poison.report.metrics import describe, format_value
 from lightning_poison.report.run_report import RunReport
 from lightning_poison.report.section import ReportFigure, ReportTable
@@ -56,9 +57,10 @@ def _percent(share: float) -> float:
     return 100 * min(1.0, max(0.0, share)) if share == share else 0.0
 
 
-def comparison_table(report: RunReport, rows: Iterable[Comparison], label: str) -> Markup:
+def comparison_table(report: RunReport, rows: Sequence[Comparison], label: str) -> Markup:
     """This run beside the baseline."""
     body = []
+    notes = _notes(report, [row.key for row in rows])
     for row in rows:
         info = describe(row.key)
         better = row.improves
@@ -66,7 +68,7 @@ def comparison_table(report: RunReport, rows: Iterable[Comparison], label: str) 
         body.append(
             element(
                 "tr",
-                element("th", info.label, _note(report, row.key), scope="row"),
+                element("th", info.label, notes[row.key], scope="row"),
                 element("td", format_value(row.value, info.unit), class_="number"),
                 element("td", format_value(row.baseline, info.unit), class_="number"),
                 element("td", difference(row), class_=kind),
@@ -76,23 +78,30 @@ def comparison_table(report: RunReport, rows: Iterable[Comparison], label: str) 
     return _scroll(f"This run and {label}", element("thead", element("tr", head)), element("tbody", body))
 
 
-def metrics_table(report: RunReport, keys: Iterable[str]) -> Markup:
+def metrics_table(report: RunReport, keys: Sequence[str]) -> Markup:
     """Every last value with its key."""
     rows = [
         element(
             "tr",
-            element("th", describe(key).label, _note(report, key), scope="row"),
+            element("th", describe(key).label, note, scope="row"),
             element("td", _with_unit(report.metrics[key], key), class_="number"),
-            element("td", element("code", key)),
+            element("td", element("code", breakable(key))),
         )
-        for key in keys
+        for key, note in _notes(report, keys).items()
     ]
     head = element("tr", _head("Metric"), _head("Last value", number=True), _head("Key"))
     return _scroll("All numbers", element("thead", head), element("tbody", rows))
 
 
-def _note(report: RunReport, key: str) -> Markup | None:
-    return element("small", report.notes[key]) if key in report.notes else None
+def _notes(report: RunReport, keys: Iterable[str]) -> dict[str, Markup | None]:
+    """How each key was measured, left out where it is as in the row above."""
+    shown: dict[str, Markup | None] = {}
+    above = None
+    for key in keys:
+        note = report.notes.get(key)
+        shown[key] = element("small", note) if note and note != above else None
+        above = note
+    return shown
 
 
 def _with_unit(value: float, key: str) -> str:
@@ -103,7 +112,8 @@ def _with_unit(value: float, key: str) -> str:
 
 def table(content: ReportTable) -> Markup:
     """A callback's table; columns of numbers are aligned to the right."""
-    texts = [[_cell(cell) for cell in row] for row in content.rows]
+    columns = [_column([row[place] for row in content.rows]) for place in range(len(content.columns))]
+    texts = list(zip(*columns, strict=True))
     numeric = [all(_NUMBER.fullmatch(row[place]) for row in texts) for place in range(len(content.columns))]
     head = element("tr", [_head(name, number=right) for name, right in zip(content.columns, numeric, strict=True)])
     body = [
@@ -122,10 +132,21 @@ def table(content: ReportTable) -> Markup:
     )
 
 
-def _cell(cell: str | float | None) -> str:
+def _column(cells: Sequence[str | float | None]) -> list[str]:
+    """The texts of a column; its numbers share the number of decimals, four digits at most where they are small."""
+    numbers = [cell for cell in cells if not isinstance(cell, str) and cell is not None and math.isfinite(cell)]
+    written = [f"{number:.4g}" for number in numbers if number != int(number)]
+    decimals = max((len(text.partition(".")[2]) for text in written if "e" not in text), default=0)
+    return [_cell(cell, decimals) for cell in cells]
+
+
+def _cell(cell: str | float | None, decimals: int) -> str:
     if isinstance(cell, str):
         return cell
-    return format_value(None if cell is None else float(cell), "")
+    if cell is None or not math.isfinite(cell):
+        return "-"
+    small = 0 < abs(cell) < 0.5 * 10.0**-decimals
+    return f"{cell:.4g}" if small else f"{cell:,.{decimals}f}"
 
 
 def _head(text: str, *, number: bool = False) -> Markup:

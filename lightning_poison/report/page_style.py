@@ -122,7 +122,7 @@ footer { margin: 2.4rem 0 0; padding: 0 0 3rem; color: var(--muted); font-size: 
   th, td { padding: .45rem .35rem; }
   table, thead th { font-size: .84rem; }
   thead th { white-space: normal; }
-  td code { white-space: normal; overflow-wrap: anywhere; }
+  td code { white-space: normal; font-size: .92em; }
   .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin: 0 0 .7rem; }
 }

@@ -27,10 +27,11 @@ class Headline:
 def table_keys(report: RunReport) -> list[str]:
     """The keys of the closing table: no per-step values, in the order test, val, poison, paths, cert, train, others."""
 
-    def place(key: str) -> tuple[int, int]:
+    def place(key: str) -> tuple[int, int, int]:
         group = next((number for number, start in enumerate(_ORDER) if key.startswith(start)), len(_ORDER))
+        name = key.rpartition("/")[2]
         radius = _RADIUS.match(key)
-        return group, int(radius[1]) if radius else -1
+        return group, 0 if name == "acc" else 1 if name.startswith("adv_acc") else 2, int(radius[1]) if radius else -1
 
     return sorted((key for key in report.metrics if not key.endswith("_step")), key=place)
 
@@ -50,8 +51,7 @@ def headlines(report: RunReport) -> list[Headline]:
         found.append(Headline("poison/fitted", "Poisons fitted", note))
     certified = _certified_key(report)
     if certified:
-        radius = int(_RADIUS.match(certified)[1])  # type: ignore[index]
-        found.append(Headline(certified, "Certified accuracy", f"any {radius:,} training labels may change"))
+        found.append(Headline(certified, "Certified accuracy", _certificate_note(report, certified)))
     return found
 
 
@@ -95,9 +95,11 @@ def _certificate_words(report: RunReport) -> str:
     key = _certified_key(report)
     if not key:
         return ""
-    radius = int(_RADIUS.match(key)[1])  # type: ignore[index]
-    value = _value(report, key)
-    return f"The certified learner provably keeps {value} if any {radius:,} training labels change."
+    radius = _radius(key)
+    covering = _covering_radius(report, _radii(report))
+    nothing = "" if radius == covering else f", and nothing if any {covering:,} do"
+    labels = "training label changes" if radius == 1 else "training labels change"
+    return f"The certified learner provably keeps {_value(report, key)} if any {radius:,} {labels}{nothing}."
 
 
 def _adversarial_key(report: RunReport) -> str | None:
@@ -107,12 +109,37 @@ def _adversarial_key(report: RunReport) -> str | None:
 
 
 def _certified_key(report: RunReport) -> str | None:
-    """The smallest positive radius that covers the number of flips, else the largest one."""
-    radii = sorted(int(match[1]) for key in report.metrics if (match := _RADIUS.fullmatch(key)) and match[1] != "0")
+    """The radius that covers the flips; where nothing is certified there, the largest that certifies half."""
+    radii = _radii(report)
     if not radii:
         return None
+    covering = _covering_radius(report, radii)
+    if report.metrics[f"cert/acc_at_{covering}"] > 0:
+        return f"cert/acc_at_{covering}"
+    halves = [radius for radius in radii if report.metrics[f"cert/acc_at_{radius}"] >= 0.5]
+    return f"cert/acc_at_{max(halves, default=radii[0])}"
+
+
+def _covering_radius(report: RunReport, radii: list[int]) -> int:
+    """The smallest of ``radii`` that is at least the number of flips, else the largest."""
     count = _count(report) or 0
-    return f"cert/acc_at_{next((radius for radius in radii if radius >= count), radii[-1])}"
+    return next((radius for radius in radii if radius >= count), radii[-1])
+
+
+def _radii(report: RunReport) -> list[int]:
+    """The positive radii at which certified accuracy was measured."""
+    return sorted(int(match[1]) for key in report.metrics if (match := _RADIUS.fullmatch(key)) and match[1] != "0")
+
+
+def _certificate_note(report: RunReport, key: str) -> str:
+    """What may change, and whose number it is: the callback's note, else that it is not the victim's."""
+    radius = _radius(key)
+    whose = report.notes.get(key, "of the certified learner, not of the victim")
+    return f"if any {radius:,} training {'label changes' if radius == 1 else 'labels change'}; {whose}"
+
+
+def _radius(key: str) -> int:
+    return int(key.rpartition("_")[2])
 
 
 def _attack(report: RunReport, key: str) -> str:

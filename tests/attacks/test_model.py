@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from lightning_poison.attacks import FGSM, PGD, adversarial_paths, class_scores, frozen_eval
+from lightning_poison.attacks.model import batch_layout
 from lightning_poison.errors import UserError
 
 RUNS = {
@@ -120,6 +121,36 @@ def test_targets_out_of_range(network):
     inputs, labels = batch()
     with pytest.raises(UserError, match=r"targets must lie in \[0, 9\], got 12 at row 0"):
         PGD()(network, inputs, labels, targets=torch.full_like(labels, 12))
+
+
+class Viewing(nn.Module):
+    """Insists on the ordinary memory layout."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, 5, 3)
+        self.last = nn.Linear(180, 10)
+
+    def forward(self, inputs):
+        return self.last(self.convolution(inputs).relu().view(-1, 180))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_networks_that_insist_on_a_memory_layout_are_attacked_alike(channels, unchanged):
+    torch.manual_seed(0)
+    strict = Viewing(channels)
+    lenient = nn.Sequential(strict.convolution, nn.ReLU(), nn.Flatten(), strict.last)
+    inputs, labels = torch.rand(30, channels, 8, 8), torch.randint(10, (30,))
+    assert batch_layout(strict, inputs)(inputs).stride() == inputs.stride()
+    assert batch_layout(lenient, inputs)(inputs).stride() == (64 * channels, 1, 8 * channels, channels)
+    assert batch_layout(lenient, inputs)(inputs).equal(inputs)
+    for run in RUNS.values():
+        found, expected = (
+            unchanged(net, lambda net=net, run=run: run(net, inputs, labels)) for net in (strict, lenient)
+        )
+        for name in vars(expected):
+            if isinstance(getattr(expected, name), torch.Tensor):
+                torch.testing.assert_close(getattr(found, name), getattr(expected, name))
 
 
 def test_a_module_that_changes_its_own_mode_is_restored():

@@ -54,7 +54,7 @@ def test_equals_the_naive_loop(targeted, clip, chunk_size, trained, digits):
         assert sum(ended) == len(labels)
         assert all(ended)
         assert found.target.tolist() == ([-1] * 40 if targets is None else targets.tolist())
-        assert 0 < found.reached.sum()
+        assert found.reached.any()
         if targeted:
             assert not found.reached.all()
     finally:
@@ -94,6 +94,7 @@ def test_the_active_set_stays_full_until_nobody_waits(trained, digits):
         found = adversarial_paths(trained, inputs, labels, chunk_size=10, max_steps=50)
     finally:
         handle.remove()
+    assert sizes.pop(0) == 2  # a try, to see which memory layout the network takes
     assert max(sizes) == 10
     assert sum(sizes) == int(found.length.sum()) + len(labels)  # one look at every point of every path
     drained = next(turn for turn, size in enumerate(sizes) if size < 10)

@@ -40,10 +40,10 @@ def test_targeted(trained, digits, capsys):
 def test_random_attacks_leave_the_global_streams_and_the_network_alone(network, digits, unchanged):
     inputs, labels = digits[0][:20], digits[1][:20]
     attack = from_torchattacks(lambda net: torchattacks.PGD(net, steps=2), network)
-    states = random.getstate(), np.random.get_state()[1].copy()
+    states = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     results = [unchanged(network, lambda: attack(network, inputs, labels)) for _ in range(2)]
     assert random.getstate() == states[0]
-    assert (np.random.get_state()[1] == states[1]).all()
+    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
     assert results[0].examples.equal(results[1].examples)
 
 

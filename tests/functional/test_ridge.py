@@ -71,7 +71,9 @@ def test_dead_and_repeated_features_do_no_harm() -> None:
     dead = [torch.cat([x, torch.zeros(len(x), 1), x[:, :1]], 1) for x in (features, points)]
     scores = Ridge(dead[0], 0.1).scores(dead[1], labels, 3)
     assert torch.isfinite(scores).all()
-    assert torch.equal(Ridge(torch.zeros(4, 2), 0.1, intercept=False).weights(torch.ones(1, 2)), torch.zeros(1, 4).double())
+    assert torch.equal(
+        Ridge(torch.zeros(4, 2), 0.1, intercept=False).weights(torch.ones(1, 2)), torch.zeros(1, 4).double()
+    )
 
 
 @pytest.mark.parametrize(

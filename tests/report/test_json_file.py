@@ -57,9 +57,10 @@ def test_a_report_is_a_baseline(tmp_path, place, example):
     assert baseline.fingerprint == "abc"
 
 
-@pytest.mark.parametrize(
-    "content", ["not json", "[]", "{}", '{"metrics": {"val/acc": "much"}}', '{"metrics": {"x": 1}}']
-)
+NO_REPORTS = ["not json", "[]", "{}", '{"metrics": {"val/acc": "much"}}', '{"metrics": {"x": 1}}']
+
+
+@pytest.mark.parametrize("content", NO_REPORTS)
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "report.json").write_text(content)
     with pytest.raises(UserError, match="baseline must"):

@@ -2,9 +2,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lightning_poison.report import RunReport, render_page, write_report
+from lightning_poison.report import ReportTable, RunReport, Section, render_page, write_report
 
-VOID = {"img", "link", "meta", "br", "hr"}
+VOID = {"img", "link", "meta", "br", "hr", "wbr"}
 
 
 class Page(HTMLParser):
@@ -80,3 +80,20 @@ def test_a_run_without_anything_is_a_page_too():
     page = Page(render_page(RunReport("Empty", "2024-05-06T07:08:09+00:00")))
     assert "Nothing was measured in this run." in page.text
     assert page.all("table") == []
+
+
+def test_numbers_of_a_column_share_their_decimals():
+    rows = (("a", 17, 9.25, 1e-5, float("nan")), ("b", 1234, 14.0, 2.0, None))
+    section = Section("s", tables=(ReportTable("t", ("name", "i", "f", "tiny", "none"), rows),))
+    cells = Page(render_page(RunReport("t", "now", sections=(section,)))).text
+    start = cells.index("a")
+    assert cells[start : start + 10] == ["a", "17", "9.25", "1e-05", "-", "b", "1,234", "14.00", "2", "-"]
+
+
+def test_radii_share_an_entry_of_the_glossary(page):
+    terms = [place for place, (tag, _) in enumerate(page.elements) if tag == "dt"]
+    assert len(terms) == len(page.all("dd"))
+    heading = len(page.text) - page.text[::-1].index("What the keys mean")
+    glossary = page.text[heading:]
+    assert glossary.count("Certified accuracy") == 1
+    assert {"cert/acc_at_50", "cert/acc_at_100", "cert/acc_at_200"} <= set(glossary)

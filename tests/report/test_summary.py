@@ -62,7 +62,7 @@ def test_comparison_leaves_out_poisons_training_and_doubles():
     ("row", "text", "improves"),
     [
         (Comparison("val/acc", 0.9, 0.95), "-5.0 pp", False),
-        (Comparison("val/loss", 0.5, 0.75), "-0.25", True),
+        (Comparison("val/loss", 0.5, 0.75), "-0.2500", True),
         (Comparison("val/acc", 0.5, 0.5), "0.0 pp", None),
         (Comparison("paths/length_mean", 14.0, 12.5), "+1.5", True),
         (Comparison("val/f1", 2.0, 1.0), "+1", None),
@@ -72,3 +72,11 @@ def test_comparison_leaves_out_poisons_training_and_doubles():
 def test_differences(row, text, improves):
     assert difference(row) == text
     assert row.improves is improves
+
+
+def test_where_the_flips_exceed_every_certificate_the_report_says_so():
+    accuracies = {0: 0.9, 1: 0.8, 5: 0.6, 20: 0.2, 50: 0.0}
+    metrics = {f"cert/acc_at_{radius}": accuracy for radius, accuracy in accuracies.items()}
+    report = RunReport("t", "now", metrics=metrics, poison={"count": 40})
+    assert [headline.key for headline in headlines(report)] == ["cert/acc_at_5"]
+    assert summarize(report).endswith("keeps 60.0 % if any 5 training labels change, and nothing if any 50 do.")

@@ -17,7 +17,7 @@ def test_a_pipe_gets_plain_aligned_text(example):
     assert [line.split() for line in table] == [
         ["Metric", "Value", "Clean", "twin", "Change"],
         ["Accuracy", "(test)", "50.0", "%", "60.0", "%", "-10.0", "pp"],
-        ["Loss", "(validation)", "2", "-", "-"],
+        ["Loss", "(validation)", "2.0000", "-", "-"],
         ["Poisons", "fitted", "50.0", "%", "-", "-"],
     ]
     assert len({len(line) for line in table}) == 1

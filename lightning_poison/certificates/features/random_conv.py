@@ -33,7 +33,7 @@ class RandomConvFeatures(LabelFreeFeatures):
 
     Args:
         filters: number of filters; the features have ``filters * grid * grid`` dimensions (fewer for tiny images).
-        patch_size: width and height of a filter, in pixels; smaller images use smaller patches.
+        patch_size: width and height of a filter, in pixels; at most half of the image's are used.
         grid: regions per side of the pooling.
         threshold: subtracted from the responses, in their standard deviations.
         seed: which patches are drawn.
@@ -45,7 +45,7 @@ class RandomConvFeatures(LabelFreeFeatures):
     """
 
     def __init__(
-        self, filters: int = 64, patch_size: int = 6, grid: int = 3, threshold: float = 1.0, seed: int = 0
+        self, filters: int = 64, patch_size: int = 8, grid: int = 3, threshold: float = 1.5, seed: int = 0
     ) -> None:
         self.filters = check_integer("filters", filters, minimum=1)
         self.patch_size = check_integer("patch_size", patch_size, minimum=1)
@@ -58,7 +58,7 @@ class RandomConvFeatures(LabelFreeFeatures):
     def fit(self, inputs: Batches) -> RandomConvFeatures:
         """Draw filters from the first 2,000 inputs."""
         images = _as_images(check_finite("inputs", first_inputs(inputs, _FIT_POINTS)).float())
-        height, width = (min(self.patch_size, side) for side in images.shape[2:])
+        height, width = (max(min(self.patch_size, side // 2), 1) for side in images.shape[2:])
         stream = generator(self.seed, "random convolution features")
         patches = _patches(images, (height, width), stream)
         mean = patches.mean(0)
@@ -76,12 +76,18 @@ class RandomConvFeatures(LabelFreeFeatures):
                 "RandomConvFeatures must be fitted before transform, got no filters; call fit(inputs) first"
             )
         images = _as_images(inputs.float())
-        if images.shape[1] != self._kernel.shape[1]:
-            got = f"{images.shape[1]} for {self._kernel.shape[1]}"
-            raise UserError(f"inputs must have as many channels as the training inputs, got {got}")
+        channels, height, width = self._kernel.shape[1:]
+        if images.shape[1] != channels:
+            got = f"{images.shape[1]} for {channels}"
+            raise UserError(
+                f"inputs must have as many channels as the training inputs, got {got}; check the transforms"
+            )
+        if images.shape[2] < height or images.shape[3] < width:
+            got = f"{tuple(images.shape[2:])} for {height} x {width}"
+            raise UserError(f"inputs must be at least as large as a filter, got {got}; resize them or fit again")
         responses = F.conv2d(images, self._kernel, self._bias).relu_()
-        height, width = (min(self.grid, side) for side in responses.shape[2:])
-        return F.normalize(F.adaptive_avg_pool2d(responses, (height, width)).flatten(1).sqrt_())
+        rows, columns = (min(self.grid, side) for side in responses.shape[2:])
+        return F.normalize(F.adaptive_avg_pool2d(responses, (rows, columns)).flatten(1).sqrt_())
 
     def describe(self) -> str:
         """The map in a few words."""

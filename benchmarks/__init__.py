@@ -1,0 +1,1 @@
+"""Tables of ratios, each measured in one run."""

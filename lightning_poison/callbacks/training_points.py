@@ -1,0 +1,84 @@
+"""Reading points of the training set at an epoch's end, without disturbing the training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+
+from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.attacks.randomness import own_random_streams
+from lightning_poison.callbacks.batches import inputs_and_labels
+from lightning_poison.datamodules import find_poisoned_dataset
+from lightning_poison.errors import UserError
+from lightning_poison.functional.random_streams import generator
+
+__all__ = ["clean_labels", "clean_num_classes", "drawn_positions", "fetch", "training_set"]
+
+
+def training_set(trainer: Any) -> Any:
+    """The data set behind the one training loader.
+
+    Raises:
+        UserError: there are several loaders, or the data have no indices.
+    """
+    loader = trainer.train_dataloader
+    dataset = getattr(loader, "dataset", None)
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise UserError(
+            f"AdversarialPaths needs one training DataLoader over a data set with indices, got {type(loader).__name__} "
+            f"over {type(dataset).__name__}; leave the callback out, or use a map-style data set"
+        )
+    return dataset
+
+
+def drawn_positions(length: int, count: int | None) -> Tensor:
+    """``count`` of ``length`` positions from everywhere, sorted, always the same ones.
+
+    Example:
+        >>> drawn_positions(100, 3).equal(drawn_positions(100, 3)), len(drawn_positions(2, 3))
+        (True, 2)
+    """
+    if count is None or count >= length:
+        return torch.arange(length)
+    return torch.randperm(length, generator=generator(0, "adversarial paths"))[:count].sort().values
+
+
+def fetch(trainer: Any, dataset: Any, positions: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Inputs and labels at ``positions``, as the training loader would put them together.
+
+    Random augmentation draws from streams of its own: the same each time, and nothing is taken from training's.
+    """
+    with own_random_streams(0, device):
+        items = [dataset[position] for position in positions.tolist()]
+    inputs, labels = inputs_and_labels(trainer.train_dataloader.collate_fn(items))
+    inputs = trainer.precision_plugin.convert_input(inputs)
+    return inputs.to(device), labels.to(device)
+
+
+def clean_labels(dataset: Any, positions: Tensor, labels: Tensor) -> Tensor:
+    """The labels at ``positions`` before any were flipped, shape (n,), int64."""
+    poisoned = find_poisoned_dataset(dataset)
+    if poisoned is None:
+        return labels.long()
+    while dataset is not poisoned:  # indices of a subset into what it is a subset of
+        if isinstance(dataset, Subset):
+            positions = torch.as_tensor(dataset.indices)[positions]
+        dataset = dataset.dataset
+    clean = labels.long().clone()
+    old = dict(zip(poisoned.flips.index.tolist(), poisoned.flips.old_label.tolist(), strict=True))
+    for row, position in enumerate(positions.tolist()):
+        clean[row] = old.get(position, clean[row])
+    return clean
+
+
+def clean_num_classes(trainer: Any, pl_module: Any, inputs: Tensor) -> int:
+    """Number of classes without one that was made for poisons: the data module's word, else the model's outputs."""
+    for attribute in ("clean_num_classes", "num_classes"):
+        declared = getattr(trainer.datamodule, attribute, None)
+        if isinstance(declared, int):
+            return declared
+    with frozen_eval(pl_module), torch.no_grad():
+        return class_scores(pl_module, inputs[:1].clone()).shape[1]

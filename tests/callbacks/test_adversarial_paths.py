@@ -1,0 +1,290 @@
+import csv
+import io
+import statistics
+from pathlib import Path
+
+import lightning.pytorch as unified
+import pytest
+import pytorch_lightning as pl
+import torch
+from jsonargparse import ArgumentParser
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+
+from lightning_poison.attacks import adversarial_paths
+from lightning_poison.callbacks import AdversarialPaths
+from lightning_poison.datamodules import PoisonedDataset
+from lightning_poison.errors import UserError
+from lightning_poison.poisons import FlipList
+
+
+def data(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.rand(count, 1, 6, 6, generator=generator)
+    ways = torch.randn(36, 4, generator=torch.Generator().manual_seed(9))
+    return TensorDataset(inputs, ((inputs - 0.5).flatten(1) @ ways).argmax(1))
+
+
+def make_victim(package):
+    class Victim(package.LightningModule):
+        def __init__(self, lr=0.0, outputs=4):
+            super().__init__()
+            self.lr = lr
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                self.net = nn.Sequential(
+                    nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, outputs)
+                )
+
+        def forward(self, inputs):
+            return self.net(inputs)
+
+        def training_step(self, batch, _):
+            return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), self.lr)
+
+    return Victim
+
+
+Victim = make_victim(pl)
+
+
+def make_trainer(*callbacks, package=pl, **arguments):
+    settings = {
+        "max_epochs": 2,
+        "accelerator": "cpu",
+        "devices": 1,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return package.Trainer(callbacks=list(callbacks), **(settings | arguments))
+
+
+def rows_of(trainer):
+    with (Path(trainer.log_dir) / "report" / "paths.csv").open(newline="") as file:
+        return [{name: int(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def fit(callback, dataset, package=pl, victim=None, **arguments):
+    victim = make_victim(package)() if victim is None else victim
+    trainer = make_trainer(callback, package=package, **arguments)
+    trainer.fit(victim, DataLoader(dataset, 16, shuffle=True))
+    return trainer, victim
+
+
+@pytest.mark.parametrize("package", [pl, unified])
+@pytest.mark.parametrize("target", ["untargeted", "next", 2])
+def test_file_and_numbers_equal_a_direct_call(package, target):
+    dataset = data(60)
+    trainer, victim = fit(AdversarialPaths(target, step=0.05, max_steps=15), dataset, package)
+    inputs, labels = dataset.tensors
+    keep = labels != target if isinstance(target, int) else torch.ones(60, dtype=torch.bool)
+    targets = {"untargeted": None, "next": (labels + 1) % 4}.get(target, torch.full_like(labels, 2))
+    expected = adversarial_paths(
+        victim, inputs[keep], labels[keep], None if targets is None else targets[keep], step=0.05, max_steps=15
+    )
+    rows = rows_of(trainer)
+    assert [row["index"] for row in rows] == keep.nonzero().squeeze(1).tolist()
+    assert [row["label"] for row in rows] == labels[keep].tolist()
+    assert [row["target"] for row in rows] == expected.target.tolist()
+    assert [row["length"] for row in rows] == expected.length.tolist()
+    assert [row["reached"] for row in rows] == expected.reached.long().tolist()
+    assert len(set(expected.length.tolist())) > 3
+    logged = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("paths")}
+    assert logged == pytest.approx(
+        {
+            "paths/length_median": statistics.median(expected.length.tolist()),
+            "paths/length_mean": statistics.fmean(expected.length.tolist()),
+            "paths/reached": expected.reached.double().mean().item(),
+        }
+    )
+
+
+def test_training_is_not_touched_even_by_random_augmentation():
+    class Augmented(TensorDataset):
+        def __getitem__(self, index):
+            image, label = super().__getitem__(index)
+            return (image + 0.1 * torch.rand(1)).clamp(0, 1), label
+
+    results = []
+    for every_n_epochs in (None, 1):
+        pl.seed_everything(7, verbose=False)
+        victim = Victim(lr=0.1)
+        callbacks = [] if every_n_epochs is None else [AdversarialPaths(every_n_epochs=1, max_steps=10)]
+        make_trainer(*callbacks).fit(victim, DataLoader(Augmented(*data(64).tensors), 16, shuffle=True))
+        results.append((victim.state_dict(), torch.rand(3)))
+    assert results[0][1].equal(results[1][1])
+    assert all(value.equal(results[1][0][name]) for name, value in results[0][0].items())
+
+
+def test_the_file_belongs_to_the_last_epoch_and_history_to_all_due_ones():
+    callback = AdversarialPaths(max_steps=5, every_n_epochs=2)
+    fit(callback, data(20), max_epochs=3)
+    assert [entry["epoch"] for entry in callback.history] == [1, 2]
+    once = AdversarialPaths(max_steps=5)
+    fit(once, data(20), max_epochs=3)
+    assert [entry["epoch"] for entry in once.history] == [2]
+    again = AdversarialPaths(max_steps=5)
+    again.load_state_dict(once.state_dict())
+    assert again.history == once.history
+
+
+def test_points_are_drawn_from_the_whole_of_sorted_data_and_always_the_same():
+    inputs, labels = data(200).tensors
+    order = labels.argsort()
+    dataset = TensorDataset(inputs[order], labels[order])
+    drawn = []
+    for _ in range(2):
+        trainer, _ = fit(AdversarialPaths(max_samples=60, max_steps=2), dataset, max_epochs=1)
+        drawn.append([row["index"] for row in rows_of(trainer)])
+    assert drawn[0] == drawn[1] == sorted(set(drawn[0]))
+    assert len(drawn[0]) == 60
+    assert {int(label) for label in labels[order][drawn[0]]} == {0, 1, 2, 3}
+
+
+def flips_of(labels, positions, new=None):
+    old = labels[positions]
+    return FlipList(torch.tensor(positions), old, (old + 1) % 4 if new is None else torch.full_like(old, new))
+
+
+def test_paths_of_flipped_points_start_from_the_clean_class():
+    clean = data(40)
+    positions = [3, 17, 20]
+    poisoned = PoisonedDataset(clean, flips_of(clean.tensors[1], positions))
+    callback = AdversarialPaths("next", step=0.05, max_steps=15)
+    trainer, _ = fit(callback, poisoned)
+    reference, _ = fit(AdversarialPaths("next", step=0.05, max_steps=15), clean)
+    assert rows_of(trainer) == rows_of(reference)
+    assert "3 of these points carry a flipped label" in callback.report_sections()[0].text[1]
+
+
+def test_flipped_points_are_found_through_a_subset():
+    clean = data(40)
+    kept = [20, 5, 3, 30]
+    poisoned = Subset(PoisonedDataset(clean, flips_of(clean.tensors[1], [3, 17, 20])), kept)
+    trainer, _ = fit(AdversarialPaths(step=0.05, max_steps=15), poisoned)
+    assert [row["label"] for row in rows_of(trainer)] == clean.tensors[1][kept].tolist()
+
+
+def test_next_class_is_cyclic_among_the_clean_classes():
+    class Data(pl.LightningDataModule):
+        num_classes, clean_num_classes = 5, 4
+
+        def train_dataloader(self):
+            clean = data(40)
+            return DataLoader(PoisonedDataset(clean, flips_of(clean.tensors[1], [1, 2], new=4)), 16)
+
+    trainer = make_trainer(AdversarialPaths("next", max_steps=2))
+    trainer.fit(Victim(outputs=5), Data())
+    assert {(row["label"], row["target"]) for row in rows_of(trainer)} == {(0, 1), (1, 2), (2, 3), (3, 0)}
+
+
+def test_a_rank_may_have_no_points():
+    callback, dataset = AdversarialPaths(max_steps=3), data(20)
+    trainer, victim = fit(callback, dataset)
+    assert callback._follow(trainer, victim, dataset, torch.arange(0)).shape == (0, 6)
+
+
+def test_the_report_shows_classes_histogram_and_examples():
+    callback = AdversarialPaths("next", step=0.05, max_steps=30, clip=True)
+    assert callback.report_sections() == []
+    trainer, _ = fit(callback, data(80))
+    (section,) = callback.report_sections()
+    rows = rows_of(trainer)
+    table = {row[0]: row[1:] for row in section.tables[0].rows}
+    for label in range(4):
+        lengths = [row["length"] for row in rows if row["label"] == label]
+        assert table[label][:3] == (len(lengths), statistics.median(lengths), round(statistics.fmean(lengths), 2))
+    assert table["all"][0] == 80
+    assert [figure.name for figure in section.figures] == ["path-lengths", "path-examples"]
+    assert all(figure.png.startswith(b"\x89PNG") for figure in section.figures)
+    assert "kept within [0, 1]" in section.text[0]
+
+
+def test_inputs_that_are_no_images_have_no_pictures():
+    inputs, labels = data(60).tensors
+
+    class Flat(Victim):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(36, 4)
+
+    callback = AdversarialPaths(max_steps=10)
+    fit(callback, TensorDataset(inputs.flatten(1), labels), victim=Flat())
+    assert [figure.name for figure in callback.report_sections()[0].figures] == ["path-lengths"]
+
+
+def test_nothing_is_written_under_fast_dev_run(tmp_path):
+    trainer, _ = fit(AdversarialPaths(max_steps=2), data(20), fast_dev_run=True)
+    assert "paths/reached" in trainer.callback_metrics
+    assert not list(tmp_path.rglob("paths.csv"))
+
+
+def test_only_points_of_the_target_is_a_warning():
+    inputs, _ = data(20).tensors
+    with pytest.warns(UserWarning, match="no adversarial path was measured"):
+        trainer, _ = fit(AdversarialPaths(1), TensorDataset(inputs, torch.ones(20, dtype=torch.int64)), max_epochs=1)
+    assert "paths/reached" not in trainer.callback_metrics
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": "previous"}, "target must be one of untargeted, next, got previous"),
+        ({"target": -1}, "target must be an integer of at least 0"),
+        ({"step": 8}, "for 8 grey levels of 255 write 8/255"),
+        ({"step": 0}, "step must lie in"),
+        ({"max_steps": 0}, "max_steps must be an integer of at least 1"),
+        ({"max_samples": 0}, "max_samples must be an integer of at least 1"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(UserError, match=message):
+        AdversarialPaths(**arguments)
+
+
+def test_two_of_them_are_refused():
+    trainer = make_trainer(AdversarialPaths(), AdversarialPaths("next"))
+    with pytest.raises(UserError, match="callbacks may hold one AdversarialPaths"):
+        trainer.fit(Victim(), DataLoader(data(16), 8))
+
+
+def test_a_target_that_the_victim_does_not_know():
+    with pytest.raises(UserError, match=r"targets must lie in \[0, 3\], got 7"):
+        fit(AdversarialPaths(7), data(16), max_epochs=1)
+
+
+def test_data_without_indices_are_refused_before_the_first_step():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(list(zip(*data(16).tensors, strict=True)))
+
+    steps = []
+
+    class Counting(Victim):
+        def training_step(self, batch, index):
+            steps.append(index)
+            return super().training_step(batch, index)
+
+    with pytest.raises(UserError, match="needs one training DataLoader over a data set with indices"):
+        make_trainer(AdversarialPaths()).fit(Counting(), DataLoader(Stream(), 8))
+    assert steps == []
+
+
+def test_the_file_is_plain_csv():
+    trainer, _ = fit(AdversarialPaths(max_steps=2), data(5), max_epochs=1)
+    text = (Path(trainer.log_dir) / "report" / "paths.csv").read_text()
+    assert text.splitlines()[0] == "index,label,target,length,reached"
+    assert len(list(csv.reader(io.StringIO(text)))) == 6
+    assert text.endswith("\n")
+
+
+@pytest.mark.parametrize(("text", "target"), [("next", "next"), ("untargeted", "untargeted"), ("3", 3)])
+def test_the_command_line_reads_targets_and_grey_levels(text, target):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(AdversarialPaths, "c")
+    made = parser.instantiate_classes(parser.parse_args([f"--c.target={text}", "--c.step=2/255"])).c
+    assert (made.target, made.step) == (target, 2 / 255)

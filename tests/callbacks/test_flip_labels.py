@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch
+import pytest
+import pytorch_lightning
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_poison.callbacks.flip_labels import FlipLabels
+from lightning_poison.datamodules import PoisonedDataModule
+from lightning_poison.errors import UserError
+from lightning_poison.poisons import FlipList, LabelFlips, NextClass, RandomPoints
+
+PACKAGES = [pytorch_lightning, lightning.pytorch]
+STREAM = torch.Generator().manual_seed(0)
+DATA = TensorDataset(torch.rand(60, 4, generator=STREAM), torch.arange(60) % 3, torch.arange(60))
+POISON = LabelFlips(RandomPoints(per_class=4), NextClass())
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*no `val_dataloader`"),
+]
+
+
+def parts(package: Any, folder: Any, epochs: int = 2, **arguments: Any) -> tuple[Any, Any, Any]:
+    class Model(package.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+            nn.init.constant_(self.net.weight, 0.1)
+            nn.init.zeros_(self.net.bias)
+            self.labels: dict[int, int] = {}
+            self.order: list[int] = []
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels, index = batch
+            self.labels |= dict(zip(index.tolist(), labels.tolist(), strict=True))
+            self.order += index.tolist()
+            return cross_entropy(self.net(inputs), labels)
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    class Data(package.LightningDataModule):
+        def train_dataloader(self):
+            return DataLoader(DATA, batch_size=8, shuffle=True)
+
+    trainer = package.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+        **arguments,
+    )
+    return trainer, Model(), Data()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_it_does_what_the_poisoned_data_module_does(package, tmp_path):
+    callback = FlipLabels(POISON, seed=3)
+    trainer, model, data = parts(package, tmp_path, callbacks=[callback])
+    trainer.fit(model, data)
+    assert model.labels == dict(enumerate(callback.flips.apply(DATA.tensors[1]).tolist()))
+    assert len(callback.flips) == 12
+    assert FlipList.read(tmp_path / "report" / "flips.csv").same_flips(callback.flips)
+    trainer, reference, data = parts(package, tmp_path)
+    trainer.fit(reference, PoisonedDataModule(data, POISON, seed=3))
+    assert (reference.labels, reference.order) == (model.labels, model.order)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_data_module_gets_its_loader_back(failing, tmp_path):
+    trainer, model, data = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels(POISON)])
+    if failing:
+        model.training_step = lambda *_: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            trainer.fit(model, data)
+    else:
+        trainer.fit(model, data)
+    assert "train_dataloader" not in vars(data)
+    assert data.train_dataloader().dataset is DATA
+
+
+def test_data_modules_made_from_datasets(tmp_path):
+    data = pytorch_lightning.LightningDataModule.from_datasets(DATA, batch_size=8)
+    own = data.train_dataloader
+    trainer, model, _ = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels(POISON)])
+    with pytest.warns(UserWarning, match="pin_memory"):
+        trainer.fit(model, data)
+    assert data.train_dataloader is own
+    assert sum(label != index % 3 for index, label in model.labels.items()) == 12
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_resumed_run_equals_an_uninterrupted_one(package, tmp_path):
+    def fit(seed, epochs, ckpt_path=None):
+        trainer, model, data = parts(package, tmp_path, epochs, callbacks=[FlipLabels(POISON, seed)])
+        trainer.fit(model, data, ckpt_path=ckpt_path)
+        return trainer, model
+
+    _, whole = fit(1, 4)
+    trainer, _ = fit(1, 2)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    _, resumed = fit(99, 4, tmp_path / "half.ckpt")
+    assert resumed.order == whole.order[120:]
+    assert torch.equal(resumed.net.weight, whole.net.weight)
+
+
+def test_what_it_cannot_flip(tmp_path):
+    trainer, model, _ = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels(POISON)])
+    with pytest.raises(UserError, match=r"cannot flip the labels of loaders passed to fit; .*PoisonedDataset"):
+        trainer.fit(model, DataLoader(DATA, batch_size=8))
+    trainer, model, data = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels(POISON)])
+    with pytest.raises(UserError, match="the data module flips labels already"):
+        trainer.fit(model, PoisonedDataModule(data, POISON))
+    trainer, model, data = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels(POISON)])
+    data.train_dataloader = lambda: [DataLoader(DATA)]
+    with pytest.raises(UserError, match=r"Data\.train_dataloader must return one torch DataLoader, got list"):
+        trainer.fit(model, data)
+
+
+def test_without_a_poison_nothing_is_flipped(tmp_path):
+    trainer, model, data = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels()])
+    trainer.fit(model, data)
+    assert model.labels == dict(enumerate(DATA.tensors[1].tolist()))

@@ -1,0 +1,60 @@
+"""Certified accuracy counted by hand, and certificates of an evaluation set."""
+
+import pytest
+import torch
+
+from lightning_poison.certificates import CertifiedPoints, LabelFlipCertificate, certified_accuracy, default_radii
+from lightning_poison.errors import UserError
+
+CERTIFICATE = LabelFlipCertificate(torch.tensor([2, 2, 0, 1]), torch.tensor([7, 0, 9, 3]))
+LABELS = torch.tensor([2, 2, 1, 1])
+
+
+def test_a_point_counts_when_right_and_certified_for_at_least_r() -> None:
+    assert certified_accuracy(CERTIFICATE, LABELS, [0, 1, 3, 4, 7, 8]).tolist() == [0.75, 0.5, 0.5, 0.25, 0.25, 0.0]
+
+
+def test_bad_input_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match="radii must be an integer of at least 0, got -1"):
+        certified_accuracy(CERTIFICATE, LABELS, [-1])
+    with pytest.raises(UserError, match="labels must match the certificate"):
+        certified_accuracy(CERTIFICATE, LABELS[:2], [0])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100, 1797, 60_000])
+def test_default_radii_grow_to_half_of_the_labels(count: int) -> None:
+    radii = default_radii(count)
+    assert radii[0] == 0
+    assert radii == sorted(set(radii))
+    assert max(radii) <= count / 2
+    assert count < 4 or max(radii) * 2.5 > count / 2
+
+
+def points(index: list[int], radius: list[int]) -> CertifiedPoints:
+    where = torch.tensor(index)
+    return CertifiedPoints(where, where % 3, LabelFlipCertificate(where % 2, torch.tensor(radius)))
+
+
+def test_shares_of_ranks_merge_in_order_and_repeats_count_once() -> None:
+    merged = CertifiedPoints.merge([points([0, 2, 4], [5, 6, 7]), points([1, 3, -1], [8, 9, 0]), points([0], [5])])
+    assert merged.index.tolist() == [0, 1, 2, 3, 4]
+    assert merged.certificate.radius.tolist() == [5, 8, 6, 9, 7]
+    assert merged.labels.tolist() == [0, 1, 2, 0, 1]
+    assert merged.values([0, 8]) == {
+        "cert/acc_at_0": 0.4,  # points 0 and 1
+        "cert/acc_at_8": 0.2,
+        "cert/radius_median": 7.0,
+        "cert/radius_mean": 7.0,
+    }
+
+
+def test_the_table_has_a_line_for_each_point() -> None:
+    assert points([4, 7], [1, 2]).csv() == "index,label,prediction,radius\n4,1,0,1\n7,1,1,2\n"
+
+
+def test_a_suffix_ends_every_key() -> None:
+    assert set(points([0], [1]).values([0], "_raw")) == {
+        "cert/acc_at_0_raw",
+        "cert/radius_median_raw",
+        "cert/radius_mean_raw",
+    }

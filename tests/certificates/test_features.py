@@ -1,0 +1,140 @@
+"""Feature maps: what they compute, that they see no label, and what they refuse."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+
+from lightning_poison.certificates import (
+    FrozenFeatures,
+    LabelFreeFeatures,
+    PCAFeatures,
+    RandomConvFeatures,
+    RawFeatures,
+)
+from lightning_poison.errors import UserError
+
+DIGITS = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:300, None]
+
+
+def test_raw_features_are_the_input_as_a_vector() -> None:
+    features = RawFeatures().fit(DIGITS).transform(DIGITS)
+    assert torch.equal(features, DIGITS.reshape(300, 64))
+
+
+def test_principal_components_are_those_of_scikit_learn_up_to_sign() -> None:
+    ours = PCAFeatures(dim=10).fit(DIGITS.split(37)).transform(DIGITS).numpy()
+    peer = PCA(10, svd_solver="full").fit_transform(DIGITS.flatten(1).double().numpy())
+    np.testing.assert_allclose(np.abs(ours), np.abs(peer), atol=1e-8)
+
+
+def test_principal_components_are_at_most_as_many_as_the_data_allow() -> None:
+    assert PCAFeatures(dim=1000).fit(DIGITS).transform(DIGITS).shape == (300, 64)
+    assert PCAFeatures(dim=1000).fit(DIGITS[:5]).transform(DIGITS).shape == (300, 5)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (1, 8, 8), (28, 28), (1, 3, 2), (20,), (1,)])
+def test_random_convolutions_take_any_image_or_vector(shape: tuple[int, ...]) -> None:
+    inputs = torch.rand(30, *shape, generator=torch.Generator().manual_seed(0))
+    features = RandomConvFeatures(filters=8).fit(inputs).transform(inputs)
+    assert features.shape[0] == 30
+    assert features.shape[1] in {8, 72}
+    assert torch.isfinite(features).all()
+    lengths = features.norm(dim=1)
+    assert (((lengths - 1).abs() < 1e-5) | (lengths == 0)).all()
+
+
+def test_random_convolutions_by_hand() -> None:
+    """The definition, pixel by pixel, from the fitted filters."""
+    features = RandomConvFeatures(filters=4, patch_size=3, grid=2)
+    features.fit(DIGITS)
+    kernel, bias = features._kernel, features._bias
+    assert kernel is not None
+    assert bias is not None
+    image = DIGITS[5, 0]
+    pooled = torch.zeros(4, 2, 2)
+    for f in range(4):
+        for y in range(6):
+            for x in range(6):
+                response = (image[y : y + 3, x : x + 3] * kernel[f, 0]).sum() + bias[f]
+                pooled[f, y // 3, x // 3] += response.clamp(min=0) / 9
+    expected = pooled.flatten().sqrt() / pooled.flatten().sqrt().norm()
+    assert torch.allclose(features.transform(DIGITS[5:6])[0], expected, atol=1e-5)
+
+
+def test_responses_have_unit_deviation_and_no_mean_over_training_patches() -> None:
+    features = RandomConvFeatures(filters=16, patch_size=3, threshold=0.0).fit(DIGITS)
+    assert features._kernel is not None
+    responses = nn.functional.conv2d(DIGITS, features._kernel, features._bias)
+    assert responses.mean().abs() < 0.05
+    assert abs(responses.std() - 1) < 0.05
+
+
+def test_the_seed_decides_and_the_global_stream_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    one, same, other = (RandomConvFeatures(8, seed=s).fit(DIGITS).transform(DIGITS) for s in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_batches_and_the_whole_give_the_same_features() -> None:
+    for features in (RandomConvFeatures(8), PCAFeatures(5), RawFeatures()):
+        whole = features.fit(DIGITS).transform(DIGITS)
+        parts = torch.cat([features.transform(part) for part in DIGITS.split(64)])
+        assert torch.allclose(whole, parts, atol=1e-6)
+        again = features.fit(iter(DIGITS.split(64))).transform(DIGITS)
+        assert torch.allclose(whole.abs(), again.abs(), atol=1e-5)
+
+
+def test_constant_images_give_features_without_nan() -> None:
+    constant = torch.full((10, 1, 8, 8), 0.5)
+    assert torch.isfinite(RandomConvFeatures(4).fit(constant).transform(constant)).all()
+    assert torch.isfinite(PCAFeatures(4).fit(constant).transform(constant)).all()
+
+
+def test_a_frozen_extractor_runs_in_eval_mode_and_gets_its_modes_back() -> None:
+    extractor = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 3))
+    extractor[2].eval()
+    features = FrozenFeatures(extractor)
+    one, two = features.transform(DIGITS), features.transform(DIGITS)
+    assert torch.equal(one, two)
+    assert not one.requires_grad
+    assert [module.training for module in extractor] == [True, True, False]
+    assert extractor.training
+
+
+def test_only_an_extractor_that_may_have_seen_labels_is_not_end_to_end() -> None:
+    assert not FrozenFeatures(nn.Identity()).end_to_end
+    assert FrozenFeatures(nn.Identity(), label_free=True).end_to_end
+    assert all(features.end_to_end for features in (RawFeatures(), PCAFeatures(), RandomConvFeatures()))
+
+
+@pytest.mark.parametrize("features", [RawFeatures(), PCAFeatures(3), RandomConvFeatures(4)])
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [([], "at least one training point"), (torch.zeros(3, 1, 8, 8, dtype=torch.uint8), "must be float")],
+)
+def test_fit_refuses_nothing_and_bytes(features: LabelFreeFeatures, inputs: Tensor | list[Tensor], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        features.fit(inputs)
+
+
+@pytest.mark.parametrize("features", [PCAFeatures(3), RandomConvFeatures(4)])
+def test_what_must_be_fitted_says_so_and_refuses_nan(features: LabelFreeFeatures) -> None:
+    with pytest.raises(UserError, match="fitted before transform"):
+        features.transform(DIGITS)
+    with pytest.raises(UserError, match="inputs must be finite"):
+        features.fit(torch.full((3, 1, 8, 8), float("nan")))
+
+
+def test_random_convolutions_refuse_other_shapes() -> None:
+    features = RandomConvFeatures(4).fit(DIGITS)
+    with pytest.raises(UserError, match="as many channels"):
+        features.transform(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UserError, match="vectors or images"):
+        features.transform(torch.zeros(1, 1, 1, 8, 8))
+    with pytest.raises(UserError, match="at least as large"):
+        features.transform(torch.zeros(1, 1, 4, 4))

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+DIGITS = ("fit", "--config", "digits.yaml")
+PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.attack=PGD")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trainer.max_epoch=3"], "there is no key trainer.max_epoch; did you mean trainer.max_epochs?"),
+        (["--trainer.max_epochs=abc"], "trainer.max_epochs must be int or null, got abc"),
+        (["--poison.select=RandomPoint"], "poison.select: there is no class RandomPoint; did you mean RandomPoints?"),
+        (["--poison.select.per_clas=3"], "there is no key poison.select.per_clas; did you mean per_class?"),
+        (["--poison.select.per_class=x"], "poison.select.per_class must be int or null, got x"),
+        (["--trainer.callbacks+=AdversarialAcuracy"], "did you mean AdversarialAccuracy?"),
+        ([*PLUS_ATTACK, "--trainer.callbacks.attack.eps=abc"], "eps: a size in pixel units must be a number or a frac"),
+        ([*PLUS_ATTACK, "--trainer.callbacks.attack.eps=8"], "for 8 grey levels of 255 write 8/255"),
+        ([*PLUS_ATTACK[:1], "--trainer.callbacks.attack=PGE"], "there is no class PGE; did you mean PGD?"),
+        (["--model.net=PoolCN"], "model.net: there is no class PoolCN; did you mean PoolCNN?"),
+        (["--model.net.widht=3"], "there is no key model.net.widht; did you mean width?"),
+        (["--modle=3"], "there is no key modle; did you mean model?"),
+        (["--config", "nope.yaml"], "there is no config nope.yaml here, and the shipped ones are"),
+        (["--poison.select.per_class=2000"], "per_class must be at most the size of every class, got 2000"),
+        (["--poison.relabel=ToClass", "--poison.relabel.label=12"], "ToClass.label must lie in [0, 9], got 12"),
+        (["--model.num_classes=4"], "model.num_classes must be 10 (the data have 10 classes), got 4"),
+        (["--ckpt_path", "last"], "has saved a last.ckpt; name a file, or leave --ckpt_path out"),
+        (["--ckpt_path", "nope.ckpt"], "--ckpt_path nope.ckpt: there is no such file"),
+        (["--poison.select=FromFile", "--poison.select.path=no.csv", "--poison.relabel=null"], "no flip list at no.csv"),
+        (["--poison.select=FromFile", "--poison.select.path=no.csv"], "relabel must be left out with FromFile"),
+        (["--trainer.max_epochs=${trainer.nope}"], "Interpolation key 'trainer.nope' not found"),
+        (["--data=MNIST", "--data.root=absent", "--data.download=false"], "absent"),
+        (["--data.classes=[0,11]"], "classes"),
+        (["--model.net.image_size=9"], "image_size must be a multiple of 4, got 9"),
+        (["--report.baseline=absent.json"], "absent.json"),
+    ],
+)
+def test_one_line_and_exit_code_2(run_cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+    code, _, err = run_cli(*DIGITS, *arguments)
+    lines = [line for line in err.splitlines() if line != "Seed set to 0"]
+    assert code == 2
+    assert len(lines) == 1, err
+    assert message in lines[0]
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_a_list_for_other_data_names_the_row(run_cli, tmp_path: Path) -> None:
+    (tmp_path / "flips.csv").write_text("index,old_label,new_label\n0,0,99\n")
+    arguments = ["--poison.select=FromFile", "--poison.select.path=flips.csv", "--poison.relabel=null"]
+    code, _, err = run_cli(*DIGITS, *arguments)
+    assert code == 2
+    assert "flips.csv, row 2: new_label 99 is out of range" in err.splitlines()[-1]
+
+
+def test_an_unwritable_log_folder(run_cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = run_cli(*DIGITS, "--trainer.default_root_dir=file/runs", "--trainer.max_epochs=1")
+    assert code == 2
+    assert "cannot write" in err.splitlines()[-1]
+
+
+def test_files_that_are_no_checkpoints(run_cli, tmp_path: Path) -> None:
+    (tmp_path / "text.ckpt").write_text("not a checkpoint")
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    torch.save({"weights": torch.ones(2)}, tmp_path / "other.ckpt")
+    for name in ("text.ckpt", "empty.ckpt", "other.ckpt"):
+        code, _, err = run_cli("test", "--config", "digits.yaml", "--ckpt_path", name)
+        assert code == 2, name
+        assert "the checkpoint" in err.splitlines()[-1]
+
+
+def test_a_yaml_that_is_none(run_cli, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("a: [\n")
+    code, _, err = run_cli("fit", "--config", "bad.yaml")
+    assert (code, len(err.splitlines())) == (2, 1)
