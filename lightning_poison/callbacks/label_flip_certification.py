@@ -92,7 +92,7 @@ class LabelFlipCertification(Measurement):
         self._training: _Training | None = None
         self._measured: _Measured | None = None
 
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Nothing is measured yet."""
         self._measured = None
 
@@ -102,7 +102,7 @@ class LabelFlipCertification(Measurement):
             values = self._measure(trainer, trainer.val_dataloaders, trainer.num_val_batches)
             self.log_values(trainer, pl_module, values)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure now if the last epoch came unannounced: early stopping decides after every other callback."""
         if self._measured is None:
             values = self._measure(trainer, trainer.val_dataloaders, trainer.num_val_batches)

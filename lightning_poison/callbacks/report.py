@@ -69,6 +69,7 @@ class Report(Callback):
         self._data: dict[str, Any] = {}
         self._folder: Path | None = None
         self._page: Path | None = None
+        self._trainer: Any | None = None
 
     # --- for a driver of several runs ---------------------------------------------------------------------------------
 
@@ -124,6 +125,7 @@ class Report(Callback):
         """Find the folder before anything expensive begins."""
         self._folder = report_folder(trainer)
         self._page = None
+        self._trainer = trainer
         if stage == "fit" and trainer.current_epoch == 0:
             self.metrics, self._epoch, self._flips = {}, None, None
             self._history.clear()
@@ -152,6 +154,7 @@ class Report(Callback):
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Write and print, after everything else has spoken."""
+        self._trainer = None
         if stage not in ("fit", "validate", "test"):
             return
         self.metrics.update({key: as_number(value) for key, value in trainer.callback_metrics.items()})
@@ -162,7 +165,9 @@ class Report(Callback):
             self.print(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The history, in plain Python."""
+        """The history, in plain Python, with what the module logged after the callbacks' turn."""
+        if self._trainer is not None:
+            self._collect_leftovers(self._trainer)
         return {"history": self._history.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -129,7 +129,8 @@ def score_slack(weights: Tensor) -> Tensor:
     Returns:
         shape (m,), float64.
     """
-    return 4 * weights.shape[1] * torch.finfo(torch.float64).eps * torch.linalg.vector_norm(weights, ord=1, dim=1)
+    size: Tensor = torch.linalg.vector_norm(weights, ord=1, dim=1)
+    return 4 * weights.shape[1] * torch.finfo(torch.float64).eps * size
 
 
 def _checked(weights: Tensor, labels: Tensor) -> Tensor:
@@ -182,7 +183,8 @@ def _gain_bounds(weights: Tensor, own: Tensor) -> Tensor:
     """For each label the largest gain against any rival."""
     bounds = (-2 * weights).masked_fill_(own, 0)
     torch.maximum(bounds, weights, out=bounds)
-    return bounds.add_(bounds * own)
+    bounds.add_(bounds * own)
+    return bounds
 
 
 def _fewest_flips(problem: _Problem, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:

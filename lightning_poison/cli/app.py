@@ -184,8 +184,16 @@ class PoisonCLI(LightningCLI):
         finally:
             vars(self).update(poisoned)
 
+    def validate(self, **kwargs: Any) -> None:
+        """Measure the validation set; the report's table stands for Lightning's."""
+        self.trainer.validate(**{**kwargs, "verbose": False})
+
+    def test(self, **kwargs: Any) -> None:
+        """Measure the test set; the report's table stands for Lightning's."""
+        self.trainer.test(**{**kwargs, "verbose": False})
+
     def predict(self, **kwargs: Any) -> None:
         """Predict and say where the predictions are."""
-        self.trainer.predict(**kwargs, return_predictions=False)
+        self.trainer.predict(**{**kwargs, "return_predictions": False})
         if self.predictions.path is not None:
             print(self.predictions.path)

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_poison.cli.wording import checkpoint_line, one_line
@@ -30,6 +30,9 @@ def run(arguments: Sequence[str]) -> int:
 
     try:
         PoisonCLI(arguments)
+    except InterpolationKeyError as error:
+        typed = " (an interpolation works in a config file, not on the command line)" if "${" in "".join(arguments) else ""
+        return _refuse(one_line(str(error).partition("\n")[0]) + typed)
     except (UserError, MisconfigurationException, OmegaConfBaseException) as error:
         return _refuse(one_line(str(error)))
     except (PermissionError, FileExistsError, NotADirectoryError) as error:

@@ -40,7 +40,7 @@ def test_random_convolutions_take_any_image_or_vector(shape: tuple[int, ...]) ->
     inputs = torch.rand(30, *shape, generator=torch.Generator().manual_seed(0))
     features = RandomConvFeatures(filters=8).fit(inputs).transform(inputs)
     assert features.shape[0] == 30
-    assert features.shape[1] in {8, 72}
+    assert features.shape[1] in {8 * rows * columns for rows in (1, 2, 3) for columns in (1, 2, 3)}
     assert torch.isfinite(features).all()
     lengths = features.norm(dim=1)
     assert (((lengths - 1).abs() < 1e-5) | (lengths == 0)).all()
@@ -137,4 +137,4 @@ def test_random_convolutions_refuse_other_shapes() -> None:
     with pytest.raises(UserError, match="vectors or images"):
         features.transform(torch.zeros(1, 1, 1, 8, 8))
     with pytest.raises(UserError, match="at least as large"):
-        features.transform(torch.zeros(1, 1, 4, 4))
+        features.transform(torch.zeros(1, 1, 8, 3))

@@ -32,7 +32,7 @@ PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.
         (["--ckpt_path", "nope.ckpt"], "--ckpt_path nope.ckpt: there is no such file"),
         (["--poison.select=FromFile", "--poison.select.path=no.csv", "--poison.relabel=null"], "no flip list at no.csv"),
         (["--poison.select=FromFile", "--poison.select.path=no.csv"], "relabel must be left out with FromFile"),
-        (["--trainer.max_epochs=${trainer.nope}"], "Interpolation key 'trainer.nope' not found"),
+        (["--trainer.max_epochs=${trainer.nope}"], "an interpolation works in a config file, not on the"),
         (["--data=MNIST", "--data.root=absent", "--data.download=false"], "absent"),
         (["--data.classes=[0,11]"], "classes"),
         (["--model.net.image_size=9"], "image_size must be a multiple of 4, got 9"),

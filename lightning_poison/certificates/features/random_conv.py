@@ -45,7 +45,12 @@ class RandomConvFeatures(LabelFreeFeatures):
     """
 
     def __init__(
-        self, filters: int = 64, patch_size: int = 8, grid: int = 3, threshold: float = 1.5, seed: int = 0
+        self,
+        filters: int = 128,
+        patch_size: int = 7,
+        grid: int = 3,
+        threshold: float = 1.5,
+        seed: int = 0,
     ) -> None:
         self.filters = check_integer("filters", filters, minimum=1)
         self.patch_size = check_integer("patch_size", patch_size, minimum=1)
