@@ -66,7 +66,7 @@ class LabelFlipCertification(Measurement):
         suffix: ends the keys and the file name, to tell several instances apart.
 
     Raises:
-        UserError: a radius is negative, or the regularisation is.
+        UserError: a radius or the regularisation is negative.
 
     Example:
         >>> LabelFlipCertification(radii=[0, 100], regularisation=1.0).radii
@@ -76,7 +76,7 @@ class LabelFlipCertification(Measurement):
     def __init__(
         self,
         features: LabelFreeFeatures | None = None,
-        regularisation: float = 0.3,
+        regularisation: float = 0.05,
         radii: list[int] | None = None,
         max_samples: int | None = None,
         every_n_epochs: int | None = None,
@@ -99,13 +99,12 @@ class LabelFlipCertification(Measurement):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the validation set, after the epoch's own validation."""
         if self.is_due(trainer):
-            values = self._measure(trainer, trainer.val_dataloaders, trainer.num_val_batches)
-            self.log_values(trainer, pl_module, values)
+            self.log_values(trainer, pl_module, self._measure(trainer))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure now if the last epoch came unannounced: early stopping decides after every other callback."""
         if self._measured is None:
-            values = self._measure(trainer, trainer.val_dataloaders, trainer.num_val_batches)
+            values = self._measure(trainer)
             trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=trainer.global_step)
@@ -113,24 +112,23 @@ class LabelFlipCertification(Measurement):
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the validation set in ``validate``."""
         if trainer.state.fn == "validate":
-            values = self._measure(trainer, trainer.val_dataloaders, trainer.num_val_batches)
-            self.log_values(trainer, pl_module, values)
+            self.log_values(trainer, pl_module, self._measure(trainer))
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the test set."""
-        self.log_values(trainer, pl_module, self._measure(trainer, trainer.test_dataloaders, trainer.num_test_batches))
+        self.log_values(trainer, pl_module, self._measure(trainer))
 
     def report_sections(self) -> list[Section]:
         """Guarantee, table and curve of the last measurement."""
-        measured = self._measured
-        if measured is None:
+        if (measured := self._measured) is None:
             return []
         return [certification_section(measured.points, measured.training.learner, measured.radii)]
 
-    def _measure(self, trainer: Any, loaders: Any, batches: Any) -> dict[str, float]:
+    def _measure(self, trainer: Any) -> dict[str, float]:
         """The values to log, empty where there is nothing to certify with; writes the table."""
-        loader = _first(loaders)
-        if loader is None or not _first(batches):
+        loader = _first(trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders)
+        max_batches = _first(trainer.num_test_batches if trainer.testing else trainer.num_val_batches)
+        if loader is None or not max_batches:
             rank_zero_warn("LabelFlipCertification needs evaluation data, got none; pass a validation loader")
             return {}
         source = _training_loader(trainer)
@@ -143,17 +141,14 @@ class LabelFlipCertification(Measurement):
         with torch.inference_mode(False), torch.no_grad(), _fixed_random_state():
             training = self._prepare(trainer, source)
             measured = self._measured
-            evaluated = (loader.dataset, _first(batches))
-            if measured is None or not measured.is_of(training, *evaluated):
-                points = self._certify(trainer, training, loader, _first(batches))
-                measured = self._measured = _Measured(training, *evaluated, points, self._radii(training))
+            if measured is None or not measured.is_of(training, loader.dataset, max_batches):
+                points = self._certify(trainer, training, loader, max_batches)
+                radii = self.radii or default_radii(len(training.labels))
+                measured = self._measured = _Measured(training, loader.dataset, max_batches, points, radii)
         folder = report_folder(trainer)
         if folder is not None and trainer.is_global_zero:
             write_atomically(folder / f"certificates{self.suffix}.csv", measured.points.csv())
         return measured.points.values(measured.radii, self.suffix)
-
-    def _radii(self, training: _Training) -> list[int]:
-        return self.radii if self.radii is not None else default_radii(len(training.labels))
 
     def _prepare(self, trainer: Any, loader: Any) -> _Training:
         """The fitted learner; a new one only for a new training set or new labels."""
@@ -215,7 +210,7 @@ class _Measured:
     radii: list[int]
 
     def is_of(self, training: _Training, dataset: Any, max_batches: int) -> bool:
-        """Whether it need not be repeated for this training set and evaluation set."""
+        """Whether it was of this training set and this much of this evaluation set."""
         return self.training is training and self.dataset is dataset and self.max_batches == max_batches
 
 

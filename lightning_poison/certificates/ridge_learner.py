@@ -11,7 +11,7 @@ from lightning_poison.certificates.features import LabelFreeFeatures
 from lightning_poison.certificates.guarantee import guarantee
 from lightning_poison.certificates.label_linear import LabelFlipCertificate, certify_label_linear
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_labels, check_number
+from lightning_poison.functional.checks import check_finite, check_integer, check_labels, check_number
 from lightning_poison.functional.ridge import Ridge
 
 __all__ = ["CertifiedRidge"]
@@ -27,6 +27,8 @@ class CertifiedRidge:
         regularisation: strength of the ridge, relative to the mean eigenvalue of the features' second moments, so
             that one value suits any data. More of it gives larger radii and, in time, fewer right predictions. Choose
             it without the labels that are certified.
+        max_dim: keep at most so many leading directions of the training features (eigenvectors of their second
+            moments, which see no label); the rest, which the ridge all but ignores, only costs time.
 
     Example:
         >>> from lightning_poison.certificates.features import RawFeatures
@@ -35,8 +37,10 @@ class CertifiedRidge:
         LabelFlipCertificate(prediction=tensor([0, 0, 1]), radius=tensor([0, 0, 0]))
     """
 
-    def __init__(self, features: LabelFreeFeatures, regularisation: float = 0.3) -> None:
+    def __init__(self, features: LabelFreeFeatures, regularisation: float = 0.05, max_dim: int = 256) -> None:
         self.features = features
+        self.max_dim = check_integer("max_dim", max_dim, minimum=1)
+        self._directions: Tensor | None = None
         self.regularisation = check_number("regularisation", regularisation, minimum=0)
         self._ridge: Ridge | None = None
         self._labels = torch.empty(0, dtype=torch.int64)
@@ -70,9 +74,13 @@ class CertifiedRidge:
         """
         self._labels, self._num_classes = check_labels("labels", labels, num_classes).long(), num_classes
         self.features.fit(inputs)
+        self._directions = None
         features = self.transform(inputs, advance)
         if len(features) != len(labels):
             raise UserError(f"inputs must match the labels, got {len(features)} inputs for {len(labels)} labels")
+        if features.shape[1] > self.max_dim:
+            self._directions = _leading_directions(features, self.max_dim)
+            features = _projected(features, self._directions)
         self._ridge = Ridge(features, self.regularisation)
         return self
 
@@ -119,10 +127,24 @@ class CertifiedRidge:
         """
         features = []
         for batch in torch.split(inputs, _BATCH) if isinstance(inputs, Tensor) else inputs:
-            features.append(self.features.transform(batch))
+            found = self.features.transform(batch)
+            features.append(found if self._directions is None else _projected(found, self._directions))
             advance(len(batch))
         return torch.cat(features) if features else torch.empty(0, 0)
 
     def guarantee(self) -> str:
         """What the certificates promise, in words."""
         return guarantee(self.features, self.regularisation, count=len(self._labels), num_classes=self._num_classes)
+
+
+def _leading_directions(features: Tensor, count: int) -> Tensor:
+    """The ``count`` leading eigenvectors of X^T X as columns (d, count), float64."""
+    check_finite("features", features, remedy="clean the inputs or change the feature map")
+    moments = sum((part.T @ part for part in map(Tensor.double, torch.split(features, _BATCH))), torch.zeros(()))
+    directions: Tensor = torch.linalg.eigh(moments).eigenvectors[:, -count:]
+    return directions
+
+
+def _projected(features: Tensor, directions: Tensor) -> Tensor:
+    """Coordinates along ``directions``, float64, without a float64 copy of all features at once."""
+    return torch.cat([part.double() @ directions for part in torch.split(features, _BATCH)])

@@ -36,11 +36,23 @@ def test_it_is_ridge_on_the_features_in_chunks() -> None:
 
 
 def test_the_default_on_digits_is_accurate_and_certified() -> None:
-    learner = CertifiedRidge(RandomConvFeatures(), 0.1).fit(IMAGES[:1400], LABELS[:1400], 10)
+    learner = CertifiedRidge(RandomConvFeatures()).fit(IMAGES[:1400], LABELS[:1400], 10)
     certificate = learner.certify(IMAGES[1400:])
     right = certificate.prediction == LABELS[1400:]
     assert right.double().mean() > 0.9
     assert (right & (certificate.radius >= 5)).double().mean() > 0.5
+
+
+def test_leading_directions_equal_ridge_on_the_rank_reduced_features() -> None:
+    learner = CertifiedRidge(RawFeatures(), 0.2, max_dim=12).fit(IMAGES[:300], LABELS[:300], 10)
+    features = IMAGES.flatten(1).double()
+    directions = torch.linalg.svd(features[:300], full_matrices=False).Vh[:12].T
+    ridge = Ridge(features[:300] @ directions, 0.2)
+    expected = certify_label_linear(ridge.weights(features[300:340] @ directions), LABELS[:300], 10)
+    certificate = learner.certify(IMAGES[300:340])
+    assert torch.equal(certificate.prediction, expected.prediction)
+    assert torch.equal(certificate.radius, expected.radius)
+    assert learner.transform(IMAGES[:3]).shape == (3, 12)
 
 
 def test_flipped_labels_move_votes_but_no_feature() -> None:

@@ -10,6 +10,7 @@ from lightning_poison.certificates.features.base import Batches, LabelFreeFeatur
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer, check_number
 from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["RandomConvFeatures"]
 
@@ -90,7 +91,12 @@ class RandomConvFeatures(LabelFreeFeatures):
         if images.shape[2] < height or images.shape[3] < width:
             got = f"{tuple(images.shape[2:])} for {height} x {width}"
             raise UserError(f"inputs must be at least as large as a filter, got {got}; resize them or fit again")
-        responses = F.conv2d(images, self._kernel, self._bias).relu_()
+        # The responses of a batch may be thousands of times as large as its features: one small part at a time.
+        parts = torch.split(images, rows_per_chunk(self.filters * images.shape[2] * images.shape[3]))
+        return torch.cat([self._pooled(part, self._kernel) for part in parts])
+
+    def _pooled(self, images: Tensor, kernel: Tensor) -> Tensor:
+        responses = F.conv2d(images, kernel, self._bias).relu_()
         rows, columns = (min(self.grid, side) for side in responses.shape[2:])
         return F.normalize(F.adaptive_avg_pool2d(responses, (rows, columns)).flatten(1).sqrt_())
 
