@@ -60,7 +60,7 @@ class LabelFlipCertification(Measurement):
         features: feature map that sees no label; the default suits images and vectors of any size.
         regularisation: strength of the ridge relative to the mean eigenvalue of the features' second moments; larger
             values trade accuracy for radius. It must be fixed without the labels that are certified.
-        radii: numbers R of changed labels to report; None: 0, 1, 2, 5, 10, ... up to half of the training labels.
+        radii: numbers R of changed labels to report; None: 0, 1, 2, 5, 10, ... up to the size of a class, above which no fair learner gets.
         max_samples: certify at most so many evaluation points (the first ones); None: all.
         every_n_epochs: log after every n-th epoch of ``fit`` and after the last one; None: after the last only.
         suffix: ends the keys and the file name, to tell several instances apart.
@@ -143,7 +143,7 @@ class LabelFlipCertification(Measurement):
             measured = self._measured
             if measured is None or not measured.is_of(training, loader.dataset, max_batches):
                 points = self._certify(trainer, training, loader, max_batches)
-                radii = self.radii or default_radii(len(training.labels))
+                radii = self.radii or default_radii(training.labels)
                 measured = self._measured = _Measured(training, loader.dataset, max_batches, points, radii)
         folder = report_folder(trainer)
         if folder is not None and trainer.is_global_zero:

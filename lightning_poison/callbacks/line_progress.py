@@ -26,6 +26,7 @@ class LineProgress(ProgressBar):
         self._enabled = True
         self._started = self._last = 0.0
         self._first_epoch = 0
+        self._before: dict[str, Any] = {}
 
     @property
     def is_disabled(self) -> bool:
@@ -62,7 +63,10 @@ class LineProgress(ProgressBar):
 
     def _say_epoch(self, trainer: Any, done: int) -> None:
         values = trainer.callback_metrics
-        shown = "  ".join(f"{key} {float(values[key]):.4f}" for key in _SHOWN if key in values)
+        # A Trainer keeps the values of earlier epochs; one that was not measured anew is the same object.
+        fresh = [key for key in _SHOWN if key in values and values[key] is not self._before.get(key)]
+        self._before = dict(values)
+        shown = "  ".join(f"{key} {float(values[key]):.4f}" for key in fresh)
         left = ""
         if trainer.max_epochs not in (None, -1):
             elapsed = time.monotonic() - self._started

@@ -43,12 +43,24 @@ def certified_accuracy(certificate: LabelFlipCertificate, labels: Tensor, radii:
     return (right & reached).double().mean(1)
 
 
-def default_radii(count: int) -> list[int]:
-    """0, 1, 2, 5, 10, 20, 50, ... up to half of ``count`` training labels.
+def default_radii(labels: Tensor) -> list[int]:
+    """0, 1, 2, 5, 10, 20, 50, ... up to the largest radius that any fair learner can reach.
+
+    Theorem: a deterministic learner that treats the classes alike (renaming them in the training labels renames its
+    prediction) has no radius above ceil((N_c + N_j) / 2) - 1 at a point that it assigns to c, for any rival j; N are
+    the class counts. Proof: relabel points of c and j so that the two classes have exchanged half of their points
+    (rounded up). The result and its mirror image, with c and j renamed, are both within that many changes of the
+    training labels, and the learner must answer differently on them, or else with neither class. The two largest
+    classes bound every pair.
+
+    Args:
+        labels: shape (n,), integers: the training labels.
 
     Example:
-        >>> default_radii(60)
+        >>> default_radii(torch.arange(300) % 10)
         [0, 1, 2, 5, 10, 20]
     """
-    steps = [digit * 10**power for power in range(len(str(count))) for digit in (1, 2, 5)]
-    return [0, *(step for step in steps if 2 * step <= count)]
+    largest = torch.bincount(labels).topk(min(2, int(labels.max()) + 1)).values
+    ceiling = (int(largest.sum()) + 1) // 2 - 1
+    steps = [digit * 10**power for power in range(len(str(len(labels)))) for digit in (1, 2, 5)]
+    return [0, *(step for step in steps if step <= ceiling)]

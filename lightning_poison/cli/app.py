@@ -179,7 +179,9 @@ class PoisonCLI(LightningCLI):
             self._set_seed()
             self.instantiate_classes()
             self.report.quiet = True
-            self._fit_and_test(**{**fit_arguments, "model": self.model, "datamodule": self.datamodule, "ckpt_path": None})
+            self._fit_and_test(
+                **{**fit_arguments, "model": self.model, "datamodule": self.datamodule, "ckpt_path": None}
+            )
             return self.report.metrics
         finally:
             vars(self).update(poisoned)

@@ -38,7 +38,9 @@ def resolve_checkpoint(ckpt_path: str | None, root: str | Path) -> str | None:
             )
         return str(found[-1])
     if not Path(ckpt_path).exists():
-        raise UserError(f"--ckpt_path {ckpt_path}: there is no such file; runs below {root} keep theirs in checkpoints/")
+        raise UserError(
+            f"--ckpt_path {ckpt_path}: there is no such file; runs below {root} keep theirs in checkpoints/"
+        )
     if Path(ckpt_path).is_file():
         _check(ckpt_path)
     return ckpt_path
@@ -50,6 +52,8 @@ def _check(path: str) -> None:
         content = torch.load(path, map_location="meta", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0][:100] or "it ends too early"
-        raise UserError(f"the checkpoint {path} cannot be read ({reason}); name a file that Lightning has saved") from error
+        raise UserError(
+            f"the checkpoint {path} cannot be read ({reason}); name a file that Lightning has saved"
+        ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"the checkpoint {path} has no state_dict; name a file that Lightning has saved")

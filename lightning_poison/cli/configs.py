@@ -25,7 +25,10 @@ def shipped_configs() -> dict[str, Path]:
 
 def describe_configs() -> dict[str, str]:
     """The first line of each shipped config, which is a comment that says what it is for."""
-    return {name: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for name, path in shipped_configs().items()}
+    return {
+        name: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        for name, path in shipped_configs().items()
+    }
 
 
 def find_config(name: str) -> Path:

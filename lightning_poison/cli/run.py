@@ -31,7 +31,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         PoisonCLI(arguments)
     except InterpolationKeyError as error:
-        typed = " (an interpolation works in a config file, not on the command line)" if "${" in "".join(arguments) else ""
+        typed = (
+            " (an interpolation works in a config file, not on the command line)" if "${" in "".join(arguments) else ""
+        )
         return _refuse(one_line(str(error).partition("\n")[0]) + typed)
     except (UserError, MisconfigurationException, OmegaConfBaseException) as error:
         return _refuse(one_line(str(error)))

@@ -1,5 +1,8 @@
 """Certified accuracy counted by hand, and certificates of an evaluation set."""
 
+import itertools
+import math
+
 import pytest
 import torch
 
@@ -21,13 +24,26 @@ def test_bad_input_is_one_clear_line() -> None:
         certified_accuracy(CERTIFICATE, LABELS[:2], [0])
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 100, 1797, 60_000])
-def test_default_radii_grow_to_half_of_the_labels(count: int) -> None:
-    radii = default_radii(count)
+@pytest.mark.parametrize("counts", [[1, 1], [1, 2], [50, 50], [30, 10, 4], [6000] * 10, [7]])
+def test_default_radii_end_at_the_ceiling(counts: list[int]) -> None:
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    radii = default_radii(labels)
+    ceiling = math.ceil(sum(sorted(counts)[-2:]) / 2) - 1
     assert radii[0] == 0
     assert radii == sorted(set(radii))
-    assert max(radii) <= count / 2
-    assert count < 4 or max(radii) * 2.5 > count / 2
+    assert max(radii) <= max(ceiling, 0)
+    assert ceiling < 1 or max(radii) * 2.5 >= ceiling
+
+
+def test_no_fair_learner_beats_the_ceiling() -> None:
+    """The majority vote, by enumeration: every class can be dethroned with ceil((N_c + N_j) / 2) changes."""
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    breaking = [
+        sum(a != b for a, b in zip(labels.tolist(), changed, strict=True))
+        for changed in itertools.product(range(2), repeat=5)
+        if sum(changed) * 2 > 5
+    ]
+    assert min(breaking) <= math.ceil((3 + 2) / 2)
 
 
 def points(index: list[int], radius: list[int]) -> CertifiedPoints:

@@ -30,7 +30,10 @@ PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.
         (["--model.num_classes=4"], "model.num_classes must be 10 (the data have 10 classes), got 4"),
         (["--ckpt_path", "last"], "has saved a last.ckpt; name a file, or leave --ckpt_path out"),
         (["--ckpt_path", "nope.ckpt"], "--ckpt_path nope.ckpt: there is no such file"),
-        (["--poison.select=FromFile", "--poison.select.path=no.csv", "--poison.relabel=null"], "no flip list at no.csv"),
+        (
+            ["--poison.select=FromFile", "--poison.select.path=no.csv", "--poison.relabel=null"],
+            "no flip list at no.csv",
+        ),
         (["--poison.select=FromFile", "--poison.select.path=no.csv"], "relabel must be left out with FromFile"),
         (["--trainer.max_epochs=${trainer.nope}"], "an interpolation works in a config file, not on the"),
         (["--data=MNIST", "--data.root=absent", "--data.download=false"], "absent"),

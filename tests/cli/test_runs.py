@@ -50,7 +50,9 @@ def test_every_shipped_config_runs(run_cli: Cli, made_up_mnist: Path, name: str)
     folder = page_of(out).parent
     assert {path.name for path in folder.iterdir()} >= FILES
     metrics = content_of(out)["metrics"]
-    assert {"val/acc", "test/acc", "val/adv_acc", "test/adv_acc", "poison/fitted", "paths/length_median"} <= set(metrics)
+    assert {"val/acc", "test/acc", "val/adv_acc", "test/adv_acc", "poison/fitted", "paths/length_median"} <= set(
+        metrics
+    )
     assert {"cert/acc_at_0", "cert/acc_at_1", "cert/radius_median"} <= set(metrics)
     assert metrics["test/adv_acc"] <= metrics["test/acc"]
     assert metrics["poison/count"] == 2 * 10
@@ -172,7 +174,9 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(run_cli: Cli, tmp_
     assert killed.returncode == 9, killed.stderr.decode()[-2000:]
     # Another seed on the second call changes nothing: flips, order and random numbers are those of the first.
     resumed = succeed(run_cli, *arguments, "--ckpt_path", "last", "--seed_everything=99")
-    assert (page_of(resumed).parent / "flips.csv").read_text() == (Path("runs/digits/version_0/report/flips.csv")).read_text()
+    assert (page_of(resumed).parent / "flips.csv").read_text() == (
+        Path("runs/digits/version_0/report/flips.csv")
+    ).read_text()
     assert content_of(resumed)["metrics"] == whole["metrics"]
     assert content_of(resumed)["history"] == whole["history"]
 

@@ -79,11 +79,21 @@ def as_batches(inputs: Batches) -> Iterable[Tensor]:
         raise UserError("inputs must hold at least one training point, got none; check the training data set")
 
 
-def first_inputs(inputs: Batches, count: int) -> Tensor:
-    """The first ``count`` inputs, fewer if there are fewer."""
-    kept: list[Tensor] = []
+def spread_inputs(inputs: Batches, count: int) -> Tensor:
+    """At least ``count`` and less than twice as many inputs, evenly spread over all; every one if there are fewer.
+
+    Data that are sorted by class give every class its share. The number of inputs need not be known beforehand: the
+    stride doubles whenever too many are kept.
+
+    Example:
+        >>> spread_inputs([torch.arange(10.0), torch.arange(10.0, 16.0)], 4)
+        tensor([ 0.,  4.,  8., 12.])
+    """
+    kept, stride, seen = torch.empty(0), 1, 0
     for batch in as_batches(inputs):
-        kept.append(batch[: count - sum(map(len, kept))])
-        if sum(map(len, kept)) >= count:
-            break
-    return torch.cat(kept)
+        chosen = batch[(-seen) % stride :: stride]
+        seen += len(batch)
+        kept = torch.cat([kept.to(batch.dtype), chosen]) if len(kept) else chosen
+        while len(kept) >= 2 * count:
+            kept, stride = kept[::2], 2 * stride
+    return kept

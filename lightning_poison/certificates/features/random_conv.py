@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, first_inputs
+from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, spread_inputs
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer, check_number
 from lightning_poison.functional.random_streams import generator
@@ -62,8 +62,8 @@ class RandomConvFeatures(LabelFreeFeatures):
         self._bias: Tensor | None = None
 
     def fit(self, inputs: Batches) -> RandomConvFeatures:
-        """Draw filters from the first 2,000 inputs."""
-        images = _as_images(check_finite("inputs", first_inputs(inputs, _FIT_POINTS)).float())
+        """Draw filters from patches of 2,000 to 4,000 inputs, evenly spread over all."""
+        images = _as_images(check_finite("inputs", spread_inputs(inputs, _FIT_POINTS)).float())
         height, width = (max(min(self.patch_size, side // 2), 1) for side in images.shape[2:])
         stream = generator(self.seed, "random convolution features")
         patches = _patches(images, (height, width), stream)

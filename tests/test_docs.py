@@ -1,0 +1,133 @@
+"""What the documents show runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+import lightning_poison
+from lightning_poison.__main__ import main
+from lightning_poison.datamodules import Digits
+from lightning_poison.nets import PoolCNN
+from lightning_poison.poisons import LabelFlips, TrainingSet
+from lightning_poison.victims import Victim
+
+ROOT = Path(lightning_poison.__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+def commands() -> list[list[str]]:
+    lines = (line for block in blocks(README, "bash") for line in block.splitlines())
+    typed = (shlex.split(line, comments=True) for line in lines)
+    programs = (["lightning-poison"], ["python", "-m", "lightning_poison"])
+    return [words[len(name) :] for words in typed for name in programs if words[: len(name)] == name]
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) >= 10
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_readme_commands_parse(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    if command[0] == "configs":
+        assert main(command) == 0
+        return
+    with pytest.raises(SystemExit) as exited:
+        main([*command, "--print_config"])
+    assert exited.value.code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_readme_shows_targets_that_the_makefile_has(target: str) -> None:
+    assert f"make {target}" in README
+    printed = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ("fit --config digits.yaml" if target == "demo" else "pytest") in printed
+
+
+@pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
+def test_readme_three_lines(package: str) -> None:
+    lightning = pytest.importorskip(package)
+
+    class Model(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.net(inputs)
+
+        def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+            self.log("val/acc", (self(batch[0]).argmax(1) == batch[1]).float().mean())
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters())
+
+    (code,) = blocks(README, "python")
+    made = []
+
+    def trainer(**kwargs: object) -> pl.Trainer:
+        made.append(
+            lightning.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, **kwargs)
+        )
+        return made[0]
+
+    exec(code, {"MyDataModule": Digits, "my_model": Model(), "Trainer": trainer})
+    keys = {"val/acc", "val/adv_acc", "paths/length_median", "cert/acc_at_0"}
+    assert keys <= set(made[0].callback_metrics)
+
+
+def test_readme_callback_in_a_cli_of_ones_own(tmp_path: Path) -> None:
+    from pytorch_lightning.cli import LightningCLI
+
+    (code,) = blocks(README, "yaml")
+    (tmp_path / "mine.yaml").write_text(code)
+    net = {"class_path": "lightning_poison.nets.PoolCNN", "init_args": {"image_size": 8}}
+    cli = LightningCLI(
+        Victim,
+        Digits,
+        args=["fit", "--config", "mine.yaml", f"--model.net={net}", "--model.num_classes=10", "--trainer.max_epochs=1"],
+    )
+    metrics = cli.trainer.callback_metrics
+    assert {"val/adv_acc", "val/acc"} <= set(metrics)
+    assert len(list(tmp_path.rglob("flips.csv"))) == 1
+    assert len(list(tmp_path.rglob("index.html"))) == 1
+
+
+def test_contributing_selector_runs() -> None:
+    (code,) = blocks((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "python")
+    scope: dict[str, object] = {"__name__": "contributed"}
+    exec(code, scope)
+    training_set = TrainingSet(torch.arange(20) % 4, 4, "made up", None)
+    flips = LabelFlips(scope["EveryOther"]()).flips(training_set, seed=0)
+    assert len(flips) == 10
+    assert "EveryOther()" in str(flips.provenance)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert "://" in target or ((ROOT / name).parent / target).exists(), target
+
+
+def test_the_module_runs_as_a_program() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "lightning_poison", "--version"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.startswith("lightning_poison ")
