@@ -15,7 +15,6 @@ import torch
 import lightning_poison
 from lightning_poison.__main__ import main
 from lightning_poison.datamodules import Digits
-from lightning_poison.nets import PoolCNN
 from lightning_poison.poisons import LabelFlips, TrainingSet
 from lightning_poison.victims import Victim
 
@@ -24,7 +23,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def commands() -> list[list[str]]:

@@ -21,9 +21,9 @@ def inputs_and_labels(batch: Any) -> tuple[Tensor, Tensor]:
     """
     if isinstance(batch, Sequence) and len(batch) >= 2:
         inputs, labels = batch[0], batch[1]
-        if isinstance(inputs, Tensor) and isinstance(labels, Tensor) and labels.ndim == 1:
-            if not labels.is_floating_point():
-                return inputs, labels
+        tensors = isinstance(inputs, Tensor) and isinstance(labels, Tensor)
+        if tensors and labels.ndim == 1 and not labels.is_floating_point():
+            return inputs, labels
     raise UserError(
         f"a batch must be (inputs, integer labels, ...), got {type(batch).__name__}; "
         "let the data set return (input, label) pairs"

@@ -60,7 +60,8 @@ class LabelFlipCertification(Measurement):
         features: feature map that sees no label; the default suits images and vectors of any size.
         regularisation: strength of the ridge relative to the mean eigenvalue of the features' second moments; larger
             values trade accuracy for radius. It must be fixed without the labels that are certified.
-        radii: numbers R of changed labels to report; None: 0, 1, 2, 5, 10, ... up to the size of a class, above which no fair learner gets.
+        radii: numbers R of changed labels to report; None: 0, 1, 2, 5, 10, ... up to the size of a class, above which
+            no fair learner gets.
         max_samples: certify at most so many evaluation points (the first ones); None: all.
         every_n_epochs: log after every n-th epoch of ``fit`` and after the last one; None: after the last only.
         suffix: ends the keys and the file name, to tell several instances apart.

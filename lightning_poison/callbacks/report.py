@@ -121,7 +121,7 @@ class Report(Callback):
 
     # --- hooks --------------------------------------------------------------------------------------------------------
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Find the folder before anything expensive begins."""
         self._folder = report_folder(trainer)
         self._page = None
@@ -130,25 +130,25 @@ class Report(Callback):
             self.metrics, self._epoch, self._flips = {}, None, None
             self._history.clear()
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take note of data and flips, which exist by now."""
         self._note_data(trainer)
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Take over what the epoch before logged last."""
         self._collect_leftovers(trainer)
 
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Take over the validation's numbers, before a checkpoint is written."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._history.collect(trainer.current_epoch, trainer.callback_metrics)
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Take over the epoch's numbers, before a checkpoint is written."""
         self._epoch = trainer.current_epoch
         self._history.collect(self._epoch, trainer.callback_metrics)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Take over what the last epoch logged last."""
         self._collect_leftovers(trainer)
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar, NoReturn
 
-from jsonargparse import ActionConfigFile, set_parsing_settings
+from jsonargparse import ActionConfigFile, set_parsing_settings  # type: ignore[attr-defined]  # public, not in __all__
 from pytorch_lightning.cli import LightningArgumentParser
 
 from lightning_poison.cli.configs import find_config
@@ -27,7 +27,7 @@ class ConfigFile(ActionConfigFile):
             path = str(find_config(values)) if isinstance(values, str) else values
         except UserError as error:
             raise TypeError(str(error)) from error
-        super().__call__(parser, cfg, path, option_string)
+        super().__call__(parser, cfg, path, option_string)  # type: ignore[no-untyped-call]  # jsonargparse's own
 
 
 class Parser(LightningArgumentParser):

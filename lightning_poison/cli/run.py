@@ -7,8 +7,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_poison.cli.wording import checkpoint_line, one_line
 from lightning_poison.errors import UserError

@@ -21,13 +21,13 @@ _MODULES_OF_KEY = {
 }
 # How the parser's own lines begin; any other line of its reports was written by a class that refused its arguments.
 _PARSERS_OWN = re.compile(
-    r"(Does not validate|Subtypes:|Errors:|Expected an? |Given value|Not a valid subclass|Subclass types|an? (class|dict) "
-    r"|Type [\w.]+\W|Parser key|Problem|Option |$)"
+    r"(Does not validate|Subtypes:|Errors:|Expected an? |Given value|Not a valid subclass|Subclass types"
+    r"|an? (class|dict) |Type [\w.]+\W|Parser key|Problem|Option |$)"
 )
 
 
 def one_line(message: str, options: Iterable[str] = (), arguments: Sequence[str] = ()) -> str:
-    """The essence of a message in one line, with the nearest names for a misspelt one.
+    r"""The essence of a message in one line, with the nearest names for a misspelt one.
 
     Args:
         message: as raised, of any number of lines.
@@ -35,7 +35,7 @@ def one_line(message: str, options: Iterable[str] = (), arguments: Sequence[str]
         arguments: what was typed, to name the whole key.
 
     Example:
-        >>> one_line('Parser key "seed_everything":\\n  Expected a <class \\'int\\'>. Got value: x')
+        >>> one_line("Parser key \"seed_everything\":\n  Expected a <class 'int'>. Got value: x")
         'seed_everything must be int, got x'
     """
     for rule in (_refusal, _unknown_option, _unknown_class, _unknown_parameter, _wrong_type):
@@ -71,14 +71,14 @@ def checkpoint_line(error: Exception) -> str | None:
 
 
 def _mismatch(text: str) -> str:
-    sizes = re.search(r"size mismatch for ([\w.]+): .*?Size\((\[[\d, ]*\])\).*?Size\((\[[\d, ]*\])\)", text, re.S)
+    sizes = re.search(r"size mismatch for ([\w.]+): .*?Size\((\[[\d, ]*\])\).*?Size\((\[[\d, ]*\])\)", text, re.DOTALL)
     if sizes:
         return f" ({sizes[1]} is {sizes[2]} in the file and {sizes[3]} in the victim)"
     key = re.search(r"(?:Missing|Unexpected) key\(s\) in state_dict: \"([\w.]+)\"", text)
     return f" ({key[1]} is in one of them only)" if key else ""
 
 
-def _refusal(message: str, options: list[str], arguments: Sequence[str]) -> str | None:
+def _refusal(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
     found = re.search(r"Not of type \w+: (.+)", message)
     if found:
         return f"{_key(message, arguments)}: {found[1].strip()}"
@@ -95,7 +95,7 @@ def _unknown_option(message: str, options: list[str], arguments: Sequence[str]) 
     return f"there is no key {found[1]}{_suggestion(f'--{found[1]}', options)}" if found else None
 
 
-def _unknown_class(message: str, options: list[str], arguments: Sequence[str]) -> str | None:
+def _unknown_class(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
     found = re.search(r"Expected a dot import path string: (\S+)", message)
     if found is None and "Option" not in message:
         found = re.search(r"(?:No module named|Problem with given class_path|Import path) '([\w.]+)'", message)
@@ -106,7 +106,7 @@ def _unknown_class(message: str, options: list[str], arguments: Sequence[str]) -
     return f"{key}: there is no class {found[1]}{_suggestion(found[1].rpartition('.')[2], names)}"
 
 
-def _unknown_parameter(message: str, options: list[str], arguments: Sequence[str]) -> str | None:
+def _unknown_parameter(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
     found = re.search(r"Option '([\w.]+)' is not accepted", message)
     if found is None:
         return None
@@ -116,7 +116,7 @@ def _unknown_parameter(message: str, options: list[str], arguments: Sequence[str
     return f"there is no key {key}{_suggestion(found[1].rpartition('.')[2], parameters)}"
 
 
-def _wrong_type(message: str, options: list[str], arguments: Sequence[str]) -> str | None:
+def _wrong_type(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
     types = re.findall(r"Expected an? <class '([\w.]+)'>", message)
     if not types:
         return None

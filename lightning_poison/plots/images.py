@@ -50,8 +50,9 @@ def image_grid(
     if row_labels is not None and len(row_labels) != rows:
         raise UserError(f"row_labels must have one entry per row ({rows}), got {len(row_labels)}")
     figure = _grid_figure(pictures, rows, columns, titled=titles is not None, labelled=row_labels is not None)
+    size = _title_size(titles or (), figure.get_figwidth() / columns)
     for number, axes in enumerate(_cells(figure, rows, columns, count)):
-        _show(axes, pictures[number], "" if titles is None else titles[number])
+        _show(axes, pictures[number], "" if titles is None else titles[number], size)
         if row_labels is not None and number % columns == 0:
             axes.set_ylabel(
                 row_labels[number // columns], fontsize=9, color=INK, rotation=0, ha="right", va="center", labelpad=8
@@ -85,11 +86,17 @@ def _cells(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
     return cells[:count]
 
 
-def _show(axes: Axes, picture: NDArray[np.float64], title: str) -> None:
+def _title_size(titles: Sequence[str], cell: float) -> float:
+    """Points at which the longest title stays within a cell of so many inches; a letter is 0.6 of its size wide."""
+    longest = max((len(title) for title in titles), default=1) or 1
+    return float(np.clip(0.7 * cell * 72 / (0.6 * longest), 4.0, 8.0))
+
+
+def _show(axes: Axes, picture: NDArray[np.float64], title: str, size: float) -> None:
     axes.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_color("#AEB7C1")
     if title:
-        axes.set_title(title, fontsize=8, color=MUTED, pad=3)
+        axes.set_title(title, fontsize=size, color=MUTED, pad=3)

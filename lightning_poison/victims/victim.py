@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_poison.functional.checks import check_choice, check_labels
@@ -70,11 +70,10 @@ class Victim(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
-        self.accuracies = nn.ModuleDict({f"{stage}_acc": self._accuracy() for stage in _STAGES})
-        self.losses = nn.ModuleDict({f"{stage}_loss": MeanMetric() for stage in _STAGES})
-
-    def _accuracy(self) -> MulticlassAccuracy:
-        return MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
+        self.epoch_metrics = nn.ModuleDict()
+        for stage in _STAGES:
+            accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
+            self.epoch_metrics.update({f"{stage}_acc": accuracy, f"{stage}_loss": MeanMetric()})
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map pixels (N, C, H, W) in [0, 1] to logits (N, K)."""
@@ -110,7 +109,7 @@ class Victim(LightningModule):
         """Loss and accuracy of a test batch."""
         self._evaluate("test", batch, batch_idx, dataloader_idx)
 
-    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:  # noqa: ARG002
         """Class probabilities, shape (N, K), of a batch of inputs or of (inputs, labels)."""
         inputs = batch if isinstance(batch, Tensor) else batch[0]
         return torch.softmax(self(inputs), dim=1)
@@ -131,13 +130,15 @@ class Victim(LightningModule):
             check_labels("labels of the batch", labels, self.num_classes)
 
     def _record(self, stage: str, logits: Tensor, labels: Tensor) -> None:
-        accuracy, loss = self.accuracies[f"{stage}_acc"], self.losses[f"{stage}_loss"]
-        accuracy.update(logits, labels)
-        loss.update(cross_entropy(logits, labels, reduction="none"))
+        self._metric(stage, "acc").update(logits, labels)
+        self._metric(stage, "loss").update(cross_entropy(logits, labels, reduction="none"))
+
+    def _metric(self, stage: str, name: str) -> Metric:
+        return cast("Metric", self.epoch_metrics[f"{stage}_{name}"])
 
     def _log_epoch(self, stage: str) -> None:
-        for name, metrics in (("acc", self.accuracies), ("loss", self.losses)):
-            metric = metrics[f"{stage}_{name}"]
+        for name in ("acc", "loss"):
+            metric = self._metric(stage, name)
             value = metric.compute()
             metric.reset()
             # The value is equal on every rank, and so is its maximum.

@@ -107,5 +107,5 @@ def test_nan_in_the_inputs_names_the_row() -> None:
 
 def test_a_loss_that_diverges_says_what_to_do() -> None:
     victim = Victim(MLP(num_classes=3, image_size=4), optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e30))
-    with pytest.raises(UserError, match="the loss became nan at epoch .* lower the learning rate"):
+    with pytest.raises(UserError, match=r"the loss became nan at epoch .* lower the learning rate"):
         trainer(max_epochs=5).fit(victim, loader())
