@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["FastInputGradients"]
@@ -86,7 +85,6 @@ class _Convolution(torch.autograd.Function):
         return torch.conv2d(inputs, weight, bias, stride, padding, dilation)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         (count, _, height, width), (down, right), (top, left), (row_gap, column_gap) = ctx.settings
@@ -94,7 +92,7 @@ class _Convolution(torch.autograd.Function):
         out_height, out_width = gradients.shape[2:]
         # (kernel positions, outputs) @ (outputs, every pixel): what each pixel of the output sends to each neighbour
         pixels = gradients.permute(0, 2, 3, 1).reshape(-1, outputs)
-        sent = (weight.view(outputs, rows * columns).T @ pixels.T).view(rows, columns, count, out_height, out_width)
+        sent = (weight.reshape(outputs, rows * columns).T @ pixels.T).view(rows, columns, count, out_height, out_width)
         padded = gradients.new_zeros(count, height + 2 * top, width + 2 * left)
         for row in range(rows):
             for column in range(columns):

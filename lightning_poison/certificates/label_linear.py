@@ -91,7 +91,8 @@ def certify_label_linear(weights: Tensor | Iterable[Tensor], labels: Tensor, num
         LabelFlipCertificate(prediction=tensor([0]), radius=tensor([1]))
     """
     check_integer("num_classes", num_classes, minimum=1)
-    check_labels("labels", labels, num_classes)
+    if not len(check_labels("labels", labels, num_classes)):
+        raise UserError("labels must hold at least one training label, got none; check the training data")
     if isinstance(weights, Tensor):
         weights = [weights]
     predictions, radii, size = [], [], _FIRST_SIZE
@@ -145,8 +146,9 @@ def _certify_block(weights: Tensor, labels: Tensor, num_classes: int, size: int)
     n = weights.shape[1]
     scores = weights @ torch.nn.functional.one_hot(labels.long(), num_classes).double()
     slack = score_slack(weights)
-    if not torch.isfinite(slack).all():
-        raise UserError("weights must be finite, got NaN or infinite entries; raise the regularisation")
+    # Gains are up to twice as large as weights, and a comparison with an infinite one would prove nothing.
+    if not torch.isfinite(2 * weights.abs().sum(dim=1)).all():
+        raise UserError("weights must be finite, got NaN, infinite or huge entries; raise the regularisation")
     prediction = scores.argmax(1)
     margins = scores.gather(1, prediction[:, None]) - scores - slack[:, None]
     margins.scatter_(1, prediction[:, None], torch.inf)

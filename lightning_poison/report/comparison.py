@@ -60,6 +60,8 @@ def difference(row: Comparison) -> str:
     if not math.isfinite(change):
         return "-"
     unit = describe(row.key).unit
-    text = f"{100 * abs(change):.1f} pp" if unit == "share" else format_value(abs(change), unit)
+    # Two digits where one would round to a signed nought.
+    digits = 2 if 0 < abs(change) < 0.0005 else 1
+    text = f"{100 * abs(change):.{digits}f} pp" if unit == "share" else format_value(abs(change), unit)
     sign = "" if change == 0 else "+" if change > 0 else "-"
     return f"{sign}{text}"

@@ -64,6 +64,7 @@ def test_comparison_leaves_out_poisons_training_and_doubles():
         (Comparison("val/acc", 0.9, 0.95), "-5.0 pp", False),
         (Comparison("val/loss", 0.5, 0.75), "-0.2500", True),
         (Comparison("val/acc", 0.5, 0.5), "0.0 pp", None),
+        (Comparison("val/acc", 0.9936, 0.9938), "-0.02 pp", False),
         (Comparison("paths/length_mean", 14.0, 12.5), "+1.5", True),
         (Comparison("val/f1", 2.0, 1.0), "+1", None),
         (Comparison("val/loss", float("nan"), 1.0), "-", None),
