@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.runner import Row
 
-NAMES = ("startup", "overhead")
+NAMES = ("startup", "overhead", "paths", "pgd")
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.runner import Row, median_ratio, paired_seconds, row
+from benchmarks.subject import banded_images
 from lightning_poison.attacks import PGD, frozen_eval
 from lightning_poison.callbacks import AdversarialAccuracy, PoisonMemorization
 from lightning_poison.datamodules import PoisonedDataModule
@@ -34,16 +35,9 @@ class _Images(pl.LightningDataModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.training, self.validation = (self._draw(n, seed) for seed, n in enumerate((TRAINING, VALIDATION)))
-
-    @staticmethod
-    def _draw(n: int, seed: int) -> TensorDataset:
-        generator = torch.Generator().manual_seed(seed)
-        images = torch.rand(n, 1, 28, 28, generator=generator) * 0.7
-        labels = torch.randint(10, (n,), generator=generator)
-        for image, label in zip(images, labels.tolist(), strict=True):
-            image[:, 2 * label : 2 * label + 4] += 0.3
-        return TensorDataset(images, labels)
+        self.training, self.validation = (
+            TensorDataset(*banded_images(n, seed)) for seed, n in enumerate((TRAINING, VALIDATION))
+        )
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         return DataLoader(self.training, batch_size=BATCH, shuffle=True)

@@ -91,7 +91,8 @@ def projected_ascent(
         hit = is_fooled(scores.detach(), labels[active], None if targets is None else targets[active])
         if not (last or step == 0 or criterion == "any iterate"):
             hit = torch.zeros_like(hit)
-        gradients = None if last else torch.autograd.grad(sign * loss(scores, wanted).sum(), points)[0]
+        # Where a network has no derivative (a length at 0) a coordinate's gradient may be NaN: it stays put.
+        gradients = None if last else torch.autograd.grad(sign * loss(scores, wanted).sum(), points)[0].nan_to_num()
         points = points.detach()
         if last or hit.any():
             gone = hit | last

@@ -70,9 +70,10 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 class _Convolution(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         inputs: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -80,9 +81,13 @@ class _Convolution(torch.autograd.Function):
         padding: tuple[int, int],
         dilation: tuple[int, int],
     ) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.settings = inputs.shape, stride, padding, dilation
         return torch.conv2d(inputs, weight, bias, stride, padding, dilation)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        images, weight, _, *settings = inputs
+        ctx.save_for_backward(weight)
+        ctx.settings = images.shape, *settings
 
     @staticmethod
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -50,7 +50,8 @@ def adversarial_paths(
     unbounded gradient ascent", of the thesis this package grew from). A path that starts at its end has length 0.
 
     All samples share one active set of at most ``chunk_size`` points: who has finished leaves, who waits joins. The
-    forward pass of a step also tells whether the step before flipped the prediction.
+    forward pass of a step also tells whether the step before flipped the prediction. A pixel whose gradient is NaN, as
+    the network has no derivative there, stays put.
 
     Args:
         model: maps (N, ...) to logits (N, K); put in eval mode and left as found.
@@ -129,5 +130,5 @@ class _Paths:
         scores = class_scores(self.model, points)
         hit = is_fooled(scores.detach(), self.labels[rows], None if self.targets is None else self.targets[rows])
         (gradients,) = torch.autograd.grad(cross_entropy(scores, self.towards[rows]).sum(), points)
-        moved = points.detach() + self.signed_step * gradients.sign()
+        moved = points.detach() + self.signed_step * gradients.nan_to_num().sign()
         return hit, moved.clamp(0, 1) if self.clip else moved

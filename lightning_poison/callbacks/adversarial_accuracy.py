@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from scipy.stats import binomtest
 from torch import Tensor, nn
 from torchattacks.attack import Attack as ForeignAttack
 
 from lightning_poison.attacks import PGD, Attack, class_scores, frozen_eval
-from lightning_poison.attacks.torchattacks_adapter import TorchAttack, from_torchattacks
+from lightning_poison.attacks.randomness import own_random_streams
+from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
+from lightning_poison.callbacks.attack_tables import (
+    AttackedSamples,
+    attack_table,
+    describe_attack,
+    history_table,
+    result_table,
+)
 from lightning_poison.callbacks.base import Measurement
 from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
+from lightning_poison.callbacks.evaluation import validation_batches
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
-from lightning_poison.functional.pixels import in_grey_levels
+from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.metrics import Share
-from lightning_poison.report import ReportTable, Section
+from lightning_poison.report import Section
 
 __all__ = ["AdversarialAccuracy"]
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """One epoch's numbers."""
-
-    split: str
-    epoch: int
-    samples: int
-    correct: int
-    withstood: int
 
 
 class AdversarialAccuracy(Measurement):
@@ -44,7 +40,8 @@ class AdversarialAccuracy(Measurement):
     Each batch is attacked right after Lightning has validated it, so the data are read once and Lightning's own bar
     shows the progress. Every sample is counted once, also where a distributed sampler repeats some, and the counts
     of all ranks are added. Training is not touched: weights, gradients, BatchNorm statistics, train/eval modes and
-    the global random state stay as they are. Only the first evaluation loader is measured.
+    the global random state stay as they are. Only the first evaluation loader is measured. Where the last epoch of
+    ``fit`` had no validation at its end, or was stopped early, the validation set is read once more.
 
     Logs ``{val,test}/adv_acc``, with ``_A_to_B`` or ``_to_B`` for a targeted attack and ``_NAME`` at the end.
     Untargeted it is the share of samples that keep their label under attack (a sample that is wrong anyway doesn't),
@@ -83,10 +80,11 @@ class AdversarialAccuracy(Measurement):
         if name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             raise UserError(f"name must be made of letters, digits, '.', '_' and '-', got {name!r}; it ends a log key")
         self.name = name
-        self.history: list[_Measured] = []
-        self._latest: dict[str, _Measured] = {}
+        self.history: list[AttackedSamples] = []
+        self._latest: dict[str, AttackedSamples] = {}
         self._attack: Attack | None = None
         self._withstood, self._correct = Share(), Share()
+        self._seen = 0
 
     @property
     def key(self) -> str:
@@ -108,7 +106,7 @@ class AdversarialAccuracy(Measurement):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the history."""
-        self.history = [_Measured(**entry) for entry in state_dict["history"]]
+        self.history = [AttackedSamples(**entry) for entry in state_dict["history"]]
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Build the attack, so that its mistakes surface before any work."""
@@ -137,7 +135,8 @@ class AdversarialAccuracy(Measurement):
         dataloader_idx: int = 0,
     ) -> None:
         """Attack the batch that has just been validated."""
-        self._measure(trainer, pl_module, batch, batch_idx, dataloader_idx)
+        if dataloader_idx == 0 and self.is_due(trainer):
+            self._measure(trainer, pl_module, batch)
 
     def on_test_batch_end(
         self,
@@ -149,24 +148,38 @@ class AdversarialAccuracy(Measurement):
         dataloader_idx: int = 0,
     ) -> None:
         """Attack the batch that has just been tested."""
-        self._measure(trainer, pl_module, batch, batch_idx, dataloader_idx)
+        if dataloader_idx == 0:
+            self._measure(trainer, pl_module, batch)
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Log the share."""
-        self._finish(trainer, pl_module)
+        if self.is_due(trainer):
+            self.log_values(trainer, pl_module, self._finish(trainer, trainer.current_epoch))
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Log the share."""
-        self._finish(trainer, pl_module)
+        self.log_values(trainer, pl_module, self._finish(trainer, trainer.current_epoch))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Measure now if the last epoch came unannounced or without validation at its end."""
+        if not self.is_overdue(trainer):
+            return
+        self._reset(pl_module)
+        measured = False
+        for batch in validation_batches(trainer, pl_module):
+            self._measure(trainer, pl_module, batch)
+            measured = True
+        if measured:
+            self.log_at_end(trainer, self._finish(trainer, trainer.current_epoch - 1))
 
     def report_sections(self) -> list[Section]:
         """The last measurement of each split with its interval, and how it came about."""
         if not self._latest or self._attack is None:
             return []
         suffix = self.key.removeprefix("adv_acc").strip("_").replace("_", " ")
-        tables = [_attack_table(self._attack), _result_table(list(self._latest.values()))]
+        tables = [attack_table(self._attack), result_table(list(self._latest.values()))]
         if len(self.history) > 1:
-            tables.append(_history_table(self.history))
+            tables.append(history_table(self.history))
         title = f"Adversarial accuracy, {suffix}" if suffix else "Adversarial accuracy"
         return [Section(title, (self._in_words(),), tuple(tables))]
 
@@ -188,13 +201,17 @@ class AdversarialAccuracy(Measurement):
             for share in (self._withstood, self._correct):
                 share.to(pl_module.device)
                 share.reset()
+        self._seen = 0
 
-    def _measure(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
-        if self._attack is None or dataloader_idx != 0 or not self.is_due(trainer):
+    def _measure(self, trainer: Any, pl_module: Any, batch: Any) -> None:
+        if self._attack is None:
             return
         inputs, labels = inputs_and_labels(batch)
-        positions = sample_positions(trainer, batch_idx, dataloader_idx, len(labels))
-        with frozen_eval(pl_module):
+        positions = sample_positions(trainer, 0, 0, len(labels), first=self._seen)
+        randomness = own_random_streams(mix_seed(0, self.key, self._seen), pl_module.device)  # if the victim draws any
+        self._seen += len(labels)
+        # The victim is attacked in the precision in which it is validated.
+        with randomness, trainer.precision_plugin.forward_context(), frozen_eval(pl_module):
             rows = self._rows(positions.to(labels.device), labels)
             if not len(rows):
                 return
@@ -217,33 +234,21 @@ class AdversarialAccuracy(Measurement):
             wanted &= labels == self.source
         return wanted.nonzero().squeeze(1)
 
-    def _finish(self, trainer: Any, pl_module: Any) -> None:
-        if not self.is_due(trainer):
-            return
+    def _finish(self, trainer: Any, epoch: int) -> dict[str, float]:
+        """The value to log; none where no sample was attacked."""
+        self.note_measured(trainer)
         with torch.inference_mode(False):
             withstood, samples = _counts(self._withstood)
             correct, _ = _counts(self._correct)
         if not samples:
             rank_zero_warn(f"{self.key} was not measured: none of the evaluated samples has a class that is attacked")
-            return
+            return {}
         split = self.prefix(trainer)
-        measured = _Measured(split, trainer.current_epoch, samples, correct, withstood)
+        measured = AttackedSamples(split, epoch, samples, correct, withstood)
         self._latest[split] = measured
         if trainer.state.fn == "fit":
             self.history.append(measured)
-        self.log_values(trainer, pl_module, {f"{split}/{self.key}": withstood / samples})
-
-
-def describe_attack(attack: Attack) -> str:
-    """An attack in one line.
-
-    Example:
-        >>> describe_attack(PGD(eps=0.1))
-        'PGD, linf, eps 0.1 (25.5/255), 40 steps'
-    """
-    steps = getattr(attack, "steps", None)
-    radius = [attack.norm or "no norm", f"eps {attack.eps:.4g} ({in_grey_levels(attack.eps)})"]
-    return ", ".join([attack.name, *(radius if attack.norm else []), *([] if steps is None else [f"{steps} steps"])])
+        return {f"{split}/{self.key}": withstood / samples}
 
 
 def _usable(attack: Any) -> Any:
@@ -269,32 +274,3 @@ def _counts(share: Share) -> tuple[int, int]:
     """How many were true of how many, over all ranks."""
     with share.sync_context():
         return int(share.true), int(share.total)
-
-
-def _attack_table(attack: Attack) -> ReportTable:
-    steps = getattr(attack, "steps", None)
-    criterion = "last iterate" if isinstance(attack, TorchAttack) else getattr(attack, "success", "any iterate")
-    bounded = math.isfinite(attack.eps)
-    columns = ("attack", "norm", "eps, pixel units", "eps, grey levels", "steps", "success")
-    eps = (f"{attack.eps:.4g}", in_grey_levels(attack.eps)) if bounded else (None, None)
-    return ReportTable("The attack", columns, ((attack.name, attack.norm, *eps, steps, criterion),))
-
-
-def _result_table(latest: list[_Measured]) -> ReportTable:
-    rows = []
-    for entry in latest:
-        low, high = binomtest(entry.withstood, entry.samples).proportion_ci(0.95, method="exact")
-        interval = f"{100 * low:.1f} to {100 * high:.1f} %"
-        rows.append((entry.split, entry.samples, *_accuracies(entry), interval))
-    columns = ("data", "samples", "natural accuracy", "adversarial accuracy", "95 % interval (exact)")
-    return ReportTable("Last measurement", columns, tuple(rows))
-
-
-def _history_table(history: list[_Measured]) -> ReportTable:
-    rows = tuple((entry.epoch, entry.split, entry.samples, *_accuracies(entry)) for entry in history)
-    columns = ("epoch", "data", "samples", "natural accuracy", "adversarial accuracy")
-    return ReportTable("Over the epochs of training", columns, rows)
-
-
-def _accuracies(entry: _Measured) -> tuple[str, str]:
-    return f"{100 * entry.correct / entry.samples:.2f} %", f"{100 * entry.withstood / entry.samples:.2f} %"

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_poison.attacks import adversarial_paths
+from lightning_poison.attacks.randomness import own_random_streams
 from lightning_poison.callbacks.base import Measurement
 from lightning_poison.callbacks.progress import progress
 from lightning_poison.callbacks.training_points import (
@@ -129,23 +130,13 @@ class AdversarialPaths(Measurement):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Follow the paths, log their lengths, write ``paths.csv``."""
-        if not self.is_due(trainer):
-            return
-        dataset = training_set(trainer)
-        positions = drawn_positions(len(dataset), self.max_samples)
-        mine = positions[trainer.global_rank :: trainer.world_size]
-        paths = _gathered(trainer, lambda: self._follow(trainer, pl_module, dataset, mine))
-        folder = report_folder(trainer)
-        if not len(paths.index):
-            rank_zero_warn(f"no adversarial path was measured: every point drawn belongs to the target {self.target}")
-            return
-        self._paths = paths
-        self.history.append({"epoch": trainer.current_epoch, **paths.summary()})
-        self.log_values(trainer, pl_module, paths.summary())
-        if trainer.is_global_zero:
-            self._pictures = _pictures(trainer, dataset, paths)
-            if folder is not None:
-                write_atomically(folder / "paths.csv", _as_csv(paths))
+        if self.is_due(trainer):
+            self.log_values(trainer, pl_module, self._measure(trainer, pl_module, trainer.current_epoch))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Measure now if the last epoch came unannounced."""
+        if self.is_overdue(trainer):
+            self.log_at_end(trainer, self._measure(trainer, pl_module, trainer.current_epoch - 1))
 
     def report_sections(self) -> list[Section]:
         """Lengths by class, their histogram, the closest and farthest points."""
@@ -167,6 +158,25 @@ class AdversarialPaths(Measurement):
             figures.append(ReportFigure.from_figure("path-examples", caption, grid))
         return [Section("Adversarial paths", self._in_words(paths), (_class_table(paths),), tuple(figures))]
 
+    def _measure(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, float]:
+        """The values to log; none where every point was left out."""
+        self.note_measured(trainer)
+        dataset = training_set(trainer)
+        positions = drawn_positions(len(dataset), self.max_samples)
+        mine = positions[trainer.global_rank :: trainer.world_size]
+        paths = _gathered(trainer, lambda: self._follow(trainer, pl_module, dataset, mine))
+        folder = report_folder(trainer)
+        if not len(paths.index):
+            rank_zero_warn(f"no adversarial path was measured: every point drawn belongs to the target {self.target}")
+            return {}
+        self._paths = paths
+        self.history.append({"epoch": epoch, **paths.summary()})
+        if trainer.is_global_zero:
+            self._pictures = _pictures(trainer, pl_module, dataset, paths)
+            if folder is not None:
+                write_atomically(folder / "paths.csv", _as_csv(paths))
+        return paths.summary()
+
     def _in_words(self, paths: _Paths) -> tuple[str, ...]:
         whither = {"untargeted": "out of their class", "next": "to the cyclically next class"}
         aim = whither.get(str(self.target), f"to class {self.target}")
@@ -183,9 +193,11 @@ class AdversarialPaths(Measurement):
     def _follow(self, trainer: Any, pl_module: Any, dataset: Any, positions: Tensor) -> Tensor:
         """Columns index, label, target, length, reached, flipped of this rank's points, int64."""
         parts = [torch.empty((0, 6), dtype=torch.int64)]
-        with progress(trainer, "adversarial paths", len(positions)) as advance:
+        precision = trainer.precision_plugin.forward_context()
+        shown = progress(trainer, "adversarial paths", len(positions))
+        with own_random_streams(0, pl_module.device), shown as advance, precision:
             for block in torch.split(positions, _BLOCK) if len(positions) else ():
-                inputs, labels = fetch(trainer, dataset, block, pl_module.device)
+                inputs, labels = fetch(trainer, pl_module, dataset, block)
                 clean = clean_labels(dataset, block, labels.cpu())
                 targets = self._targets(trainer, pl_module, inputs, clean)
                 keep = torch.ones_like(clean, dtype=torch.bool) if targets is None else targets != clean
@@ -250,7 +262,7 @@ def _class_table(paths: _Paths) -> ReportTable:
     return ReportTable("Length in steps, by clean class", ("class", "points", "median", "mean", "reached"), tuple(rows))
 
 
-def _pictures(trainer: Any, dataset: Any, paths: _Paths) -> tuple[Tensor, list[str], list[str]] | None:
+def _pictures(trainer: Any, pl_module: Any, dataset: Any, paths: _Paths) -> tuple[Tensor, list[str], list[str]] | None:
     """Images, titles and row names of the closest and farthest points of each class; None if they're no images."""
     chosen: list[int] = []
     rows: list[str] = []
@@ -263,8 +275,8 @@ def _pictures(trainer: Any, dataset: Any, paths: _Paths) -> tuple[Tensor, list[s
         rows.append(f"class {label}")
     if not chosen:
         return None
-    images, _ = fetch(trainer, dataset, paths.index[chosen], torch.device("cpu"))
+    images, _ = fetch(trainer, pl_module, dataset, paths.index[chosen])
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         return None
     titles = [f"#{int(paths.index[row])}: {int(paths.length[row])}" for row in chosen]
-    return images.float(), titles, rows
+    return images.float().cpu(), titles, rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from lightning_poison._lightning import Callback
 from lightning_poison.datamodules import report_folder
 from lightning_poison.functional.checks import check_integer
@@ -39,6 +41,23 @@ class Measurement(Callback):
             check_integer("max_samples", max_samples, minimum=1, remedy="null measures every sample")
         self.every_n_epochs = every_n_epochs
         self.max_samples = max_samples
+        self._measured_after: int | None = None
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """No weights of this fit were measured yet."""
+        self._measured_after = None
+
+    def note_measured(self, trainer: Any) -> None:
+        """Remember that the present weights were measured."""
+        self._measured_after = int(trainer.global_step)
+
+    def is_overdue(self, trainer: Any) -> bool:
+        """Whether ``fit``, which has just ended, leaves weights that were not measured.
+
+        Nobody knows beforehand that an epoch is the last one where another callback stops the fit, and the last epoch
+        may have no validation at its end. Asked in ``on_train_end``.
+        """
+        return self._measured_after != int(trainer.global_step)
 
     def is_due(self, trainer: Any) -> bool:
         """Whether to measure in the present epoch."""
@@ -76,6 +95,15 @@ class Measurement(Callback):
                 reduce_fx="max",
                 batch_size=1,
             )
+
+    @staticmethod
+    def log_at_end(trainer: Any, values: Mapping[str, float]) -> None:
+        """Log in ``on_train_end``, when the module's own ``log`` is closed; values are equal on every rank."""
+        if not values:
+            return
+        trainer.callback_metrics.update({key: torch.tensor(float(value)) for key, value in values.items()})
+        for logger in trainer.loggers:
+            logger.log_metrics({**values, "epoch": trainer.current_epoch - 1}, step=trainer.global_step)
 
     def report_sections(self) -> list[Section]:
         """What the report shows of this measurement."""

@@ -56,8 +56,9 @@ class FlipLabels(Callback):
         datamodule = trainer.datamodule
         if datamodule is None:
             raise UserError(
-                "FlipLabels cannot flip the labels of loaders passed to fit; pass a data module (fit(model, "
-                "datamodule=...)), or build the loader over PoisonedDataset(dataset, flips)"
+                "FlipLabels cannot flip the labels of loaders passed to fit; pass a data module of the "
+                "Trainer's own Lightning package (fit(model, datamodule=...)), or build the loader over "
+                "PoisonedDataset(dataset, flips)"
             )
         if isinstance(datamodule, PoisonedDataModule):
             raise UserError("the data module flips labels already; use PoisonedDataModule or FlipLabels, not both")

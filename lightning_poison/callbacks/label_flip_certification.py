@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from lightning_poison.callbacks.base import Measurement, report_folder
-from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
+from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
+from lightning_poison.callbacks.evaluation import first_of
 from lightning_poison.callbacks.progress import progress
 from lightning_poison.certificates import (
     CertifiedPoints,
@@ -34,7 +35,6 @@ from lightning_poison.report import Section
 
 __all__ = ["LabelFlipCertification"]
 
-_BATCH = 1000
 _FAST_DEV_POINTS = 1000
 
 
@@ -95,6 +95,7 @@ class LabelFlipCertification(Measurement):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Nothing is measured yet."""
+        super().on_fit_start(trainer, pl_module)
         self._measured = None
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -105,10 +106,7 @@ class LabelFlipCertification(Measurement):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure now if the last epoch came unannounced: early stopping decides after every other callback."""
         if self._measured is None:
-            values = self._measure(trainer)
-            trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})
-            for logger in trainer.loggers:
-                logger.log_metrics(values, step=trainer.global_step)
+            self.log_at_end(trainer, self._measure(trainer))
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the validation set in ``validate``."""
@@ -125,10 +123,17 @@ class LabelFlipCertification(Measurement):
             return []
         return [certification_section(measured.points, measured.training.learner, measured.radii)]
 
+    def report_notes(self) -> dict[str, str]:
+        """For each logged key, what the number is about and how far it reaches."""
+        if (measured := self._measured) is None:
+            return {}
+        note = measured.training.learner.note()
+        return dict.fromkeys(measured.points.values(measured.radii, self.suffix), note)
+
     def _measure(self, trainer: Any) -> dict[str, float]:
         """The values to log, empty where there is nothing to certify with; writes the table."""
-        loader = _first(trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders)
-        max_batches = _first(trainer.num_test_batches if trainer.testing else trainer.num_val_batches)
+        loader = first_of(trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders)
+        max_batches = first_of(trainer.num_test_batches if trainer.testing else trainer.num_val_batches)
         if loader is None or not max_batches:
             rank_zero_warn("LabelFlipCertification needs evaluation data, got none; pass a validation loader")
             return {}
@@ -162,7 +167,7 @@ class LabelFlipCertification(Measurement):
         num_classes = max(int(labels.max()) + 1, declared if isinstance(declared, int) else 0)
         learner = CertifiedRidge(self.features, self.regularisation)
         with progress(trainer, "certificate: training features", count) as advance:
-            learner.fit(_TrainingInputs(loader, count), labels[:count], num_classes, advance)
+            learner.fit(TrainingInputs(loader, count), labels[:count], num_classes, advance)
         self._training = _Training(dataset, labels, learner)
         return self._training
 
@@ -180,7 +185,7 @@ class LabelFlipCertification(Measurement):
         return CertifiedPoints.merge([other for other in shares if isinstance(other, CertifiedPoints)])
 
     def _certify_share(self, trainer: Any, training: _Training, loader: Any, max_batches: int) -> CertifiedPoints:
-        points = _EvaluationPoints(trainer, loader, max_batches, self.max_samples)
+        points = EvaluationPoints(trainer, loader, max_batches, self.max_samples)
         features = training.learner.transform(points)
         with progress(trainer, "certificate: evaluation points", len(features)) as advance:
             certificate = training.learner.certify_features(features, advance)
@@ -215,47 +220,6 @@ class _Measured:
         return self.training is training and self.dataset is dataset and self.max_batches == max_batches
 
 
-class _TrainingInputs:
-    """The inputs of the first ``count`` training points, batch by batch, as often as asked."""
-
-    def __init__(self, loader: DataLoader[Any], count: int) -> None:
-        self._loader = DataLoader(
-            Subset(loader.dataset, range(count)),
-            batch_size=_BATCH,
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-        )
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for batch in self._loader:
-            yield inputs_and_labels(batch)[0].cpu()
-
-
-class _EvaluationPoints:
-    """The evaluation inputs of this rank, batch by batch; remembers which points they were."""
-
-    def __init__(self, trainer: Any, loader: Any, max_batches: int, max_samples: int | None) -> None:
-        self._trainer, self._loader, self._max_batches = trainer, loader, max_batches
-        self._limit = torch.iinfo(torch.int64).max if max_samples is None else max_samples
-        self._index, self._labels = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for batch_idx, batch in enumerate(self._loader):
-            inputs, labels = inputs_and_labels(batch)
-            index = sample_positions(self._trainer, batch_idx, 0, len(labels))
-            kept = (index >= 0) & (index < self._limit)
-            if kept.any():
-                self._index.append(index[kept])
-                self._labels.append(labels.cpu()[kept].long())
-                yield inputs.cpu()[kept]
-            if batch_idx + 1 >= self._max_batches or int(index.max()) + 1 >= self._limit:
-                return
-
-    def index_and_labels(self) -> tuple[Tensor, Tensor]:
-        """Positions and clean labels of the points read so far, int64."""
-        return torch.cat(self._index), torch.cat(self._labels)
-
-
 @contextmanager
 def _fixed_random_state() -> Iterator[None]:
     """The same random augmentation of the training set on every rank; the run's own random state is kept."""
@@ -269,10 +233,11 @@ def _fixed_random_state() -> Iterator[None]:
 def _training_loader(trainer: Any) -> DataLoader[Any] | None:
     """The loader of the training set; None where the Trainer knows none."""
     loaders = trainer.train_dataloader
-    if loaders is None and trainer.datamodule is not None:
-        trainer.datamodule.setup("fit")
-        loaders = trainer.datamodule.train_dataloader()
-    loader = _first(loaders)
+    data = trainer.datamodule
+    if loaders is None and data is not None and _has_training_loader(data):
+        data.setup("fit")
+        loaders = data.train_dataloader()
+    loader = first_of(loaders)
     if loader is None:
         return None
     dataset = getattr(loader, "dataset", None)
@@ -284,12 +249,9 @@ def _training_loader(trainer: Any) -> DataLoader[Any] | None:
     return loader  # type: ignore[no-any-return]
 
 
-def _first(collection: Any) -> Any:
-    """The first of several loaders (or numbers of batches), or the only one; None if there is none."""
-    values = list(collection.values()) if isinstance(collection, Mapping) else collection
-    if isinstance(values, (list, tuple)):
-        return values[0] if values else None
-    return values
+def _has_training_loader(data: Any) -> bool:
+    """Whether a data module has a method of its own; the one that it inherits from Lightning only raises."""
+    return not type(data).train_dataloader.__module__.endswith(".core.hooks")
 
 
 def _from_all_ranks(trainer: Any, share: CertifiedPoints | str) -> list[CertifiedPoints | str]:

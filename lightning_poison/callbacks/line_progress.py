@@ -59,16 +59,16 @@ class LineProgress(ProgressBar):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Say what the last epoch brought."""
         if trainer.current_epoch > self._first_epoch:
-            self._say_epoch(trainer, trainer.current_epoch)
+            self._say_epoch(trainer, trainer.current_epoch, ended=True)
 
-    def _say_epoch(self, trainer: Any, done: int) -> None:
+    def _say_epoch(self, trainer: Any, done: int, ended: bool = False) -> None:
         values = trainer.callback_metrics
         # A Trainer keeps the values of earlier epochs; one that was not measured anew is the same object.
         fresh = [key for key in _SHOWN if key in values and values[key] is not self._before.get(key)]
         self._before = dict(values)
         shown = "  ".join(f"{key} {float(values[key]):.4f}" for key in fresh)
         left = ""
-        if trainer.max_epochs not in (None, -1):
+        if trainer.max_epochs not in (None, -1) and not ended:
             elapsed = time.monotonic() - self._started
             seconds = elapsed / (done - self._first_epoch) * (trainer.max_epochs - done)
             left = f"  about {seconds:.0f} s left" if seconds >= 1 else ""

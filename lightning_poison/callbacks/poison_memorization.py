@@ -12,6 +12,7 @@ from torch.utils.data import default_collate
 from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.callbacks.base import Measurement
 from lightning_poison.callbacks.batches import inputs_and_labels
+from lightning_poison.callbacks.evaluation import on_device
 from lightning_poison.callbacks.progress import progress
 from lightning_poison.datamodules import PoisonedDataset, find_poisoned_dataset, kept_random_state
 from lightning_poison.functional.checks import check_integer
@@ -57,20 +58,27 @@ class PoisonMemorization(Measurement):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Predict the flipped points and log the shares."""
-        if not self.is_due(trainer):
-            return
+        if self.is_due(trainer):
+            self.log_values(trainer, pl_module, self._measure(trainer, pl_module, trainer.current_epoch))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Measure now if the last epoch came unannounced."""
+        if self.is_overdue(trainer):
+            self.log_at_end(trainer, self._measure(trainer, pl_module, trainer.current_epoch - 1))
+
+    def _measure(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, float]:
+        self.note_measured(trainer)
         poisoned = _poisoned_dataset(trainer)
         if poisoned is None or not len(poisoned.flips):
-            self.log_values(trainer, pl_module, {"poison/count": 0.0})
-            return
+            return {"poison/count": 0.0}
         flips = poisoned.flips
         predictions = self._predict(trainer, pl_module, poisoned)
         predictions = trainer.strategy.broadcast(predictions)
         fitted, clean = shares(flips, predictions)
         values = {"poison/fitted": fitted, "poison/clean": clean, "poison/count": float(len(predictions))}
-        self.log_values(trainer, pl_module, values)
-        self.history.append({"epoch": float(trainer.current_epoch), **values})
+        self.history.append({"epoch": float(epoch), **values})
         self._flips, self._predictions = flips, predictions
+        return values
 
     def report_sections(self) -> list[Section]:
         """Shares per clean class, some flipped points, and a warning where not all flips were memorised."""
@@ -105,8 +113,7 @@ class PoisonMemorization(Measurement):
         shown = progress(trainer, "Memorisation", len(positions))
         with kept_random_state(), shown as advance, frozen_eval(pl_module), torch.no_grad():
             for batch in _batches(poisoned, positions, self.batch_size, collate):
-                moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
-                inputs, labels = inputs_and_labels(moved)
+                inputs, labels = inputs_and_labels(on_device(trainer, pl_module, batch))
                 if not pictures:
                     pictures.append(inputs[:_PICTURES].detach().float().cpu().clone())
                 with trainer.precision_plugin.forward_context():

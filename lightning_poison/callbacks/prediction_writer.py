@@ -13,7 +13,9 @@ from lightning_poison._lightning import Callback
 from lightning_poison.errors import UserError
 from lightning_poison.functional.files import write_atomically
 
-__all__ = ["PredictionWriter"]
+__all__ = ["PREDICTIONS", "PredictionWriter"]
+
+PREDICTIONS = "predictions.csv"
 
 
 class PredictionWriter(Callback):
@@ -61,4 +63,4 @@ class PredictionWriter(Callback):
         text = io.StringIO()
         text.write("index,prediction,probability\n")
         text.writelines(f"{index},{prediction},{probability:.6f}\n" for index, prediction, probability in sorted(rows))
-        self.path = write_atomically(Path(log_dir) / "predictions.csv", text.getvalue())
+        self.path = write_atomically(Path(log_dir) / PREDICTIONS, text.getvalue())

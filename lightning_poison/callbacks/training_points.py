@@ -11,6 +11,7 @@ from torch.utils.data import Subset
 from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.attacks.randomness import own_random_streams
 from lightning_poison.callbacks.batches import inputs_and_labels
+from lightning_poison.callbacks.evaluation import on_device
 from lightning_poison.datamodules import find_poisoned_dataset
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_streams import generator
@@ -46,16 +47,14 @@ def drawn_positions(length: int, count: int | None) -> Tensor:
     return torch.randperm(length, generator=generator(0, "adversarial paths"))[:count].sort().values
 
 
-def fetch(trainer: Any, dataset: Any, positions: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Inputs and labels at ``positions``, as the training loader would put them together.
+def fetch(trainer: Any, pl_module: Any, dataset: Any, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and labels at ``positions``, as a training step would get them.
 
     Random augmentation draws from streams of its own: the same each time, and nothing is taken from training's.
     """
-    with own_random_streams(0, device):
+    with own_random_streams(0, pl_module.device):
         items = [dataset[position] for position in positions.tolist()]
-    inputs, labels = inputs_and_labels(trainer.train_dataloader.collate_fn(items))
-    inputs = trainer.precision_plugin.convert_input(inputs)
-    return inputs.to(device), labels.to(device)
+        return inputs_and_labels(on_device(trainer, pl_module, trainer.train_dataloader.collate_fn(items)))
 
 
 def clean_labels(dataset: Any, positions: Tensor, labels: Tensor) -> Tensor:

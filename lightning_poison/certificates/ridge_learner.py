@@ -134,7 +134,17 @@ class CertifiedRidge:
 
     def guarantee(self) -> str:
         """What the certificates promise, in words."""
-        return guarantee(self.features, self.regularisation, count=len(self._labels), num_classes=self._num_classes)
+        return guarantee(
+            self.features,
+            self.regularisation,
+            count=len(self._labels),
+            num_classes=self._num_classes,
+            directions=None if self._directions is None else self._directions.shape[1],
+        )
+
+    def note(self) -> str:
+        """What the certificates promise in the few words that fit beside a number."""
+        return f"{self.features.reach}; ridge on {self.features.describe()}, not the victim"
 
 
 def _leading_directions(features: Tensor, count: int) -> Tensor:

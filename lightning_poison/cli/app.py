@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -19,12 +21,16 @@ import lightning_poison.certificates
 import lightning_poison.nets
 import lightning_poison.victims  # noqa: F401
 from lightning_poison.callbacks import EpochSeed, PredictionWriter, Report
+from lightning_poison.callbacks.prediction_writer import PREDICTIONS
 from lightning_poison.cli.checkpoints import resolve_checkpoint
 from lightning_poison.cli.config_file import SaveConfig
-from lightning_poison.cli.linking import num_classes_for
-from lightning_poison.cli.loggers import loggers_for
+from lightning_poison.cli.linking import check_known, num_classes_for
+from lightning_poison.cli.loggers import claim_folder, loggers_for
+from lightning_poison.cli.look_ahead import look_ahead
 from lightning_poison.cli.parser import ConfigFile, Parser
+from lightning_poison.cli.preflight import check_data, check_launcher, check_root, check_seed
 from lightning_poison.cli.progress import progress_callbacks
+from lightning_poison.cli.run_folder import discard_unbegun
 from lightning_poison.cli.wording import instantiation_line
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
@@ -48,6 +54,7 @@ class PoisonCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str]) -> None:
         self._twin_folder: Path | None = None
+        self._numbered_root: str | None = None
         Parser.arguments = list(args)
         super().__init__(
             args=list(args),
@@ -91,15 +98,20 @@ class PoisonCLI(LightningCLI):
         )
 
     def _num_classes(self, data: Any, poison: Poison | None) -> int | None:
-        by_hand = self._get(self.config, "model").get("init_args", {}).get("num_classes")
-        return num_classes_for(data, poison, by_hand)
+        model = self._get(self.config, "model")
+        number = num_classes_for(data, poison, model.get("init_args", {}).get("num_classes"))
+        return check_known(number, data, model["class_path"])
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and find the checkpoint before anything expensive is made."""
         super().parse_arguments(parser, args)
         command = self.config[self.config.subcommand]
         root = command.trainer.default_root_dir or DEFAULT_ROOT
+        twin = self.config.subcommand == "fit" and command.compare_with_clean and command.poison is not None
+        check_seed(command.seed_everything, twin)
         command.ckpt_path = resolve_checkpoint(command.ckpt_path, root)
+        check_data(command.get("data"), command.model, command.poison)
+        self._existing_folder = check_root(root)
 
     # --- from the config to objects -----------------------------------------------------------------------------------
 
@@ -126,25 +138,32 @@ class PoisonCLI(LightningCLI):
         self.report = self._get(self.config_init, "report")
         self.predictions = PredictionWriter()
         config = {**self._get(self.config_init, "trainer")}
+        self._numbered_root = None
         root = config["default_root_dir"] = config["default_root_dir"] or DEFAULT_ROOT
         if self._twin_folder is not None:
             config["logger"] = CSVLogger(str(self._twin_folder.parent), name="", version=self._twin_folder.name)
-        elif config["logger"] in (None, True):
+        elif config["logger"] in (None, True) and not config["barebones"]:
             config["logger"] = loggers_for(root)
+            self._numbered_root = None if config["fast_dev_run"] else root
         extra = [self.report, EpochSeed(int(seed)), self.predictions]
-        if config["enable_checkpointing"] is not False and not config["barebones"]:
+        if config["enable_checkpointing"] is not False and not config["barebones"] and not config["fast_dev_run"]:
             extra.append(self._get(self.config_init, "checkpoint"))
         extra += progress_callbacks(config, config["callbacks"] or [])
-        return self._instantiate_trainer({**config, **kwargs}, extra)
+        try:
+            trainer = self._instantiate_trainer({**config, **kwargs}, extra)
+        except (TypeError, ValueError) as error:  # two options that exclude each other
+            raise UserError(str(error)) from error
+        if self.config.subcommand == "fit":
+            check_launcher(trainer)
+        return trainer
 
     # --- the commands -------------------------------------------------------------------------------------------------
 
     def fit(self, **kwargs: Any) -> None:
         """Train and measure; then the test set, the clean twin and the report."""
-        if kwargs.get("ckpt_path") is None:
-            self._draw_flips()
         self.report.quiet = True
-        self._fit_and_test(**kwargs)
+        with self._all_or_nothing("fit", kwargs.get("ckpt_path")):
+            self._fit_and_test(**kwargs)
         if self._get(self.config, "compare_with_clean") and self._get(self.config, "poison") is not None:
             if self.trainer.is_global_zero:
                 print("Now the clean twin: same seed, same order of the data, no flips.", file=sys.stderr, flush=True)
@@ -152,12 +171,17 @@ class PoisonCLI(LightningCLI):
             self.report.write(self.trainer)
         self.report.print(self.trainer)
 
-    def _draw_flips(self) -> None:
-        """Find out that data and poison fit each other before the run makes any folder."""
-        if self.datamodule is not None:
-            self.datamodule.prepare_data()
-            self.datamodule.setup("fit")
-            _ = self.datamodule.flips
+    @contextmanager
+    def _all_or_nothing(self, stage: str, ckpt_path: str | None) -> Iterator[None]:
+        """Leave no folder behind where data, poison, model and checkpoint turn out not to fit each other."""
+        try:
+            look_ahead(self.datamodule, self.model, stage, ckpt_path, self._get(self.config, "test_after_fit"))
+            if self._numbered_root is not None and getattr(rank_zero_only, "rank", 0) == 0:
+                claim_folder(self.trainer, self._numbered_root)
+            yield
+        except BaseException:
+            discard_unbegun(self.trainer, self._existing_folder)
+            raise
 
     def _fit_and_test(self, **kwargs: Any) -> None:
         self.trainer.fit(**kwargs)
@@ -188,14 +212,19 @@ class PoisonCLI(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Measure the validation set; the report's table stands for Lightning's."""
-        self.trainer.validate(**{**kwargs, "verbose": False})
+        with self._all_or_nothing("validate", kwargs.get("ckpt_path")):
+            self.trainer.validate(**{**kwargs, "verbose": False})
 
     def test(self, **kwargs: Any) -> None:
         """Measure the test set; the report's table stands for Lightning's."""
-        self.trainer.test(**{**kwargs, "verbose": False})
+        with self._all_or_nothing("test", kwargs.get("ckpt_path")):
+            self.trainer.test(**{**kwargs, "verbose": False})
 
     def predict(self, **kwargs: Any) -> None:
         """Predict and say where the predictions are."""
-        self.trainer.predict(**{**kwargs, "return_predictions": False})
-        if self.predictions.path is not None:
-            print(self.predictions.path)
+        with self._all_or_nothing("predict", kwargs.get("ckpt_path")):
+            self.trainer.predict(**{**kwargs, "return_predictions": False})
+        log_dir = self.trainer.log_dir
+        path = None if log_dir is None else Path(log_dir) / PREDICTIONS
+        if path is not None and self.trainer.is_global_zero and path.is_file():
+            print(path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from typing import Any
 
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import Poison
 
-__all__ = ["num_classes_for"]
+__all__ = ["check_known", "num_classes_for"]
 
 
 def num_classes_for(data: Any, poison: Poison | None, by_hand: int | None) -> int | None:
@@ -33,3 +35,26 @@ def num_classes_for(data: Any, poison: Poison | None, by_hand: int | None) -> in
         cause = f"the data have {clean} classes" + (" and the poison adds a new one" if needed > clean else "")
         raise UserError(f"model.num_classes must be {needed} ({cause}), got {by_hand}; leave it out, it is filled in")
     return needed
+
+
+def check_known(num_classes: int | None, data: Any, class_path: str) -> int | None:
+    """Refuse an unknown number of classes where the model cannot be made without.
+
+    Args:
+        num_classes: None: neither the data nor the user say.
+        data: the data module.
+        class_path: of the model.
+
+    Raises:
+        UserError: the model's class needs the number.
+    """
+    if num_classes is not None:
+        return num_classes
+    module, _, name = class_path.rpartition(".")
+    parameter = inspect.signature(getattr(importlib.import_module(module), name)).parameters.get("num_classes")
+    if parameter is not None and parameter.default is inspect.Parameter.empty:
+        raise UserError(
+            f"model.num_classes is needed: {type(data).__name__} has no attribute num_classes to fill it in from; "
+            "give it one, or set --model.num_classes=K"
+        )
+    return None

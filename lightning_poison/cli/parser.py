@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar, NoReturn
 
-from jsonargparse import ActionConfigFile, set_parsing_settings  # type: ignore[attr-defined]  # public, not in __all__
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader, set_parsing_settings  # type: ignore[attr-defined]  # public, not in __all__
 from pytorch_lightning.cli import LightningArgumentParser
 
 from lightning_poison.cli.configs import find_config
@@ -15,7 +16,19 @@ from lightning_poison.errors import UserError
 
 __all__ = ["ConfigFile", "Parser"]
 
+MODE = "omegaconf+"
+
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+ArgumentParser(parser_mode=MODE).parse_string("{}")  # the mode has its loader from the first use on
+_load = get_loader(MODE)
+
+
+def _load_with_none(text: str) -> Any:
+    """Read a value; the null of a key of several levels arrives as the text ``None``."""
+    return None if text.strip() == "None" else _load(text)
+
+
+set_loader(MODE, _load_with_none, exceptions=(yaml.YAMLError,))
 
 
 class ConfigFile(ActionConfigFile):
@@ -40,7 +53,7 @@ class Parser(LightningArgumentParser):
     """What was typed, so that an error can name the whole key."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("parser_mode", "omegaconf+")
+        kwargs.setdefault("parser_mode", MODE)
         kwargs["allow_abbrev"] = False
         super().__init__(*args, **kwargs)
 
@@ -48,5 +61,8 @@ class Parser(LightningArgumentParser):
         """Print one line and exit with code 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
         options = [option for action in parser._actions for option in action.option_strings]
-        print(f"lightning-poison: error: {one_line(message, options, self.arguments)}", file=sys.stderr)
+        line = one_line(message, options, self.arguments)
+        if self.arguments and self.arguments[0].startswith("-"):
+            line = line.rstrip("?") + "; write the command first: lightning-poison fit --config FILE"
+        print(f"lightning-poison: error: {line}", file=sys.stderr)
         sys.exit(2)

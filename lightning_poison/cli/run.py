@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import warnings
@@ -14,6 +15,11 @@ from lightning_poison.cli.wording import checkpoint_line, one_line
 from lightning_poison.errors import UserError
 
 __all__ = ["run"]
+
+_INTERRUPTED = 130  # what a shell reports of a command that was ended by Ctrl-C
+_UNWRITABLE = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR)
+)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -30,26 +36,34 @@ def run(arguments: Sequence[str]) -> int:
 
     try:
         PoisonCLI(arguments)
-    except InterpolationKeyError as error:
-        typed = (
-            " (an interpolation works in a config file, not on the command line)" if "${" in "".join(arguments) else ""
-        )
-        return _refuse(one_line(str(error).partition("\n")[0]) + typed)
-    except (UserError, MisconfigurationException, OmegaConfBaseException) as error:
-        return _refuse(one_line(str(error)))
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        return _refuse(f"cannot write {error.filename}: {error.strerror}; choose a folder that you may write to")
-    except RuntimeError as error:
-        line = checkpoint_line(error)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # The Trainer turns an interrupt into an exit.
+        if not isinstance(stop, KeyboardInterrupt) and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        goes_on = "; the same command with --ckpt_path last goes on after the last whole epoch"
+        print(f"lightning-poison: interrupted{goes_on if arguments[0] == 'fit' else ''}", file=sys.stderr)
+        return _INTERRUPTED
+    except Exception as error:
+        line = _line(error, arguments)
         if line is None:
             raise
-        return _refuse(line)
+        print(f"lightning-poison: error: {line}", file=sys.stderr)
+        return 2
     return 0
 
 
-def _refuse(line: str) -> int:
-    print(f"lightning-poison: error: {line}", file=sys.stderr)
-    return 2
+def _line(error: Exception, arguments: Sequence[str]) -> str | None:
+    """What to tell a user whose mistake this is; None: it is ours."""
+    if isinstance(error, InterpolationKeyError):
+        hint = " (an interpolation works in a config file, not on the command line)"
+        return one_line(str(error).partition("\n")[0]) + (hint if "${" in "".join(arguments) else "")
+    if isinstance(error, (UserError, MisconfigurationException, OmegaConfBaseException)):
+        return one_line(str(error))
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return f"cannot write {error.filename}: {error.strerror}; choose a folder that you may write to"
+    if isinstance(error, ValueError) and "ckpt_path=" in str(error):  # a word for a checkpoint, and there is none
+        return one_line(str(error))
+    return checkpoint_line(error) if isinstance(error, RuntimeError) else None
 
 
 def _hush() -> None:
@@ -61,10 +75,14 @@ def _hush() -> None:
         ".*does not have many workers.*",
         ".*number of training batches .* is smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*The dirpath has changed from .*",
+        ".*Total length of `list` across ranks is zero.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", pattern)
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "litlogger" not in record.getMessage()
+    message = record.getMessage()
+    advertised = any(product in message for product in ("litlogger", "litmodels"))
+    return not advertised and not message.startswith(("GPU available: False", "TPU available: False"))

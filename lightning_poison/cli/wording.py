@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def one_line(message: str, options: Iterable[str] = (), arguments: Sequence[str]
         >>> one_line("Parser key \"seed_everything\":\n  Expected a <class 'int'>. Got value: x")
         'seed_everything must be int, got x'
     """
-    for rule in (_refusal, _unknown_option, _unknown_class, _unknown_parameter, _wrong_type):
+    for rule in _RULES:
         line = rule(message, list(options), arguments)
         if line is not None:
             return line
@@ -124,6 +125,64 @@ def _wrong_type(message: str, _options: list[str], arguments: Sequence[str]) -> 
     names = dict.fromkeys({"NoneType": "null"}.get(name, name.rpartition(".")[2]) for name in types)
     given = value[1].strip() if value else "something else"
     return f"{_key(message, arguments)} must be {' or '.join(names)}, got {given}"
+
+
+def _missing_key(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
+    found = re.search(r"the following arguments are required: ([\w.]+)", message)
+    if found is None:
+        return None
+    name = found[1].removeprefix(f"{arguments[0]}." if arguments else "")
+    for argument in arguments:  # a parameter of a class that was named: ToClass wants a label
+        key, _, value = argument.lstrip("-").partition("=")
+        thing = _public_objects(key).get(value.rpartition(".")[2])
+        if "." not in name and inspect.isclass(thing) and name in inspect.signature(thing).parameters:
+            return f"{key}.{name} is missing, which {value} needs; add --{key}.{name}=VALUE"
+    return f"{name} is missing; add --{name}=VALUE, or begin with a shipped config: --config digits.yaml"
+
+
+def _other_lightning(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
+    found = re.search(r"Import path does not correspond to a subclass of (\w+)", message)
+    value = re.search(r"Given value: (\S+)", message)
+    if found is None or value is None:
+        return None
+    key = _key(message, arguments)
+    module, _, name = value[1].rpartition(".")
+    bases = getattr(getattr(sys.modules.get(module), name, None), "__mro__", ())
+    if any(base.__module__.startswith("lightning.pytorch.") and base.__name__ == found[1] for base in bases):
+        return (
+            f"{key}: {value[1]} is a {found[1]} of lightning.pytorch, and this command runs pytorch_lightning; "
+            "import pytorch_lightning there"
+        )
+    return f"{key} must be the class path of a {found[1]}, got {value[1]}"
+
+
+def _no_such_attribute(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
+    found = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
+    if found is None:
+        return None
+    near = _suggestion(found[2], vars(sys.modules[found[1]])) if found[1] in sys.modules else ""
+    return f"{_key(message, arguments)}: there is no {found[2]} in {found[1]}{near}"
+
+
+def _key_of_function(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
+    found = re.search(r"Dict must include a class_path .* got NestedArg\(key='([\w.]+)'", message)
+    if found is None:
+        return None
+    key = _typed(found[1], arguments)
+    return f"there is no key {key}: a function takes no keys; name a class, or a function of your own that sets it"
+
+
+_RULES = (
+    _refusal,
+    _unknown_option,
+    _missing_key,
+    _other_lightning,
+    _unknown_class,
+    _no_such_attribute,
+    _key_of_function,
+    _unknown_parameter,
+    _wrong_type,
+)
 
 
 def _key(message: str, arguments: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_poison._lightning import LightningDataModule, lightning_packages
+from lightning_poison.datamodules.model_outputs import check_input
 from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.datamodules.training_flips import TrainingFlips
 from lightning_poison.errors import UserError
@@ -113,6 +114,21 @@ class PoisonedDataModule(LightningDataModule):
         if self.training_flips.flips is None:
             return self.training_flips.draw(self._clean_loader().dataset, self._declared_num_classes())
         return self.training_flips.flips
+
+    def check_model(self, model: Any, try_input: bool = False) -> None:
+        """Refuse a model that cannot learn the flipped labels; the inner data module must be set up.
+
+        Args:
+            model: a LightningModule.
+            try_input: whether the model must take a training input, too.
+
+        Raises:
+            UserError: the data cannot be poisoned, or the model does not fit them.
+        """
+        dataset = self._clean_loader().dataset
+        self.training_flips.check_model(model, dataset, self._declared_num_classes())
+        if try_input:
+            check_input(model, dataset)
 
     def has_loader(self, hook: str) -> bool:
         """Whether the inner data module defines a loader hook such as ``"test_dataloader"``."""

@@ -12,6 +12,7 @@ import lightning_poison
 from lightning_poison.datamodules.epoch_shuffle import EpochShuffle
 from lightning_poison.datamodules.fingerprint import fingerprint
 from lightning_poison.datamodules.labels import dataset_labels
+from lightning_poison.datamodules.model_outputs import check_outputs
 from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset
 from lightning_poison.datamodules.run_folder import report_folder
 from lightning_poison.datamodules.train_loader import check_train_loader, plain_shuffle, with_dataset
@@ -97,11 +98,22 @@ class TrainingFlips:
         flips = self.draw(clean.dataset, num_classes)
         if trainer is not None:
             self._check_ranks(trainer, flips)
+            if not _shards_weights(trainer):
+                self.check_model(getattr(trainer, "lightning_module", None), clean.dataset, num_classes)
             self._write(trainer, flips)
         sampler = None
         if plain_shuffle(clean):
             sampler = EpochShuffle(len(clean.dataset), self.seed, trainer, **_ranks(trainer))  # type: ignore[arg-type]
         return with_dataset(clean, PoisonedDataset(clean.dataset, flips), sampler)
+
+    def check_model(self, model: Any, dataset: Any, num_classes: int | None) -> None:
+        """Refuse a model without an output for a class that the flips add.
+
+        Raises:
+            UserError: the model has too few outputs.
+        """
+        flips = self.draw(dataset, num_classes)
+        check_outputs(model, dataset, flips, self.training_set(dataset, num_classes).num_classes)
 
     def state_dict(self) -> dict[str, Any]:
         """Seed and flips, as tensors and plain Python."""
@@ -156,6 +168,10 @@ class TrainingFlips:
         folder = report_folder(trainer)
         if folder is not None and trainer.is_global_zero:
             flips.write(folder / "flips.csv")
+
+
+def _shards_weights(trainer: Any) -> bool:
+    return type(trainer.strategy).__name__.startswith(("FSDP", "DeepSpeed", "ModelParallel"))
 
 
 def _ranks(trainer: Any) -> dict[str, int]:

@@ -40,7 +40,9 @@ def sample_positions(sampler: Any, length: int, first: int, size: int) -> Tensor
     return positions
 
 
-def evaluation_positions(trainer: Any, batch_idx: int, dataloader_idx: int, size: int) -> Tensor:
+def evaluation_positions(
+    trainer: Any, batch_idx: int, dataloader_idx: int, size: int, first: int | None = None
+) -> Tensor:
     """:func:`sample_positions` of an evaluation batch of a Lightning Trainer.
 
     Args:
@@ -48,6 +50,7 @@ def evaluation_positions(trainer: Any, batch_idx: int, dataloader_idx: int, size
         batch_idx: as given to the hook.
         dataloader_idx: as given to the hook.
         size: number of samples in the batch.
+        first: how many samples this rank has seen before the batch; None: as many as batches of one size hold.
 
     Returns:
         shape (size,), int64; -1 for a repeat.
@@ -59,6 +62,7 @@ def evaluation_positions(trainer: Any, batch_idx: int, dataloader_idx: int, size
     batch_sampler = getattr(loader, "batch_sampler", None)
     batch_size = getattr(batch_sampler, "batch_size", None) or getattr(loader, "batch_size", None) or size
     sampler = getattr(batch_sampler, "sampler", None) or getattr(loader, "sampler", None)
-    dataset = getattr(loader, "dataset", None)
+    # A sampler of part of the data set stands inside the distributed one, as its data set.
+    dataset = sampler.dataset if isinstance(sampler, DistributedSampler) else getattr(loader, "dataset", None)
     length = len(dataset) if isinstance(dataset, Sized) else 0
-    return sample_positions(sampler, length, batch_idx * batch_size, size)
+    return sample_positions(sampler, length, batch_idx * batch_size if first is None else first, size)

@@ -7,10 +7,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from lightning_poison.nets.base import SmallNet
+
 __all__ = ["MLP"]
 
 
-class MLP(nn.Module):
+class MLP(SmallNet):
     """Fully connected layers with ReLU between them.
 
     Args:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lightning_poison.nets.base import SmallNet
 from lightning_poison.nets.shape import check_image_size
 
 __all__ = ["PoolCNN"]
 
 
-class PoolCNN(nn.Module):
+class PoolCNN(SmallNet):
     """Two 5x5 convolutions, each with ReLU and 2x2 max pooling, then one hidden layer.
 
     Args:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lightning_poison.nets.base import SmallNet
 from lightning_poison.nets.shape import check_image_size
 
 __all__ = ["StrideCNN"]
 
 
-class StrideCNN(nn.Module):
+class StrideCNN(SmallNet):
     """Two 5x5 convolutions of stride 2 with ReLU, then one hidden layer: smaller and faster than pooling.
 
     Args:

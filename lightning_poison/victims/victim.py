@@ -16,9 +16,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_poison.functional.checks import check_choice, check_labels
 from lightning_poison.functional.distributed import evaluation_positions
-from lightning_poison.nets import Normalize
+from lightning_poison.nets import Normalize, SmallNet
 from lightning_poison.victims.building import build_net, logits_of
 from lightning_poison.victims.divergence import check_loss
+from lightning_poison.victims.resume import check_optimizer
 
 __all__ = ["Victim"]
 
@@ -54,7 +55,7 @@ class Victim(LightningModule):
 
     def __init__(
         self,
-        net: Callable[[int], nn.Module],
+        net: Callable[[int], SmallNet] | Callable[[int], nn.Module],
         num_classes: int | None = None,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
@@ -89,6 +90,15 @@ class Victim(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": self.scheduler_interval},
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to train on with another kind of optimizer: its state would be somebody else's.
+
+        Raises:
+            UserError: the checkpoint's optimizer has other settings than this one's.
+        """
+        if self._trainer is None or self.trainer.state.fn in (None, "fit"):
+            check_optimizer(checkpoint, self.make_optimizer)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch (inputs, labels), averaged over its samples."""

@@ -48,3 +48,49 @@ def test_everything_else_is_left_alone_and_right(layer):
     usual, expected = gradients(layer, inputs, fast=False)
     assert outputs.equal(expected)
     torch.testing.assert_close(fast, usual)
+
+
+def test_weights_and_biases_that_want_a_gradient_get_it():
+    for frozen in ([], ["weight"], ["bias"]):
+        layer = nn.Conv2d(1, 4, 3)
+        for name in frozen:
+            getattr(layer, name).requires_grad_(False)
+        inputs = torch.rand(2, 1, 7, 7, requires_grad=True)
+        with FastInputGradients():
+            layer(inputs).square().sum().backward()
+        assert all(parameter.grad is not None for parameter in layer.parameters() if parameter.requires_grad)
+
+
+def test_kernels_of_any_memory_layout():
+    weight = torch.rand(4, 1, 3, 2, dtype=torch.float64).transpose(2, 3)
+    inputs = torch.rand(3, 1, 7, 6, dtype=torch.float64)
+    fast, _ = gradients(lambda images: nn.functional.conv2d(images, weight), inputs, fast=True)
+    usual, _ = gradients(lambda images: nn.functional.conv2d(images, weight), inputs, fast=False)
+    torch.testing.assert_close(fast, usual, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_of_gradients(stride):
+    weight = torch.rand(4, 1, 3, 3, dtype=torch.float64)
+
+    def second(images):
+        outputs = nn.functional.conv2d(images, weight, None, stride, 1)
+        (first,) = torch.autograd.grad(outputs.pow(3).sum(), images, create_graph=True)
+        return first
+
+    inputs = torch.rand(2, 1, 6, 6, dtype=torch.float64)
+    fast, _ = gradients(second, inputs, fast=True)
+    usual, _ = gradients(second, inputs, fast=False)
+    torch.testing.assert_close(fast, usual, rtol=1e-10, atol=1e-10)
+
+
+def test_a_network_that_differentiates_itself_with_functional_transforms():
+    layer = nn.Conv2d(1, 4, 3, 2, 1).double().requires_grad_(False)
+
+    def steepness(images):
+        return torch.func.vmap(torch.func.grad(lambda image: layer(image[None]).square().sum()))(images)
+
+    inputs = torch.rand(3, 1, 6, 7, dtype=torch.float64)
+    fast, _ = gradients(steepness, inputs, fast=True)
+    usual, _ = gradients(steepness, inputs, fast=False)
+    torch.testing.assert_close(fast, usual, rtol=1e-10, atol=1e-10)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchattacks
 
-from lightning_poison.attacks import PGD
+from lightning_poison.attacks import PGD, adversarial_paths
 from lightning_poison.attacks.ascent import is_fooled
 from lightning_poison.errors import UserError
 from lightning_poison.functional.losses import cross_entropy, margin
@@ -189,3 +189,36 @@ def test_bad_arguments(arguments, message):
     with pytest.raises(UserError, match=message) as caught:
         PGD(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_restarts_are_uniform_in_the_linf_ball_and_on_the_l2_sphere():
+    centres = torch.full((50, 1, 8, 8), 0.5, dtype=torch.float64)
+    ids = torch.arange(50)
+    away = PGD(eps=0.1)._random_start(centres, ids, 1) - centres
+    assert away.abs().max() < 0.1
+    assert away.abs().mean() == pytest.approx(0.05, rel=0.03)
+    assert away.square().mean() == pytest.approx(0.1**2 / 3, rel=0.05)
+    away = PGD(eps=0.3, norm="l2")._random_start(centres, ids, 1) - centres
+    torch.testing.assert_close(away.flatten(1).norm(dim=1), torch.full((50,), 0.3, dtype=torch.float64))
+    assert away.mean().abs() < 0.005
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_point_without_derivative_stays_put_and_spoils_no_other(norm):
+    class Standardised(torch.nn.Module):
+        def forward(self, inputs):
+            spread = inputs.flatten(1).std(dim=1)
+            return torch.stack([spread, 0.25 + 0 * spread], dim=1)
+
+    inputs = torch.cat(
+        [torch.full((1, 1, 4, 4), 0.5), torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))]
+    )
+    labels = torch.tensor([1, 0, 0, 0, 0, 0])
+    result = PGD(0.1, steps=5, norm=norm)(Standardised(), inputs, labels)
+    alone = PGD(0.1, steps=5, norm=norm)(Standardised(), inputs[1:], labels[1:])
+    assert not result.fooled[0]
+    assert result.examples[0].equal(inputs[0])
+    assert result.examples[1:].equal(alone.examples)
+    lengths = adversarial_paths(Standardised(), inputs, labels, max_steps=9)
+    assert lengths.length[0] == 9
+    assert not lengths.reached[0]

@@ -161,6 +161,20 @@ def test_paths_of_flipped_points_start_from_the_clean_class():
     assert "3 of these points carry a flipped label" in callback.report_sections()[0].text[1]
 
 
+def test_lengths_of_flipped_points_are_those_of_their_clean_class():
+    inner = data(30)
+    old = inner.tensors[1][:10]
+    poisoned = PoisonedDataset(inner, FlipList(torch.arange(10), old, (old + 1) % 4))
+    callback, victim = AdversarialPaths(max_steps=40), Victim()
+    make_trainer(callback, max_epochs=1, logger=False).fit(victim, DataLoader(poisoned, 8))
+    expected = adversarial_paths(victim, *inner.tensors, max_steps=40).length
+    others = adversarial_paths(
+        victim, inner.tensors[0], torch.cat([(old + 1) % 4, inner.tensors[1][10:]]), max_steps=40
+    )
+    assert callback._paths.length.equal(expected)
+    assert not others.length.equal(expected)
+
+
 def test_flipped_points_are_found_through_a_subset():
     clean = data(40)
     kept = [20, 5, 3, 30]

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
@@ -65,9 +66,10 @@ def fit(folder, **arguments):
         return metrics, list(csv.reader(file))
 
 
-def test_two_ranks_give_what_one_gives(tmp_path):
-    single = fit(tmp_path / "one", devices=1)
-    pair = fit(tmp_path / "two", devices=2, strategy="ddp_spawn")
+@pytest.mark.parametrize("often", [1, 2])  # the second: one epoch without validation, measured when the fit ends
+def test_two_ranks_give_what_one_gives(tmp_path, often):
+    single = fit(tmp_path / "one", devices=1, check_val_every_n_epoch=often)
+    pair = fit(tmp_path / "two", devices=2, strategy="ddp_spawn", check_val_every_n_epoch=often)
     assert set(single[0]) == {
         "val/adv_acc",
         "val/adv_acc_1_to_2",

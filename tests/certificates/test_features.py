@@ -95,15 +95,31 @@ def test_constant_images_give_features_without_nan() -> None:
     assert torch.isfinite(PCAFeatures(4).fit(constant).transform(constant)).all()
 
 
-def test_a_frozen_extractor_runs_in_eval_mode_and_gets_its_modes_back() -> None:
+def test_a_frozen_extractor_runs_in_eval_mode_and_keeps_its_modes() -> None:
     extractor = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 3))
     extractor[2].eval()
-    features = FrozenFeatures(extractor)
+    features = FrozenFeatures(extractor).fit(DIGITS)
     one, two = features.transform(DIGITS), features.transform(DIGITS)
     assert torch.equal(one, two)
     assert not one.requires_grad
     assert [module.training for module in extractor] == [True, True, False]
     assert extractor.training
+
+
+def test_a_frozen_extractor_stays_as_it_was_fitted() -> None:
+    extractor = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    features = FrozenFeatures(extractor).fit(DIGITS)
+    before = features.transform(DIGITS)
+    nn.init.zeros_(extractor[1].weight)
+    assert torch.equal(features.transform(DIGITS), before)
+    assert not torch.equal(features.fit(DIGITS).transform(DIGITS), before)
+
+
+def test_an_extractor_that_cannot_be_copied_is_one_clear_line() -> None:
+    extractor = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(64, 3)))
+    extractor(DIGITS)
+    with pytest.raises(UserError, match="extractor must be a module that can be copied, got Sequential"):
+        FrozenFeatures(extractor).fit(DIGITS)
 
 
 def test_only_an_extractor_that_may_have_seen_labels_is_not_end_to_end() -> None:

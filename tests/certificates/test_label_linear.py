@@ -181,3 +181,17 @@ def test_no_points_give_an_empty_certificate() -> None:
 def test_bad_input_is_one_clear_line(weights: torch.Tensor, labels: torch.Tensor, classes: int, words: str) -> None:
     with pytest.raises(UserError, match=words):
         certify_label_linear(weights, labels, classes)
+
+
+@pytest.mark.parametrize("labels", [[1, 0], [1, 0, 2]])
+def test_weights_whose_gains_overflow_are_refused(labels: list[int]) -> None:
+    weights = torch.tensor([[-1e308, 0.1e308, 0.0]], dtype=torch.float64)[:, : len(labels)]
+    with pytest.raises(UserError, match="huge"):
+        certify_label_linear(weights, torch.tensor(labels), 3)
+    # changing the label of the first point alone is enough
+    assert certify_label_linear(weights * 1e-3, torch.tensor(labels), 3).radius.tolist() == [0]
+
+
+def test_no_training_labels_are_refused() -> None:
+    with pytest.raises(UserError, match="at least one training label"):
+        certify_label_linear(torch.zeros(2, 0), torch.zeros(0, dtype=torch.int64), 3)

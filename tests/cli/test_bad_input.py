@@ -40,6 +40,25 @@ PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.
         (["--data.classes=[0,11]"], "classes"),
         (["--model.net.image_size=9"], "image_size must be a multiple of 4, got 9"),
         (["--report.baseline=absent.json"], "absent.json"),
+        (["--seed_everything=-1"], "seed_everything must lie in [0, 4294967295], got -1"),
+        (["--seed_everything=false"], "compare_with_clean needs a seed that both runs start from"),
+        (["--trainer.default_root_dir=/proc/none"], "cannot write to /proc/none"),
+        (["--trainer.barebones=true", "--trainer.logger=true"], "barebones"),
+        (["--trainer.strategy=ddp_spawn", "--trainer.devices=2"], "use --trainer.strategy=ddp"),
+        (["--poison.relabel=ToClass"], "poison.relabel.label is missing, which ToClass needs"),
+        (["--ckpt_path", "best"], "has saved a last.ckpt; name a file"),
+        (["--ckpt_path", "hpc"], "no HPC checkpoint was found"),
+        (["--ckpt_path", "."], "it is a folder; name a file"),
+        (
+            ["--model.net=torchvision.models.resnet1"],
+            "model.net: there is no resnet1 in torchvision.models; did you mean",
+        ),
+        (
+            ["--model.net=torchvision.models.resnet18", "--model.net.depth=3"],
+            "there is no key model.net.depth: a function",
+        ),
+        (["--model.net=torchvision.models.resnet18"], "the network cannot take inputs of shape (1, 8, 8)"),
+        (["--model=lightning_poison.datamodules.Digits"], "model must be the class path of a LightningModule, got"),
     ],
 )
 def test_one_line_and_exit_code_2(run_cli, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -74,6 +93,20 @@ def test_files_that_are_no_checkpoints(run_cli, tmp_path: Path) -> None:
         code, _, err = run_cli("test", "--config", "digits.yaml", "--ckpt_path", name)
         assert code == 2, name
         assert "the checkpoint" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit"], "model is missing; add --model=VALUE, or begin with a shipped config: --config digits.yaml"),
+        (["fit", "--model=Victim", "--model.net=MLP"], "data is missing; add --data=Digits"),
+        (["--config", "nope.yaml", "fit"], "write the command first: lightning-poison fit --config FILE"),
+    ],
+)
+def test_what_is_missing(run_cli, arguments: list[str], message: str) -> None:
+    code, _, err = run_cli(*arguments)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert message in err
 
 
 def test_a_yaml_that_is_none(run_cli, tmp_path: Path) -> None:

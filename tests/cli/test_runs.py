@@ -185,7 +185,7 @@ def test_a_checkpoint_that_does_not_fit(run_cli: Cli) -> None:
     succeed(run_cli, "fit", *DIGITS)
     code, _, err = run_cli("test", *DIGITS, "--ckpt_path", "last", "--model.net.width=8")
     assert code == 2
-    assert "the checkpoint does not fit the victim (net.features.0.weight is [16, 1, 5, 5] in the file" in err
+    assert "last.ckpt does not fit the model (net.features.0.weight is [16, 1, 5, 5] in the file" in err
     code, _, err = run_cli("fit", *DIGITS, "--ckpt_path", "last", "--poison.relabel=NewClass")
     assert code == 2
     assert "resume with the same poison" in err.splitlines()[-1] or "does not fit" in err.splitlines()[-1]
@@ -193,7 +193,7 @@ def test_a_checkpoint_that_does_not_fit(run_cli: Cli) -> None:
 
 def test_fast_dev_run_writes_nothing(run_cli: Cli, tmp_path: Path) -> None:
     succeed(run_cli, "fit", *DIGITS, "--trainer.fast_dev_run=true")
-    assert not list(tmp_path.rglob("report"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nan_in_the_data_is_one_line(run_cli: Cli, tmp_path: Path) -> None:
