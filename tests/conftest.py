@@ -11,6 +11,8 @@ import torch
 
 from lightning_poison._lightning import lightning_packages
 
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]  # they hold no doctests, and share their name
+
 lightning_packages()  # importing a Lightning package sets the level of its logger
 torch.set_num_threads(1)  # the tests run in parallel
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -26,8 +28,3 @@ def mnist_root() -> Path:
     if not (Path(root) / "MNIST" / "raw").is_dir():
         pytest.skip(f"there is no MNIST in {root}")
     return Path(root)
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)

@@ -40,12 +40,8 @@ class PredictionWriter(Callback):
         """Keep the batch's predictions."""
         if not isinstance(outputs, Tensor) or outputs.ndim != 2:
             raise UserError("predict_step must return class probabilities of shape (N, K) for predictions.csv")
-        loaders = trainer.predict_dataloaders
-        loader = loaders[dataloader_idx] if isinstance(loaders, (list, tuple)) else loaders
-        batch_size = getattr(loader.batch_sampler, "batch_size", None) or loader.batch_size or len(outputs)
-        positions = batch_idx * batch_size + torch.arange(len(outputs))
         # Lightning deals the samples of ``predict`` to the ranks in turn, without repeats.
-        positions = positions * trainer.world_size + trainer.global_rank
+        positions = (len(self._rows) + torch.arange(len(outputs))) * trainer.world_size + trainer.global_rank
         probability, prediction = outputs.float().max(dim=1)
         rows = zip(positions.tolist(), prediction.tolist(), probability.tolist(), strict=True)
         self._rows += list(rows)

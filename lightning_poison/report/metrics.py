@@ -192,7 +192,7 @@ _PATTERNS = (
         "paths/length_mean",
         "Path length, mean",
         "steps",
-        "Mean number of steps of an adversarial path, over the points whose prediction flipped.",
+        "Mean number of steps of an adversarial path; one whose prediction never flipped counts with the limit.",
         True,
     ),
     _named(

@@ -71,6 +71,7 @@ class Victim(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
+        self._evaluated = 0
         self.epoch_metrics = nn.ModuleDict()
         for stage in _STAGES:
             accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
@@ -127,7 +128,9 @@ class Victim(LightningModule):
     def _evaluate(self, stage: str, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
         inputs, labels = batch[0], batch[1]
         self._check_labels(labels, batch_idx)
-        positions = evaluation_positions(self.trainer, batch_idx, dataloader_idx, len(labels))
+        first = 0 if batch_idx == 0 else self._evaluated  # loaders are read one after the other
+        self._evaluated = first + len(labels)
+        positions = evaluation_positions(self.trainer, batch_idx, dataloader_idx, len(labels), first)
         once = (positions >= 0).to(labels.device)
         logits = self(inputs)
         if batch_idx == 0:
