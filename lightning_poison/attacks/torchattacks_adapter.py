@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from lightning_poison.attacks.ascent import is_fooled
 from lightning_poison.attacks.base import Attack, AttackResult
 from lightning_poison.attacks.model import class_scores
-from lightning_poison.attacks.randomness import own_random_streams
 from lightning_poison.errors import UserError
+from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
 
 __all__ = ["TorchAttack", "from_torchattacks"]
@@ -65,7 +65,7 @@ class TorchAttack(Attack):
             rows = (~fooled).nonzero().squeeze(1)
         if len(rows):
             aims = (labels if targets is None else targets)[rows]
-            with own_random_streams(mix_seed(self.seed, int(sample_ids[0])), inputs.device):
+            with kept_random_state(mix_seed(self.seed, int(sample_ids[0])), inputs.device):
                 attack = _build(self.factory, model)
                 if targets is not None:
                     _aim(attack, self.title)
@@ -94,7 +94,7 @@ def from_torchattacks(factory: Callable[[nn.Module], Any], model: nn.Module, *, 
         >>> attack.name, attack.eps, attack.norm
         ('torchattacks.PGDL2', 0.5, 'l2')
     """
-    with own_random_streams(0, torch.device("cpu")):
+    with kept_random_state(0, torch.device("cpu")):
         attack = _build(factory, model)
     title = f"torchattacks.{type(attack).__name__}"
     for argument, value in vars(attack).items():

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torchattacks.attack import Attack as ForeignAttack
 
 from lightning_poison.attacks import PGD, Attack, class_scores, frozen_eval
-from lightning_poison.attacks.randomness import own_random_streams
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
 from lightning_poison.callbacks.attack_tables import (
     AttackedSamples,
@@ -27,6 +26,7 @@ from lightning_poison.callbacks.batches import inputs_and_labels, sample_positio
 from lightning_poison.callbacks.evaluation import validation_batches
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.metrics import Share
 from lightning_poison.report import Section
@@ -208,7 +208,7 @@ class AdversarialAccuracy(Measurement):
             return
         inputs, labels = inputs_and_labels(batch)
         positions = sample_positions(trainer, 0, 0, len(labels), first=self._seen)
-        randomness = own_random_streams(mix_seed(0, self.key, self._seen), pl_module.device)  # if the victim draws any
+        randomness = kept_random_state(mix_seed(0, self.key, self._seen), pl_module.device)  # if the victim draws any
         self._seen += len(labels)
         # The victim is attacked in the precision in which it is validated.
         with randomness, trainer.precision_plugin.forward_context(), frozen_eval(pl_module):

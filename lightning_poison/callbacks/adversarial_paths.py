@@ -11,7 +11,6 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_poison.attacks import adversarial_paths
-from lightning_poison.attacks.randomness import own_random_streams
 from lightning_poison.callbacks.base import Measurement
 from lightning_poison.callbacks.progress import progress
 from lightning_poison.callbacks.training_points import (
@@ -26,6 +25,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer, check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.pixels import Pixels
+from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import ReportFigure, ReportTable, Section
 
 __all__ = ["AdversarialPaths"]
@@ -195,7 +195,7 @@ class AdversarialPaths(Measurement):
         parts = [torch.empty((0, 6), dtype=torch.int64)]
         precision = trainer.precision_plugin.forward_context()
         shown = progress(trainer, "adversarial paths", len(positions))
-        with own_random_streams(0, pl_module.device), shown as advance, precision:
+        with kept_random_state(0, pl_module.device), shown as advance, precision:
             for block in torch.split(positions, _BLOCK) if len(positions) else ():
                 inputs, labels = fetch(trainer, pl_module, dataset, block)
                 clean = clean_labels(dataset, block, labels.cpu())

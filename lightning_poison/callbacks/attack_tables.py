@@ -62,7 +62,8 @@ def result_table(latest: list[AttackedSamples]) -> ReportTable:
 
 def history_table(history: list[AttackedSamples]) -> ReportTable:
     """One row a measurement."""
-    rows = tuple((entry.epoch, entry.split, entry.samples, *_accuracies(entry)) for entry in history)
+    # A reader counts epochs from 1, as the curves do.
+    rows = tuple((entry.epoch + 1, entry.split, entry.samples, *_accuracies(entry)) for entry in history)
     columns = ("epoch", "data", "samples", "natural accuracy", "adversarial accuracy")
     return ReportTable("Over the epochs of training", columns, rows)
 

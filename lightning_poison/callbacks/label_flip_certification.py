@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
@@ -27,10 +24,10 @@ from lightning_poison.certificates import (
     default_radii,
 )
 from lightning_poison.datamodules.labels import dataset_labels
-from lightning_poison.datamodules.random_state import kept_random_state
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.files import write_atomically
+from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
 
 __all__ = ["LabelFlipCertification"]
@@ -144,7 +141,11 @@ class LabelFlipCertification(Measurement):
                 "that has a train_dataloader, or fit first with the same Trainer"
             )
             return {}
-        with torch.inference_mode(False), torch.no_grad(), _fixed_random_state():
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            kept_random_state(seed=0),
+        ):  # the same augmentation on every rank
             training = self._prepare(trainer, source)
             measured = self._measured
             if measured is None or not measured.is_of(training, loader.dataset, max_batches):
@@ -218,16 +219,6 @@ class _Measured:
     def is_of(self, training: _Training, dataset: Any, max_batches: int) -> bool:
         """Whether it was of this training set and this much of this evaluation set."""
         return self.training is training and self.dataset is dataset and self.max_batches == max_batches
-
-
-@contextmanager
-def _fixed_random_state() -> Iterator[None]:
-    """The same random augmentation of the training set on every rank; the run's own random state is kept."""
-    with kept_random_state():
-        random.seed(0)
-        np.random.seed(0)  # noqa: NPY002  # augmentation draws from it
-        torch.default_generator.manual_seed(0)  # not those of accelerators, which nobody puts back
-        yield
 
 
 def _training_loader(trainer: Any) -> DataLoader[Any] | None:

@@ -14,8 +14,9 @@ from lightning_poison.callbacks.base import Measurement
 from lightning_poison.callbacks.batches import inputs_and_labels
 from lightning_poison.callbacks.evaluation import on_device
 from lightning_poison.callbacks.progress import progress
-from lightning_poison.datamodules import PoisonedDataset, find_poisoned_dataset, kept_random_state
+from lightning_poison.datamodules import PoisonedDataset, find_poisoned_dataset
 from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.poisons import FlipList
 from lightning_poison.report import ReportFigure, ReportTable, Section
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from lightning_poison.attacks import class_scores, frozen_eval
-from lightning_poison.attacks.randomness import own_random_streams
 from lightning_poison.callbacks.batches import inputs_and_labels
 from lightning_poison.callbacks.evaluation import on_device
 from lightning_poison.datamodules import find_poisoned_dataset
 from lightning_poison.errors import UserError
+from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator
 
 __all__ = ["clean_labels", "clean_num_classes", "drawn_positions", "fetch", "training_set"]
@@ -52,7 +52,7 @@ def fetch(trainer: Any, pl_module: Any, dataset: Any, positions: Tensor) -> tupl
 
     Random augmentation draws from streams of its own: the same each time, and nothing is taken from training's.
     """
-    with own_random_streams(0, pl_module.device):
+    with kept_random_state(0, pl_module.device):
         items = [dataset[position] for position in positions.tolist()]
         return inputs_and_labels(on_device(trainer, pl_module, trainer.train_dataloader.collate_fn(items)))
 

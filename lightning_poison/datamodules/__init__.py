@@ -8,7 +8,6 @@ from lightning_poison.datamodules.image_tensors import ImageTensors
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.datamodules.poisoned import PoisonedDataModule
 from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset
-from lightning_poison.datamodules.random_state import kept_random_state
 from lightning_poison.datamodules.run_folder import report_folder
 from lightning_poison.datamodules.torchvision_data import CIFAR10, MNIST, FashionMNIST, TorchvisionDataModule
 from lightning_poison.datamodules.training_flips import TrainingFlips
@@ -28,6 +27,5 @@ __all__ = [
     "dataset_labels",
     "find_poisoned_dataset",
     "fingerprint",
-    "kept_random_state",
     "report_folder",
 ]

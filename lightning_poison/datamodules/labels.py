@@ -13,8 +13,8 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDatas
 from tqdm import tqdm
 
 from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset
-from lightning_poison.datamodules.random_state import kept_random_state
 from lightning_poison.errors import UserError
+from lightning_poison.functional.random_state import kept_random_state
 
 __all__ = ["Progress", "dataset_labels"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from lightning_poison.datamodules.random_state import kept_random_state
 from lightning_poison.errors import UserError
+from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.poisons import FlipList
 
 __all__ = ["check_input", "check_outputs"]

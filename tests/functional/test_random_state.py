@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_poison.attacks.randomness import own_random_streams
+from lightning_poison.functional.random_state import kept_random_state
 
 
 def draws():
@@ -19,7 +19,7 @@ def test_streams_inside_depend_on_the_seed_alone_and_those_outside_go_on():
     outside = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     seen = []
     for seed in (0, 2**40, 0):
-        with own_random_streams(seed, torch.device("cpu")):
+        with kept_random_state(seed, torch.device("cpu")):
             seen.append(draws())
     assert seen[0] == seen[2] != seen[1]
     assert random.getstate() == outside[0]
@@ -31,7 +31,7 @@ def test_streams_come_back_after_an_exception():
     before = torch.get_rng_state(), random.getstate()
 
     def fail():
-        with own_random_streams(0, torch.device("cpu")):
+        with kept_random_state(0, torch.device("cpu")):
             draws()
             raise RuntimeError("on purpose")
 
