@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint types check benchmarks clean
+.PHONY: demo test coverage lint types check benchmarks clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        install and run the main job on the embedded digits: about a minute after the install"
 	@echo "make test        install the development extras and run the tests"
+	@echo "make coverage    the tests, with the share of lines and branches they reach"
 	@echo "make lint types  ruff and mypy"
 	@echo "make benchmarks  the tables of ratios"
 	@echo "make clean       remove $(VENV)"
@@ -19,6 +20,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+coverage: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
