@@ -84,7 +84,7 @@ class _Convolution(torch.autograd.Function):
         return torch.conv2d(inputs, weight, bias, stride, padding, dilation)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's
         images, weight, _, *settings = inputs
         ctx.save_for_backward(weight)
         ctx.settings = images.shape, *settings

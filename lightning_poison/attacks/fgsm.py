@@ -46,7 +46,7 @@ class FGSM(Attack):
         inputs: Tensor,
         labels: Tensor,
         targets: Tensor | None,
-        sample_ids: Tensor,  # noqa: ARG002
+        sample_ids: Tensor,  # noqa: ARG002  # of the base; one step from the input draws nothing
     ) -> AttackResult:
         examples, fooled = projected_ascent(
             model,

@@ -237,7 +237,7 @@ def _training_loader(trainer: Any) -> DataLoader[Any] | None:
             f"LabelFlipCertification needs a map-style training set, got {type(dataset or loader).__name__}; "
             "give the data set __len__ and __getitem__"
         )
-    return loader  # type: ignore[no-any-return]
+    return loader  # type: ignore[no-any-return]  # Lightning's loaders are Any
 
 
 def _has_training_loader(data: Any) -> bool:

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import CSVLogger
 import lightning_poison.attacks
 import lightning_poison.certificates
 import lightning_poison.nets
-import lightning_poison.victims  # noqa: F401
+import lightning_poison.victims  # noqa: F401  # see above
 from lightning_poison.callbacks import EpochSeed, PredictionWriter, Report
 from lightning_poison.callbacks.prediction_writer import PREDICTIONS
 from lightning_poison.cli.checkpoints import resolve_checkpoint

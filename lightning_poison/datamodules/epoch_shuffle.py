@@ -35,13 +35,15 @@ class EpochShuffle(DistributedSampler[Any]):
     """
 
     def __init__(self, length: int, seed: int, trainer: Any = None, num_replicas: int = 1, rank: int = 0) -> None:
+        # The base only takes the length of what it calls a data set, and a range has one.
         super().__init__(range(length), num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
         self.trainer = trainer
 
     def __iter__(self) -> Iterator[int]:
         """This rank's points in the order of the current epoch."""
         epoch = self.epoch if self.trainer is None else self.trainer.current_epoch
-        order = torch.randperm(len(self.dataset), generator=generator(self.seed, "shuffle", epoch))  # type: ignore[arg-type]
+        count = len(self.dataset)  # type: ignore[arg-type]  # a range
+        order = torch.randperm(count, generator=generator(self.seed, "shuffle", epoch))
         padded = torch.cat([order, order.repeat(-(-self.total_size // max(len(order), 1)))])[: self.total_size]
         return iter(padded[self.rank :: self.num_replicas].tolist())
 

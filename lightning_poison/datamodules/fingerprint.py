@@ -54,6 +54,7 @@ def _raw_input(dataset: Any, position: int) -> bytes | None:
         return _raw_input(dataset.dataset, int(dataset.indices[position]))
     if isinstance(dataset, ConcatDataset):
         for part in dataset.datasets:
+            # ConcatDataset itself takes only parts that have a length; torch's Dataset does not declare one.
             if position < len(part):  # type: ignore[arg-type]
                 return _raw_input(part, position)
             position -= len(part)  # type: ignore[arg-type]

@@ -79,4 +79,4 @@ class Inputs(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         """One input."""
-        return self.dataset[index][0]  # type: ignore[no-any-return]
+        return self.dataset[index][0]  # type: ignore[no-any-return]  # a data set's items are Any

@@ -44,7 +44,7 @@ def plain_shuffle(loader: DataLoader[Any]) -> bool:
         automatic
         and type(sampler) is RandomSampler
         and not sampler.replacement
-        and sampler.num_samples == len(loader.dataset)  # type: ignore[arg-type]
+        and sampler.num_samples == len(loader.dataset)  # type: ignore[arg-type]  # a RandomSampler needed it too
     )
 
 

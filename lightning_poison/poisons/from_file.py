@@ -43,7 +43,7 @@ class FromFile(Selector):
         """
         return FlipList.read(self.path)
 
-    def select(self, training_set: TrainingSet, eligible: Tensor, seed: int) -> Tensor:  # noqa: ARG002
+    def select(self, training_set: TrainingSet, eligible: Tensor, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
         """The file's points, after checking that the list belongs to this data.
 
         Raises:
@@ -71,5 +71,5 @@ class _AsListed(Relabelling):
         # A list may add one class; labels beyond it are refused, by row, when the list meets the data.
         return min(max(num_classes, highest, recorded if isinstance(recorded, int) else 0), num_classes + 1)
 
-    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002
+    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
         return self.flip_list.new_label

@@ -29,7 +29,7 @@ class NextClass(Relabelling):
         tensor([1, 2, 0])
     """
 
-    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002
+    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
         """Return (label + 1) mod K."""
         _check_two_classes(training_set.num_classes)
         return (training_set.labels[index] + 1) % training_set.num_classes
@@ -49,7 +49,7 @@ class NewClass(Relabelling):
         """Return K + 1."""
         return num_classes + 1
 
-    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002
+    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
         """Return K for every point."""
         return torch.full_like(index, training_set.num_classes)
 
@@ -87,7 +87,7 @@ class ToClass(Relabelling):
         """Every point of another class."""
         return training_set.labels != self.label
 
-    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002
+    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
         """Return the label for every point."""
         self.num_classes_after(training_set.num_classes)
         return torch.full_like(index, self.label)

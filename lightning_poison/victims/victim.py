@@ -120,7 +120,7 @@ class Victim(LightningModule):
         """Loss and accuracy of a test batch."""
         self._evaluate("test", batch, batch_idx, dataloader_idx)
 
-    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:  # noqa: ARG002
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:  # noqa: ARG002  # the signature is shared
         """Class probabilities, shape (N, K), of a batch of inputs or of (inputs, labels)."""
         inputs = batch if isinstance(batch, Tensor) else batch[0]
         return torch.softmax(self(inputs), dim=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # torch's own custom
 
 from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, spread_inputs
 from lightning_poison.errors import UserError
