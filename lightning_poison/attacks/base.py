@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -13,13 +13,13 @@ from torch import Tensor
 from lightning_poison.attacks.model import check_samples, frozen_eval
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice
-from lightning_poison.functional.norms import named_norm
+from lightning_poison.functional.norms import NORMS, named_norm
 from lightning_poison.functional.pixels import Radius
 
 __all__ = ["Attack", "AttackResult", "Criterion", "NormName", "checked_radius"]
 
 Criterion = Literal["any iterate", "last iterate"]
-NormName = Literal["linf", "l2"]
+NormName = Literal["linf", "l2", "l1"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,19 @@ class AttackResult:
         examples: shape (N, ...), each within the attack's ball and [0, 1].
         fooled: shape (N,), bool. Untargeted: the prediction is not the label. Targeted: it is the target.
         criterion: which points of an attack's way are looked at: any of them, or its start and its end.
+        details: more figures, each of shape (N,), float, NaN where a sample has none:
+            "queries": how often the network was asked for the sample's scores or decision;
+            "zero_gradient": 1 where the first gradient was exactly zero;
+            "l2": Euclidean size of the perturbation, in pixel units;
+            "survival": share of random transformations under which the example fools;
+            "agreement": 1 where a substitute network predicts the clean sample as the victim does;
+            "transferred": of the examples that fool the substitute, 1 where they fool the victim.
     """
 
     examples: Tensor
     fooled: Tensor
     criterion: Criterion
+    details: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Attack(ABC):
@@ -52,6 +60,23 @@ class Attack(ABC):
     def name(self) -> str:
         """What tables call the attack."""
         return type(self).__name__
+
+    @property
+    def own_inputs(self) -> int:
+        """How many inputs of the attacker's own :meth:`prepare` wants; 0 where there is nothing to prepare."""
+        return 0
+
+    def prepare(self, model: Callable[[Tensor], Tensor], inputs: Tensor) -> Attack:  # noqa: ARG002  # for overriders
+        """Learn what the attack has to know of the model before it attacks anything.
+
+        Args:
+            model: the victim.
+            inputs: shape (:attr:`own_inputs`, ...): inputs that are not evaluated.
+
+        Returns:
+            the attack, ready to be called.
+        """
+        return self
 
     def __call__(
         self,
@@ -124,7 +149,7 @@ def checked_radius(name: str, value: float, norm: str) -> float:
         lightning_poison.errors.UserError: eps must lie in [0, 1] pixel units, got 8; for 8 grey levels of 255 write \
 8/255
     """
-    check_choice("norm", norm, ("linf", "l2"))
+    check_choice("norm", norm, NORMS)
     radius = float(Radius(value))
     if norm == "linf" and radius > 1:
         raise UserError(

@@ -48,7 +48,7 @@ class FGSM(Attack):
         targets: Tensor | None,
         sample_ids: Tensor,  # noqa: ARG002  # of the base; one step from the input draws nothing
     ) -> AttackResult:
-        examples, fooled = projected_ascent(
+        return projected_ascent(
             model,
             inputs,
             inputs,
@@ -60,4 +60,3 @@ class FGSM(Attack):
             norm=named_norm(self.norm),
             loss=cross_entropy,
         )
-        return AttackResult(examples, fooled, "any iterate")

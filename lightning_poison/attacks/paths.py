@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.attacks.ascent import is_fooled
-from lightning_poison.attacks.model import batch_layout, check_samples, class_scores, frozen_eval
+from lightning_poison.attacks.engine import Move, network_look, walk
+from lightning_poison.attacks.model import check_samples, frozen_eval
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.losses import cross_entropy
 
-__all__ = ["PathLengths", "adversarial_paths"]
+__all__ = ["PathLengths", "adversarial_paths", "sign_move"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,13 @@ class PathLengths:
         length: shape (N,), int64, on the CPU: steps until the prediction flipped, the limit where it never did.
         reached: shape (N,), bool, on the CPU: whether it flipped within the limit.
         target: shape (N,), int64, on the CPU: the class to reach; -1: any other than the label.
+        ends: shape (N, ...), on the CPU: where each path ended; None where they were not kept.
     """
 
     length: Tensor
     reached: Tensor
     target: Tensor
+    ends: Tensor | None = None
 
 
 def adversarial_paths(
@@ -40,7 +42,8 @@ def adversarial_paths(
     step: float = 0.01,
     max_steps: int = 200,
     clip: bool = False,
-    chunk_size: int = 256,
+    chunk_size: int | None = None,
+    keep_ends: bool = False,
     advance: Callable[[int], object] | None = None,
 ) -> PathLengths:
     """Steps of unbounded sign-gradient ascent until the prediction flips.
@@ -61,7 +64,8 @@ def adversarial_paths(
         step: length of a step in l_inf pixel units.
         max_steps: the longest path that is followed.
         clip: keep the path within [0, 1]; paths get longer.
-        chunk_size: how many points are moved at once.
+        chunk_size: how many points are moved at once; None: as many as suit the device.
+        keep_ends: whether to return where the paths ended, which takes the memory of the inputs once more.
         advance: called with the number of paths that have just ended.
 
     Raises:
@@ -74,61 +78,41 @@ def adversarial_paths(
     """
     check_number("step", step, minimum=0, maximum=1, remedy="steps of 0.01 are usual")
     check_integer("max_steps", max_steps, minimum=0)
-    check_integer("chunk_size", chunk_size, minimum=1)
+    if chunk_size is not None:
+        check_integer("chunk_size", chunk_size, minimum=1)
     with frozen_eval(model):
         inputs, labels = inputs.detach().clone(), labels.detach().clone()
         targets = None if targets is None else targets.detach().clone()
         check_samples(inputs, labels, targets)
-        paths = _Paths(model, inputs, labels.long(), None if targets is None else targets.long(), step, clip)
-        length, reached = paths.follow(max_steps, chunk_size, advance or (lambda _: None))
-    ends = torch.full_like(length, -1) if targets is None else targets.long().cpu()
-    return PathLengths(length, reached, ends)
+        labels, targets = labels.long(), None if targets is None else targets.long()
+        found = walk(
+            inputs,
+            network_look(model, inputs, labels, targets, cross_entropy),
+            sign_move(step, clip=clip),
+            max_steps=max_steps,
+            chunk_size=chunk_size,
+            keep_ends=keep_ends,
+            advance=advance,
+        )
+    aims = torch.full_like(labels, -1) if targets is None else targets
+    ends = None if found.ends is None else found.ends.cpu()
+    return PathLengths(found.steps.cpu(), found.reached.cpu(), aims.cpu(), ends)
 
 
-class _Paths:
-    """The paths' active set."""
+def sign_move(step: float, *, clip: bool) -> Move:
+    """A step along the sign of the gradient, within no ball.
 
-    def __init__(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        step: float,
-        clip: bool,
-    ) -> None:
-        self.model, self.inputs, self.labels, self.targets, self.clip = model, inputs, labels, targets, clip
-        self.signed_step = step if targets is None else -step
-        self.towards = labels if targets is None else targets
-        self.device = inputs.device
-        self.layout = batch_layout(model, inputs)
+    Args:
+        step: its length in l_inf pixel units.
+        clip: stay within [0, 1].
 
-    def follow(self, max_steps: int, chunk_size: int, advance: Callable[[int], object]) -> tuple[Tensor, Tensor]:
-        count = len(self.inputs)
-        length = torch.zeros(count, dtype=torch.int64, device=self.device)
-        reached = torch.zeros(count, dtype=torch.bool, device=self.device)
-        rows, points, waiting = torch.arange(0, device=self.device), self.inputs[:0], 0
-        while waiting < count or len(rows):
-            joining = torch.arange(waiting, min(count, waiting + chunk_size - len(rows)), device=self.device)
-            if len(joining):
-                rows, points = torch.cat([rows, joining]), torch.cat([points, self.inputs[joining]])
-                waiting += len(joining)
-            hit, points_next = self._step(rows, points)
-            reached[rows] = hit
-            ended = hit | (length[rows] >= max_steps)
-            going = ~ended
-            rows, left = rows[going], len(rows)
-            length[rows] += 1
-            points = points_next[going]
-            if left > len(rows):
-                advance(left - len(rows))
-        return length.cpu(), reached.cpu()
+    Example:
+        >>> sign_move(0.1, clip=True)(torch.tensor([[0.95, 0.5]]), torch.tensor([[2.0, -3.0]]), torch.tensor([0]))
+        tensor([[1.0000, 0.4000]])
+    """
 
-    def _step(self, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether each point is at its end, and where its next step leads."""
-        points = self.layout(points.detach()).requires_grad_()
-        scores = class_scores(self.model, points)
-        hit = is_fooled(scores.detach(), self.labels[rows], None if self.targets is None else self.targets[rows])
-        (gradients,) = torch.autograd.grad(cross_entropy(scores, self.towards[rows]).sum(), points)
-        moved = points.detach() + self.signed_step * gradients.nan_to_num().sign()
-        return hit, moved.clamp(0, 1) if self.clip else moved
+    def move(points: Tensor, gradients: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001  # a move's signature
+        moved = points + step * gradients.sign()
+        return moved.clamp_(0, 1) if clip else moved
+
+    return move

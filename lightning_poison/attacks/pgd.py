@@ -84,19 +84,17 @@ class PGD(Attack):
         norm = named_norm(self.norm)
         step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
         examples, fooled = inputs.clone(), torch.zeros_like(labels, dtype=torch.bool)
+        flat = torch.zeros_like(labels, dtype=torch.float64)
         for run in range((1 + self.restarts) * len(self.losses)):
             restart, loss = divmod(run, len(self.losses))
             rows = (~fooled).nonzero().squeeze(1)
             if not len(rows):
                 break
-            centres = inputs[rows]
-            start = (
-                centres if restart == 0 else self._random_start(centres, sample_ids[rows.to(sample_ids.device)], run)
-            )
-            examples[rows], fooled[rows] = projected_ascent(
+            centres, ids = inputs[rows], sample_ids[rows.to(sample_ids.device)]
+            found = projected_ascent(
                 model,
                 centres,
-                start,
+                self._random_start(centres, ids, run) if restart else centres,
                 labels[rows],
                 None if targets is None else targets[rows],
                 eps=self.eps,
@@ -106,7 +104,10 @@ class PGD(Attack):
                 loss=named_loss(self.losses[loss]),
                 criterion=self.success,
             )
-        return AttackResult(examples, fooled, self.success)
+            examples[rows], fooled[rows] = found.examples, found.fooled
+            if run == 0:
+                flat[rows] = found.details["zero_gradient"]
+        return AttackResult(examples, fooled, self.success, {"zero_gradient": flat})
 
     def _random_start(self, inputs: Tensor, sample_ids: Tensor, run: int) -> Tensor:
         noise = uniform_noise(inputs.shape, sample_ids, self.seed, "restart", run).to(inputs)

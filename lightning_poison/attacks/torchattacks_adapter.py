@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.attacks.ascent import is_fooled
 from lightning_poison.attacks.base import Attack, AttackResult
+from lightning_poison.attacks.engine import is_fooled
 from lightning_poison.attacks.model import class_scores
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state

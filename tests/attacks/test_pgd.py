@@ -5,7 +5,7 @@ import torch
 import torchattacks
 
 from lightning_poison.attacks import PGD, adversarial_paths
-from lightning_poison.attacks.ascent import is_fooled
+from lightning_poison.attacks.engine import is_fooled
 from lightning_poison.errors import UserError
 from lightning_poison.functional.losses import cross_entropy, margin
 

@@ -1,0 +1,239 @@
+"""The engine under every gradient attack: steps of many samples at once, in an active set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_poison.attacks.model import batch_layout, class_scores
+from lightning_poison.functional.checks import check_labels
+from lightning_poison.functional.norms import Norm
+
+__all__ = ["Look", "Move", "Walk", "ball_move", "is_fooled", "network_look", "usual_chunk", "walk"]
+
+Look = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
+"""``look(points, rows, with_gradient)``: whether each point is at its sample's goal, shape (n,), bool, and the
+gradients of what is to be ascended, like the points, or None where they were not asked for."""
+
+Move = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``move(points, gradients, rows)``: where the next step leads."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Where the samples went.
+
+    Attributes:
+        ends: shape (N, ...): the point that reached the goal, or the last one; None where they were not kept.
+        steps: shape (N,), int64: how many steps led there.
+        reached: shape (N,), bool: whether the goal was reached.
+        flat: shape (N,), bool: the first gradient away from the goal was exactly zero in every coordinate, so no
+            step could be told from another.
+    """
+
+    ends: Tensor | None
+    steps: Tensor
+    reached: Tensor
+    flat: Tensor
+
+
+def walk(
+    starts: Tensor,
+    look: Look,
+    move: Move,
+    *,
+    max_steps: int,
+    any_iterate: bool = True,
+    chunk_size: int | None = None,
+    keep_ends: bool = True,
+    advance: Callable[[int], object] | None = None,
+) -> Walk:
+    """Step until the goal or the limit, at most ``chunk_size`` samples at once.
+
+    Who has finished leaves, and who waits takes the place, so every pass through the network is full until nobody
+    waits. One look at a point tells both whether it is at the goal and whither the next step goes. Memory is bounded by
+    the chunk, however many samples there are. Call it within :func:`frozen_eval`.
+
+    Args:
+        starts: shape (N, ...), float.
+        look: tells goal and gradient.
+        move: takes the step.
+        max_steps: number of steps.
+        any_iterate: a sample has finished at the first point that is at the goal; otherwise only its start and the
+            point after ``max_steps`` steps count.
+        chunk_size: samples at once; None: :func:`usual_chunk`.
+        keep_ends: whether to keep where each sample went.
+        advance: called with the number of samples that have just finished.
+
+    Example:
+        >>> def look(points, rows, with_gradient):
+        ...     return points[:, 0] >= 1, torch.ones_like(points)
+        >>> found = walk(torch.tensor([[0.0], [0.75]]), look, lambda x, g, rows: x + 0.25 * g, max_steps=3)
+        >>> found.steps, found.reached
+        (tensor([3, 1]), tensor([False,  True]))
+    """
+    count, device = len(starts), starts.device
+    size = usual_chunk(starts) if chunk_size is None else chunk_size
+    ends = starts.clone() if keep_ends else None
+    steps = torch.zeros(count, dtype=torch.int64, device=device)
+    reached, flat = (torch.zeros(count, dtype=torch.bool, device=device) for _ in range(2))
+    active = _ActiveSet(starts, size)
+    while len(active.rows):
+        rows, points, at_limit = active.rows, active.points, active.taken >= max_steps
+        hit, gradients = look(points, rows, not bool(at_limit.all()))
+        if not any_iterate:
+            hit = hit & ((active.taken == 0) | at_limit).to(device)
+        if gradients is not None and bool((active.taken == 0).any()):
+            flat[rows] |= (active.taken == 0).to(device) & ~gradients.flatten(1).any(dim=1) & ~hit
+        next_points = points if gradients is None else move(points, gradients, rows)
+        ended = hit | at_limit.to(device) if bool(at_limit.any()) else hit
+        slots = ended.nonzero().squeeze(1)
+        if len(slots):
+            gone = rows[slots]
+            steps[gone], reached[gone] = active.taken[slots.cpu()].to(device), hit[slots]
+            if ends is not None:
+                ends[gone] = points[slots].to(ends)
+        active.step(next_points, slots)
+        if advance is not None and len(slots):
+            advance(len(slots))
+    return Walk(ends, steps, reached, flat)
+
+
+class _ActiveSet:
+    """The samples that are on their way.
+
+    Attributes:
+        rows: shape (n,), int64: which samples they are.
+        points: shape (n, ...): where they are.
+        taken: shape (n,), int64, on the CPU, which has to know it without waiting for a device: steps taken.
+    """
+
+    def __init__(self, starts: Tensor, size: int) -> None:
+        self._starts, self._waiting = starts, min(size, len(starts))
+        self.rows = torch.arange(self._waiting, device=starts.device)
+        self.points = starts[: self._waiting].clone()
+        self.taken = torch.zeros(self._waiting, dtype=torch.int64)
+
+    def step(self, points: Tensor, slots: Tensor) -> None:
+        """Move to ``points``; who waits takes the ``slots`` of those that have ended, the rest of them are closed."""
+        self.points = points
+        self.taken += 1
+        if not len(slots):
+            return
+        joining = min(len(slots), len(self._starts) - self._waiting)
+        filled, closed = slots[:joining], slots[joining:]
+        if joining:
+            self.points[filled] = self._starts[self._waiting : self._waiting + joining]
+            self.rows[filled] = torch.arange(self._waiting, self._waiting + joining, device=slots.device)
+            self.taken[filled.cpu()] = 0
+            self._waiting += joining
+        if len(closed):
+            kept = torch.ones_like(self.rows, dtype=torch.bool)
+            kept[closed] = False
+            self.points, self.rows, self.taken = self.points[kept], self.rows[kept], self.taken[kept.cpu()]
+
+
+def usual_chunk(inputs: Tensor) -> int:
+    """How many samples to move at once: few enough for a CPU's cache, enough to keep an accelerator busy.
+
+    Example:
+        >>> usual_chunk(torch.rand(1, 1, 28, 28))
+        128
+    """
+    if inputs.device.type == "cpu":
+        return 128
+    return max(128, min(8192, 2**22 // max(1, inputs[:1].numel())))
+
+
+def is_fooled(scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    """Untargeted: whether the prediction is not the label. Targeted: whether it is the target.
+
+    Args:
+        scores: shape (N, K).
+        labels: shape (N,), int64.
+        targets: shape (N,), int64, or None.
+
+    Returns:
+        shape (N,), bool.
+
+    Raises:
+        UserError: a label or target is not below K.
+
+    Example:
+        >>> is_fooled(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 0]), None)
+        tensor([ True, False])
+    """
+    _check_classes(labels, targets, scores.shape[1])
+    return _at_goal(scores, labels, targets)
+
+
+def _check_classes(labels: Tensor, targets: Tensor | None, num_classes: int) -> None:
+    check_labels("labels", labels, num_classes)
+    if targets is not None:
+        check_labels("targets", targets, num_classes)
+
+
+def _at_goal(scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    predictions = scores.argmax(dim=1)
+    return predictions != labels if targets is None else predictions == targets
+
+
+def network_look(
+    model: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    labels: Tensor,
+    targets: Tensor | None,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    aims: Tensor | None = None,
+) -> Look:
+    """Look with one pass forward and one backward.
+
+    Args:
+        model: maps (n, ...) to logits (n, K).
+        inputs: shape (N, ...): the samples, to learn which memory layout the network takes.
+        labels: shape (N,), int64.
+        targets: shape (N,), int64: the goal is to be taken for them; None: for anything but the label.
+        loss: (n, K), (n,) to (n,).
+        aims: shape (N,), int64: classes whose loss is descended; None: the targets, and without targets the loss of the
+            label is ascended.
+    """
+    layout = batch_layout(model, inputs)
+    aims = targets if aims is None else aims
+    wanted, sign = (labels, 1) if aims is None else (aims, -1)
+    checked = False
+
+    def look(points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+        nonlocal checked
+        points = layout(points.detach()).requires_grad_(with_gradient)
+        scores = class_scores(model, points)
+        if not checked:
+            _check_classes(labels, targets, scores.shape[1])
+            checked = True
+        hit = _at_goal(scores.detach(), labels[rows], None if targets is None else targets[rows])
+        if not with_gradient:
+            return hit, None
+        (gradients,) = torch.autograd.grad(sign * loss(scores, wanted[rows]).sum(), points)
+        # Where a network has no derivative (a length at 0) a coordinate's gradient may be NaN: it stays put.
+        return hit, gradients.nan_to_num()
+
+    return look
+
+
+def ball_move(norm: Norm, centres: Tensor, eps: float, step_size: float) -> Move:
+    """A steepest step of length ``step_size``, then the nearest point of the ball and of the box [0, 1].
+
+    Args:
+        norm: of ball and step.
+        centres: shape (N, ...), in [0, 1].
+        eps: radius of the balls.
+        step_size: in the norm.
+    """
+
+    def move(points: Tensor, gradients: Tensor, rows: Tensor) -> Tensor:
+        return norm.into_ball_and_box(points + step_size * norm.ascent(gradients), centres[rows], eps)
+
+    return move
