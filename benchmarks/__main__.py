@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.runner import Row
 
-NAMES = ("startup", "overhead", "paths", "pgd")
+NAMES = ("startup", "overhead", "paths", "attacks", "memory")
 
 
 def main() -> int:

@@ -7,17 +7,23 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.runner import Row, median_ratio, paired_seconds, row
-from benchmarks.subject import trained_network
-from lightning_poison.attacks import adversarial_paths
+from benchmarks.subject import NETWORKS, trained_network
+from lightning_poison.attacks import adversarial_paths, frozen_eval
+from lightning_poison.attacks.engine import usual_chunk
+from lightning_poison.attacks.model import batch_layout
 
 __all__ = ["run"]
 
-POINTS, LOOP_POINTS, CHUNK, STEP, LIMIT = 1000, 40, 256, 0.01, 200
+POINTS, LOOP_POINTS, STEP, LIMIT = 2000, 40, 0.01, 200
 
 
 def run() -> list[Row]:
     """Path lengths to the next class, identical to those of the loop."""
-    net, images, labels = trained_network()
+    return [row for kind in NETWORKS for row in _rows(kind)]
+
+
+def _rows(kind: str) -> list[Row]:
+    net, images, labels = trained_network(kind)
     targets = (labels + 1) % 10
     ours = adversarial_paths(net, images[:LOOP_POINTS], labels[:LOOP_POINTS], targets[:LOOP_POINTS])
     loop = _loop(net, images[:LOOP_POINTS], targets[:LOOP_POINTS])
@@ -26,16 +32,20 @@ def run() -> list[Row]:
     gradients = int(
         adversarial_paths(net, images[:POINTS], labels[:POINTS], targets[:POINTS], max_steps=LIMIT).length.sum()
     )
-    engine, by_point, raw = paired_seconds(
-        lambda: adversarial_paths(net, images[:POINTS], labels[:POINTS], targets[:POINTS], chunk_size=CHUNK),
+    engine, by_point, plain, same = paired_seconds(
+        lambda: adversarial_paths(net, images[:POINTS], labels[:POINTS], targets[:POINTS]),
         lambda: _loop(net, images[:LOOP_POINTS], targets[:LOOP_POINTS]),
-        lambda: _raw(net, images[:CHUNK], targets[:CHUNK], gradients),
+        lambda: _plain_gradients(net, images, targets, gradients),
+        lambda: _same_gradients(net, images, targets, gradients + POINTS),
+        rounds=3,
     )
     # The loop walks fewer points; what is compared is the time of a step.
     scaled = [seconds * gradients / sum(loop) for seconds in by_point]
+    subject = f"{kind}, adversarial_paths"
     return [
-        row("paths", "adversarial_paths", "the thesis's loop over points", median_ratio(engine, scaled), 1 / 12),
-        row("paths", "adversarial_paths", "forward and backward per gradient", median_ratio(engine, raw), 1 / 0.9),
+        row("paths", subject, "the thesis's loop over points", median_ratio(engine, scaled), 1 / 12),
+        row("paths", subject, "forward and backward per step, as PyTorch does it", median_ratio(engine, plain), 1 / 0.9),
+        row("paths", subject, "the engine's forward and backward per look", median_ratio(engine, same), 1 / 0.9),
     ]
 
 
@@ -56,12 +66,23 @@ def _loop(net: nn.Module, images: Tensor, targets: Tensor) -> list[int]:
     return lengths
 
 
-def _raw(net: nn.Module, images: Tensor, targets: Tensor, gradients: int) -> None:
-    """As many input gradients as the paths have steps, in full batches, and nothing else."""
+def _plain_gradients(net: nn.Module, images: Tensor, targets: Tensor, count: int) -> None:
+    """So many input gradients in full batches, weights frozen, and nothing else."""
+    size = usual_chunk(images)
     for parameter in net.parameters():
         parameter.requires_grad_(False)
-    for _ in range(-(-gradients // len(images))):
-        points = images.requires_grad_()
-        torch.autograd.grad(cross_entropy(net(points), targets, reduction="sum"), points)
+    for _ in range(-(-count // size)):
+        points = images[:size].detach().requires_grad_()
+        torch.autograd.grad(cross_entropy(net(points), targets[:size], reduction="sum"), points)
     for parameter in net.parameters():
         parameter.requires_grad_(True)
+
+
+def _same_gradients(net: nn.Module, images: Tensor, targets: Tensor, count: int) -> None:
+    """The same in the memory layout and with the first layer that the engine uses: what bookkeeping costs."""
+    size = usual_chunk(images)
+    with frozen_eval(net):
+        layout = batch_layout(net, images)
+        for _ in range(-(-count // size)):
+            points = layout(images[:size].detach()).requires_grad_()
+            torch.autograd.grad(cross_entropy(net(points), targets[:size], reduction="sum"), points)

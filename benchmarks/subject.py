@@ -1,4 +1,4 @@
-"""The network and the images that the attacks are timed on."""
+"""The networks and the images that the attacks are timed on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lightning_poison.datamodules import MNIST
-from lightning_poison.nets import PoolCNN
+from lightning_poison.nets import PoolCNN, StrideCNN
 
-__all__ = ["banded_images", "trained_network"]
+__all__ = ["NETWORKS", "banded_images", "trained_network"]
+
+NETWORKS = {"PoolCNN": PoolCNN, "StrideCNN": StrideCNN}
 
 TRAINING = 10_000
 EPOCHS = 2
@@ -29,14 +31,14 @@ def banded_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def trained_network() -> tuple[nn.Module, Tensor, Tensor]:
-    """``PoolCNN`` after two epochs, and images that it has not seen.
+def trained_network(kind: str = "PoolCNN") -> tuple[nn.Module, Tensor, Tensor]:
+    """The network after two epochs, and images that it has not seen.
 
     The images are real MNIST where ``LIGHTNING_POISON_DATA`` names a folder with it, else made up.
     """
     images, labels = _images()
     torch.manual_seed(0)
-    net = PoolCNN()
+    net = NETWORKS[kind]()
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     for _ in range(EPOCHS):
         for rows in torch.randperm(TRAINING).split(128):
@@ -47,6 +49,7 @@ def trained_network() -> tuple[nn.Module, Tensor, Tensor]:
     return net.eval(), images[TRAINING:], labels[TRAINING:]
 
 
+@cache
 def _images() -> tuple[Tensor, Tensor]:
     root = os.environ.get("LIGHTNING_POISON_DATA")
     if root is None:

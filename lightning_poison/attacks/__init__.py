@@ -1,20 +1,40 @@
 """Attacks on the inputs of a network."""
 
 from lightning_poison.attacks.base import Attack, AttackResult
+from lightning_poison.attacks.bim import BIM
 from lightning_poison.attacks.fgsm import FGSM
+from lightning_poison.attacks.finite_differences import FiniteDifferences
+from lightning_poison.attacks.ilcm import ILCM
+from lightning_poison.attacks.lbfgs import LBFGS
 from lightning_poison.attacks.model import class_scores, frozen_eval
 from lightning_poison.attacks.paths import PathLengths, adversarial_paths
 from lightning_poison.attacks.pgd import PGD
+from lightning_poison.attacks.plane import DecisionPlane, decision_plane
+from lightning_poison.attacks.substitute import SubstituteTransfer
+from lightning_poison.attacks.targets import choose_targets
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
+from lightning_poison.attacks.trace import Trace, path_trace
+from lightning_poison.attacks.transformations import ExpectationOverTransformations
 
 __all__ = [
+    "BIM",
     "FGSM",
+    "ILCM",
+    "LBFGS",
     "PGD",
     "Attack",
     "AttackResult",
+    "DecisionPlane",
+    "ExpectationOverTransformations",
+    "FiniteDifferences",
     "PathLengths",
+    "SubstituteTransfer",
+    "Trace",
     "adversarial_paths",
+    "choose_targets",
     "class_scores",
+    "decision_plane",
     "from_torchattacks",
     "frozen_eval",
+    "path_trace",
 ]

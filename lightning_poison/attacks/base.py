@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,16 +11,28 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_poison.attacks.model import check_samples, frozen_eval
+from lightning_poison.attacks.model import check_samples, frozen_eval, without_history
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice
 from lightning_poison.functional.norms import NORMS, named_norm
 from lightning_poison.functional.pixels import Radius
 
-__all__ = ["Attack", "AttackResult", "Criterion", "NormName", "checked_radius"]
+__all__ = ["Attack", "AttackResult", "Criterion", "GradientMaskingWarning", "NormName", "checked_radius"]
 
 Criterion = Literal["any iterate", "last iterate"]
 NormName = Literal["linf", "l2", "l1"]
+
+
+_BLOCK = 2048  # samples at once: of them there are a few copies
+_MASKED = (
+    "the gradient is exactly zero on more than a tenth of the samples, so gradient attacks can't see (gradient masking) "
+    "and the robustness is overstated; use losses margin or dlr, let the network return logits rather than "
+    "probabilities, attack in float64, or take FiniteDifferences or torchattacks.Square"
+)
+
+
+class GradientMaskingWarning(UserWarning):
+    """The network's gradients say nothing on many samples."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +100,10 @@ class Attack(ABC):
         targets: Tensor | None = None,
         sample_ids: Tensor | None = None,
     ) -> AttackResult:
-        """Attack a batch.
+        """Attack samples, however many: memory beyond the examples is bounded.
 
-        The model is put in eval mode and left exactly as found; the global random state is left alone.
+        The model is put in eval mode and left exactly as found; the global random state is left alone. Warns where the
+        first gradient is exactly zero on more than a tenth of the samples (:class:`GradientMaskingWarning`).
 
         Args:
             model: maps (N, ...) in [0, 1] to logits (N, K).
@@ -103,14 +117,37 @@ class Attack(ABC):
             UserError: the inputs, the labels or the model's output are unusable.
         """
         with frozen_eval(model):
-            # Tensors made in inference mode carry no gradient; their clones do.
-            inputs, labels = inputs.detach().clone(), labels.detach().clone()
-            targets = None if targets is None else targets.detach().clone()
-            ids = torch.arange(len(inputs)) if sample_ids is None else sample_ids.detach().clone()
+            inputs, labels = without_history(inputs), without_history(labels)
+            targets = None if targets is None else without_history(targets)
+            ids = torch.arange(len(inputs)) if sample_ids is None else without_history(sample_ids)
             check_samples(inputs, labels, targets)
-            result = self._run(model, inputs, labels.long(), None if targets is None else targets.long(), ids)
-        self._verify(result.examples, inputs)
+            labels, targets = labels.long(), None if targets is None else targets.long()
+            result = self._run_in_blocks(model, inputs, labels, targets, ids)
+        if _share_of_zero_gradients(result) > 0.1:
+            warnings.warn(_MASKED, GradientMaskingWarning, stacklevel=2)
         return result
+
+    def _run_in_blocks(
+        self,
+        model: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        sample_ids: Tensor,
+    ) -> AttackResult:
+        """Run block by block and verify each; what comes out is laid down in place, as memory is not to grow."""
+        examples, fooled = torch.empty_like(inputs), torch.empty_like(labels, dtype=torch.bool)
+        criterion: Criterion = "any iterate"
+        details: dict[str, Tensor] = {}
+        for first in range(0, max(1, len(inputs)), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            aims = None if targets is None else targets[block]
+            part = self._run(model, inputs[block], labels[block], aims, sample_ids[block])
+            self._verify(part.examples, inputs[block])
+            examples[block], fooled[block], criterion = part.examples, part.fooled, part.criterion
+            for key, values in part.details.items():
+                details.setdefault(key, values.new_full((len(inputs),), torch.nan))[block] = values
+        return AttackResult(examples, fooled, criterion, details)
 
     @abstractmethod
     def _run(
@@ -134,6 +171,11 @@ class Attack(ABC):
                 f"{self.name} left the {self.norm} ball of radius {self.eps:g} or the box [0, 1] on {count} of "
                 f"{len(inputs)} samples, so its success says nothing; use another attack"
             )
+
+
+def _share_of_zero_gradients(result: AttackResult) -> float:
+    zero = result.details.get("zero_gradient")
+    return 0.0 if zero is None or not len(zero) else float(zero.nanmean())
 
 
 def checked_radius(name: str, value: float, norm: str) -> float:

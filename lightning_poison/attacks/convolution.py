@@ -1,23 +1,29 @@
-"""A faster input gradient for convolutions of one-channel images."""
+"""A faster input gradient for the first convolution of a network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["FastInputGradients"]
 
+_MOST_CHANNELS = 4  # of an image; with more the library's kernels are fast
+_MOST_KERNELS = 8  # that are kept: a network has one first convolution, rarely more
+
 
 class FastInputGradients(TorchFunctionMode):
-    """Inside, convolutions of one-channel images on a CPU pass gradients to the image several times as fast.
+    """Inside, convolutions of images of at most four channels on a CPU pass gradients to the image faster.
 
-    Attacks need the gradient with respect to the image and none with respect to weights. For one input channel the
-    library's kernel spends most of an attack there; one matrix product and a shifted addition for each weight of
-    the kernel do the same, up to rounding. Every other operation is left alone.
+    Attacks need the gradient with respect to the image and none with respect to weights. It is a transposed
+    convolution with one to four output channels, for which the library's kernels are slow. With the pixels of a block
+    (4x4 of one channel, 2x2 of several) taken as channels it becomes an ordinary convolution with a larger kernel,
+    which those kernels are made for: four to seven times as fast with one channel, about twice with three. The result
+    is the same up to rounding. Every other operation is left alone.
 
     Example:
         >>> image, weight = torch.rand(2, 1, 5, 5, requires_grad=True), torch.rand(4, 1, 3, 3)
@@ -28,6 +34,10 @@ class FastInputGradients(TorchFunctionMode):
         True
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._kernels: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -37,8 +47,54 @@ class FastInputGradients(TorchFunctionMode):
     ) -> Any:
         """Reroute the convolutions that it is for."""
         if func is torch.conv2d and not kwargs and _is_for_us(*args):
-            return _Convolution.apply(*args[:2], *_rest(*args[2:]))
+            inputs, weight, bias, axes = _arguments(*args)
+            return _Convolution.apply(inputs, weight, bias, self._block_kernel(weight, axes), *axes)
         return func(*args, **(kwargs or {}))
+
+    def _block_kernel(self, weight: Tensor, axes: tuple[_Axis, _Axis]) -> Tensor:
+        """The kernel from outputs to blocks of pixels, shape (channels * pixels of a block, outputs, *spans)."""
+        key = (id(weight), weight._version, axes)
+        if key not in self._kernels:
+            if len(self._kernels) >= _MOST_KERNELS:
+                self._kernels.clear()
+            down, right = (axis.routes().to(weight) for axis in axes)
+            with torch.no_grad():
+                kernel = torch.einsum("utr,vwq,ocrq->cuvotw", down, right, weight).flatten(0, 2)
+            # Kept together with the weight, so that no other one can get its id.
+            self._kernels[key] = weight, kernel.contiguous(memory_format=torch.channels_last)
+        return self._kernels[key][1]
+
+
+class _Axis(NamedTuple):
+    """A convolution along one axis: pixel y feeds output o through weight r where ``y + padding = stride o + gap r``."""
+
+    size: int
+    weights: int
+    stride: int
+    padding: int
+    gap: int
+    least_block: int
+
+    @property
+    def block(self) -> int:
+        """How many pixels are a block: a multiple of the stride."""
+        return self.stride * -(-self.least_block // self.stride)
+
+    @property
+    def first(self) -> int:
+        """The first output that the block at the origin feeds, not positive."""
+        return -(((self.weights - 1) * self.gap - self.padding) // self.stride)
+
+    @property
+    def span(self) -> int:
+        """How many outputs a block feeds."""
+        return (self.block - 1 + self.padding) // self.stride - self.first + 1
+
+    def routes(self) -> Tensor:
+        """1 where a block's pixel u feeds its output t through weight r, shape (block, span, weights)."""
+        pixel = torch.arange(self.block)[:, None, None]
+        output = torch.arange(self.first, self.first + self.span)[:, None]
+        return (pixel + self.padding == self.stride * output + self.gap * torch.arange(self.weights)).double()
 
 
 def _is_for_us(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> bool:
@@ -47,7 +103,7 @@ def _is_for_us(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *rest
         torch.is_grad_enabled()
         and inputs.requires_grad
         and inputs.ndim == 4
-        and inputs.shape[1] == weight.shape[1] == 1
+        and inputs.shape[1] == weight.shape[1] <= _MOST_CHANNELS  # so in one group
         and inputs.device.type == "cpu"
         and inputs.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
@@ -57,11 +113,19 @@ def _is_for_us(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *rest
     )
 
 
-def _rest(
-    bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> tuple[Any, ...]:
-    del groups  # one input channel has one group
-    return bias, _pair(stride), _pair(padding), _pair(dilation)
+def _arguments(
+    inputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[Tensor, Tensor, Tensor | None, tuple[_Axis, _Axis]]:
+    del groups
+    sizes = zip(inputs.shape[2:], weight.shape[2:], *map(_pair, (stride, padding, dilation)), strict=True)
+    down, right = (_Axis(*numbers, 4 if inputs.shape[1] == 1 else 2) for numbers in sizes)
+    return inputs, weight, bias, (down, right)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -74,35 +138,35 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
+        inputs: Tensor, weight: Tensor, bias: Tensor | None, block_kernel: Tensor, down: _Axis, right: _Axis
     ) -> Tensor:
-        return torch.conv2d(inputs, weight, bias, stride, padding, dilation)
+        del block_kernel
+        stride, padding, gap = ((getattr(down, name), getattr(right, name)) for name in ("stride", "padding", "gap"))
+        return torch.conv2d(inputs, weight, bias, stride, padding, gap)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's
-        images, weight, _, *settings = inputs
-        ctx.save_for_backward(weight)
-        ctx.settings = images.shape, *settings
+        ctx.save_for_backward(inputs[3])
+        ctx.axes = inputs[4:]
 
     @staticmethod
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (weight,) = ctx.saved_tensors
-        (count, _, height, width), (down, right), (top, left), (row_gap, column_gap) = ctx.settings
-        outputs, _, rows, columns = weight.shape
-        out_height, out_width = gradients.shape[2:]
-        # (kernel positions, outputs) @ (outputs, every pixel): what each pixel of the output sends to each neighbour
-        pixels = gradients.permute(0, 2, 3, 1).reshape(-1, outputs)
-        sent = (weight.reshape(outputs, rows * columns).T @ pixels.T).view(rows, columns, count, out_height, out_width)
-        padded = gradients.new_zeros(count, height + 2 * top, width + 2 * left)
-        for row in range(rows):
-            for column in range(columns):
-                y, x = row * row_gap, column * column_gap
-                ends = y + (out_height - 1) * down + 1, x + (out_width - 1) * right + 1
-                padded[:, y : ends[0] : down, x : ends[1] : right] += sent[row, column]
-        image = padded[:, top : top + height, left : left + width]
-        return image[:, None], None, None, None, None, None
+        (block_kernel,) = ctx.saved_tensors
+        down, right = (_Axis(*axis) for axis in ctx.axes)
+        margins = [m for axis, n in ((right, gradients.shape[3]), (down, gradients.shape[2])) for m in _margins(axis, n)]
+        # A margin that is equal on all sides costs nothing.
+        even = margins[0] if len(set(margins)) == 1 and margins[0] >= 0 else 0
+        padded = gradients if even else functional.pad(gradients, margins)
+        strides = [axis.block // axis.stride for axis in (down, right)]
+        blocks = torch.conv2d(padded, block_kernel, stride=strides, padding=even)
+        count, _, rows, columns = blocks.shape
+        pixels = blocks.view(count, -1, down.block, right.block, rows, columns).permute(0, 1, 4, 2, 5, 3)
+        image = pixels.reshape(count, -1, rows * down.block, columns * right.block)
+        return image[:, :, : down.size, : right.size], None, None, None, None, None
+
+
+def _margins(axis: _Axis, outputs: int) -> tuple[int, int]:
+    """How many zeros the blocks' convolution needs before and behind the outputs; fewer than none cuts some off."""
+    blocks = -(-axis.size // axis.block)
+    last = (blocks - 1) * (axis.block // axis.stride) + axis.first + axis.span - 1
+    return -axis.first, last - (outputs - 1)

@@ -234,6 +234,6 @@ def ball_move(norm: Norm, centres: Tensor, eps: float, step_size: float) -> Move
     """
 
     def move(points: Tensor, gradients: Tensor, rows: Tensor) -> Tensor:
-        return norm.into_ball_and_box(points + step_size * norm.ascent(gradients), centres[rows], eps)
+        return norm.onto_ball_and_box(norm.step(points, gradients, step_size), centres[rows], eps)
 
     return move

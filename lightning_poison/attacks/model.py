@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from lightning_poison.attacks.convolution import FastInputGradients
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_labels
 
-__all__ = ["batch_layout", "check_samples", "class_scores", "frozen_eval"]
+__all__ = ["batch_layout", "check_samples", "class_scores", "frozen_eval", "without_history"]
 
 
 @contextmanager
@@ -120,6 +121,18 @@ def _channels_last(batch: Tensor) -> Tensor:
     return laid_out.as_strided((count, channels, height, width), strides)
 
 
+def without_history(values: Tensor) -> Tensor:
+    """The same values, fit to start a computation with gradients; copied only where inference mode has made them.
+
+    Example:
+        >>> with torch.inference_mode():
+        ...     made = torch.ones(2)
+        >>> without_history(made).is_inference()
+        False
+    """
+    return values.clone() if values.is_inference() else values.detach()
+
+
 def check_samples(inputs: Tensor, labels: Tensor, targets: Tensor | None) -> None:
     """Refuse samples that no attack can be run on; class ranges are checked once the number of classes is known.
 
@@ -136,12 +149,15 @@ def check_samples(inputs: Tensor, labels: Tensor, targets: Tensor | None) -> Non
             f"inputs must be a batch of floats in [0, 1], got shape {tuple(inputs.shape)}, dtype {inputs.dtype}; "
             "divide 8-bit images by 255"
         )
-    check_finite("inputs", inputs, remedy="remove the broken samples")
-    if inputs.numel() and (inputs.min() < 0 or inputs.max() > 1):
-        raise UserError(
-            f"inputs must lie in [0, 1], got [{inputs.min():.4g}, {inputs.max():.4g}]; "
-            "take the normalisation out of the data and make it the model's first layer"
-        )
+    if inputs.numel():
+        low, high = (float(bound) for bound in torch.aminmax(inputs))  # NaN where any pixel is
+        if not (math.isfinite(low) and math.isfinite(high)):
+            check_finite("inputs", inputs, remedy="remove the broken samples")
+        if low < 0 or high > 1:
+            raise UserError(
+                f"inputs must lie in [0, 1], got [{low:.4g}, {high:.4g}]; "
+                "take the normalisation out of the data and make it the model's first layer"
+            )
     for name, values in (("labels", labels), ("targets", targets)):
         if values is not None and len(check_labels(name, values, torch.iinfo(torch.int64).max)) != len(inputs):
             raise UserError(f"{name} must have one entry for each of {len(inputs)} inputs, got {len(values)}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks.engine import Move, network_look, walk
-from lightning_poison.attacks.model import check_samples, frozen_eval
+from lightning_poison.attacks.model import check_samples, frozen_eval, without_history
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.losses import cross_entropy
 
@@ -81,8 +81,8 @@ def adversarial_paths(
     if chunk_size is not None:
         check_integer("chunk_size", chunk_size, minimum=1)
     with frozen_eval(model):
-        inputs, labels = inputs.detach().clone(), labels.detach().clone()
-        targets = None if targets is None else targets.detach().clone()
+        inputs, labels = without_history(inputs), without_history(labels)
+        targets = None if targets is None else without_history(targets)
         check_samples(inputs, labels, targets)
         labels, targets = labels.long(), None if targets is None else targets.long()
         found = walk(

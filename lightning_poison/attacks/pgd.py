@@ -112,5 +112,4 @@ class PGD(Attack):
     def _random_start(self, inputs: Tensor, sample_ids: Tensor, run: int) -> Tensor:
         noise = uniform_noise(inputs.shape, sample_ids, self.seed, "restart", run).to(inputs)
         norm = named_norm(self.norm)
-        noise = norm.onto_ball(noise, 1) if self.norm == "linf" else norm.ascent(noise)
-        return norm.into_ball_and_box(inputs + self.eps * noise, inputs, self.eps)
+        return norm.onto_ball_and_box(inputs + self.eps * norm.random_direction(noise), inputs, self.eps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from lightning_poison.attacks import class_scores, frozen_eval
@@ -14,7 +14,7 @@ from lightning_poison.callbacks.evaluation import on_device
 from lightning_poison.datamodules import find_poisoned_dataset
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.random_streams import generator, mix_seed
 
 __all__ = ["clean_labels", "clean_num_classes", "drawn_positions", "fetch", "training_set"]
 
@@ -50,11 +50,17 @@ def drawn_positions(length: int, count: int | None) -> Tensor:
 def fetch(trainer: Any, pl_module: Any, dataset: Any, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Inputs and labels at ``positions``, as a training step would get them.
 
-    Random augmentation draws from streams of its own: the same each time, and nothing is taken from training's.
+    Random augmentation draws from streams of each point's own: the same each time, whichever points are fetched with
+    it, and nothing is taken from training's.
     """
     with kept_random_state(0, pl_module.device):
-        items = [dataset[position] for position in positions.tolist()]
+        items = [_item(dataset, position) for position in positions.tolist()]
         return inputs_and_labels(on_device(trainer, pl_module, trainer.train_dataloader.collate_fn(items)))
+
+
+def _item(dataset: Any, position: int) -> Any:
+    with kept_random_state(mix_seed(0, "training point", position)):
+        return dataset[position]
 
 
 def clean_labels(dataset: Any, positions: Tensor, labels: Tensor) -> Tensor:
@@ -73,11 +79,11 @@ def clean_labels(dataset: Any, positions: Tensor, labels: Tensor) -> Tensor:
     return clean
 
 
-def clean_num_classes(trainer: Any, pl_module: Any, inputs: Tensor) -> int:
+def clean_num_classes(trainer: Any, model: nn.Module, inputs: Tensor) -> int:
     """Number of classes without one that was made for poisons: the data module's word, else the model's outputs."""
     for attribute in ("clean_num_classes", "num_classes"):
         declared = getattr(trainer.datamodule, attribute, None)
         if isinstance(declared, int):
             return declared
-    with frozen_eval(pl_module), torch.no_grad():
-        return class_scores(pl_module, inputs[:1].clone()).shape[1]
+    with frozen_eval(model), torch.no_grad():
+        return class_scores(model, inputs[:1].clone()).shape[1]

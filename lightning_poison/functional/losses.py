@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice
 
-__all__ = ["LOSSES", "cross_entropy", "margin", "named_loss"]
+__all__ = ["LOSSES", "cross_entropy", "dlr", "margin", "named_loss"]
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
@@ -52,7 +53,43 @@ def margin(scores: Tensor, labels: Tensor) -> Tensor:
     return best_other - scores.gather(1, labels[:, None]).squeeze(1)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin}
+def dlr(scores: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio: the margin, divided by the first minus the third of the ordered scores.
+
+    ``(max_{i != y} z_i - z_y) / (z_pi1 - z_pi3)`` (Croce and Hein, "Reliable evaluation of adversarial robustness with
+    an ensemble of diverse parameter-free attacks", 2020, eq. (6)). Neither shifting all scores nor multiplying them by
+    a positive number changes it, so a network can't hide its gradient by large scores. It is positive exactly where the
+    label doesn't win, and at least -1.
+
+    A targeted attack descends it with the target as label: it is negative exactly where the target wins, so success
+    means the same sign as with the margin. (The paper has a formula of its own for targets, which needs four classes.)
+
+    Where the first three scores tie, the denominator is held constant at their rounding error: value and gradient stay
+    finite.
+
+    Args:
+        scores: shape (N, K), float, K >= 3.
+        labels: shape (N,), int64.
+
+    Returns:
+        shape (N,).
+
+    Raises:
+        UserError: there are fewer than three classes.
+
+    Example:
+        >>> dlr(torch.tensor([[1.0, 3.0, 2.5]]), torch.tensor([1]))
+        tensor([-0.2500])
+    """
+    if scores.shape[1] < 3:
+        raise UserError(f"the loss dlr needs at least 3 classes, got {scores.shape[1]}; use margin instead")
+    highest = scores.topk(3, dim=1).values
+    peaks = scores.detach().abs().amax(dim=1)
+    rounding = torch.where(peaks > 0, peaks, 1) * torch.finfo(scores.dtype).eps
+    return margin(scores, labels) / (highest[:, 0] - highest[:, 2]).clamp_min(rounding)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
 
 
 def named_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -2,17 +2,23 @@
 
 from lightning_poison.plots.certified_accuracy import certified_accuracy_curve
 from lightning_poison.plots.comparison import comparison_bars
+from lightning_poison.plots.decision_regions import decision_regions
 from lightning_poison.plots.flips import flip_matrix
 from lightning_poison.plots.images import image_grid
+from lightning_poison.plots.path_ends import path_ends
 from lightning_poison.plots.path_lengths import path_length_histogram
+from lightning_poison.plots.path_trace import path_trace
 from lightning_poison.plots.training import curve_groups, training_curves
 
 __all__ = [
     "certified_accuracy_curve",
     "comparison_bars",
     "curve_groups",
+    "decision_regions",
     "flip_matrix",
     "image_grid",
+    "path_ends",
     "path_length_histogram",
+    "path_trace",
     "training_curves",
 ]

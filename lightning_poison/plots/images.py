@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from lightning_poison.errors import UserError
 from lightning_poison.plots.style import INK, MUTED, WIDTH, as_array, new_figure
 
-__all__ = ["image_grid"]
+__all__ = ["as_pictures", "close_rows", "image_grid", "show_picture", "title_size"]
 
 
 def image_grid(
@@ -40,7 +41,7 @@ def image_grid(
         >>> len(figure.axes)
         6
     """
-    pictures = _pictures(images)
+    pictures = as_pictures(images)
     count = len(pictures)
     if titles is not None and len(titles) != count:
         raise UserError(f"titles must have one entry per image ({count}), got {len(titles)}")
@@ -50,9 +51,9 @@ def image_grid(
     if row_labels is not None and len(row_labels) != rows:
         raise UserError(f"row_labels must have one entry per row ({rows}), got {len(row_labels)}")
     figure = _grid_figure(pictures, rows, columns, titled=titles is not None, labelled=row_labels is not None)
-    size = _title_size(titles or (), figure.get_figwidth() / columns)
+    size = title_size(titles or (), figure.get_figwidth() / columns)
     for number, axes in enumerate(_cells(figure, rows, columns, count)):
-        _show(axes, pictures[number], "" if titles is None else titles[number], size)
+        show_picture(axes, pictures[number], "" if titles is None else titles[number], size)
         if row_labels is not None and number % columns == 0:
             axes.set_ylabel(
                 row_labels[number // columns], fontsize=9, color=INK, rotation=0, ha="right", va="center", labelpad=8
@@ -60,15 +61,19 @@ def image_grid(
     return figure
 
 
-def _pictures(images: Any) -> list[NDArray[np.float64]]:
-    """Each image as (H, W) or (H, W, 3) in [0, 1]."""
+def as_pictures(images: Any, low: float = 0.0) -> list[NDArray[np.float64]]:
+    """Each image as (H, W) or (H, W, 3), clipped to [``low``, 1].
+
+    Raises:
+        UserError: the shape is none of those that :func:`image_grid` takes.
+    """
     array = as_array(images)
     scaled = array / 255.0 if array.dtype == np.uint8 else array.astype(np.float64)
     if scaled.ndim == 4 and scaled.shape[1] in (1, 3):
         scaled = scaled[:, 0] if scaled.shape[1] == 1 else scaled.transpose(0, 2, 3, 1)
     elif scaled.ndim != 3:
         raise UserError(f"images must have shape (n, H, W), (n, 1, H, W) or (n, 3, H, W), got {tuple(array.shape)}")
-    return list(np.clip(np.nan_to_num(scaled), 0.0, 1.0))
+    return list(np.clip(np.nan_to_num(scaled), low, 1.0))
 
 
 def _grid_figure(
@@ -76,7 +81,16 @@ def _grid_figure(
 ) -> Figure:
     aspect = pictures[0].shape[0] / pictures[0].shape[1] if pictures else 1.0
     cell = min(1.4, (WIDTH - 1.0 * labelled) / columns)
-    return new_figure(height=rows * (cell * aspect + 0.22 * titled + 0.05) + 0.1, width=columns * cell + 1.0 * labelled)
+    height = rows * (cell * aspect + 0.18 * titled) + 0.1
+    return close_rows(new_figure(height=height, width=columns * cell + 1.0 * labelled))
+
+
+def close_rows(figure: Figure) -> Figure:
+    """Leave little room between pictures."""
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.0)
+    return figure
 
 
 def _cells(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
@@ -86,14 +100,29 @@ def _cells(figure: Figure, rows: int, columns: int, count: int) -> list[Axes]:
     return cells[:count]
 
 
-def _title_size(titles: Sequence[str], cell: float) -> float:
+def title_size(titles: Sequence[str], cell: float) -> float:
     """Points at which the longest title stays within a cell of so many inches; a letter is 0.6 of its size wide."""
     longest = max((len(title) for title in titles), default=1) or 1
     return float(np.clip(0.7 * cell * 72 / (0.6 * longest), 4.0, 8.0))
 
 
-def _show(axes: Axes, picture: NDArray[np.float64], title: str, size: float) -> None:
-    axes.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+def show_picture(
+    axes: Axes, picture: NDArray[np.float64], title: str = "", size: float = 8.0, *, signed: bool = False
+) -> None:
+    """Draw a picture of :func:`as_pictures` without ticks.
+
+    Args:
+        axes: where.
+        picture: shape (H, W) or (H, W, 3).
+        title: shown above, in letters of ``size`` points.
+        size: of the title.
+        signed: values in [-1, 1]: below 0 blue, above 0 red, or where there are colours around middle grey.
+    """
+    if signed and picture.ndim == 2:
+        axes.imshow(picture, cmap="RdBu_r", vmin=-1.0, vmax=1.0, interpolation="nearest")
+    else:
+        shown = (picture + 1) / 2 if signed else picture
+        axes.imshow(shown, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

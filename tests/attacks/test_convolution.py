@@ -21,10 +21,11 @@ def gradients(layer, inputs, fast):
 @pytest.mark.parametrize("padding", [0, (2, 1)])
 @pytest.mark.parametrize("dilation", [1, (2, 1)])
 @pytest.mark.parametrize("bias", [False, True])
-def test_equals_the_library(kernel, stride, padding, dilation, bias):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_equals_the_library(kernel, stride, padding, dilation, bias, channels):
     torch.manual_seed(0)
-    layer = nn.Conv2d(1, 6, kernel, stride, padding, dilation, bias=bias).double().requires_grad_(False)
-    inputs = torch.rand(4, 1, 11, 12, dtype=torch.float64)
+    layer = nn.Conv2d(channels, 6, kernel, stride, padding, dilation, bias=bias).double().requires_grad_(False)
+    inputs = torch.rand(4, channels, 11, 12, dtype=torch.float64)
     fast, outputs = gradients(layer, inputs, fast=True)
     usual, expected = gradients(layer, inputs, fast=False)
     assert "_Convolution" in type(outputs.grad_fn).__name__

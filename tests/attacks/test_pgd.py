@@ -30,11 +30,22 @@ def naive_pgd(net, x, y, target, *, eps, steps, losses, norm, last=False):
             (gradient,) = torch.autograd.grad(value.sum(), point)
             direction = gradient.sign() if norm == "linf" else gradient / gradient.norm()
             change = point.detach() + 2.5 * eps / steps * direction - x
-            change = change.clamp(-eps, eps) if norm == "linf" else change * min(1, eps / float(change.norm()))
-            point = (x + change).clamp(0, 1)
+            point = (x + change.clamp(-eps, eps)).clamp(0, 1) if norm == "linf" else nearest_l2(x, change, eps)
             if (not last or step == steps - 1) and fooled(point):
                 return True, point
     return False, point
+
+
+def nearest_l2(x, change, eps):
+    """The point of ball and box nearest to x + change, by halving the interval of its one free parameter."""
+    low, high = 0.0, 1.0
+    if ((x + change).clamp(0, 1) - x).norm() <= eps:
+        return (x + change).clamp(0, 1)
+    for _ in range(100):
+        middle = (low + high) / 2
+        inside = ((x + middle * change).clamp(0, 1) - x).norm() <= eps
+        low, high = (middle, high) if inside else (low, middle)
+    return (x + low * change).clamp(0, 1)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -177,7 +188,7 @@ def test_an_empty_batch(trained):
         ({"eps": 8}, r"eps must lie in \[0, 1\] pixel units, got 8"),
         ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
         ({"step_size": 2}, r"step_size must lie in \[0, 1\] pixel units"),
-        ({"norm": "l0"}, "norm must be one of linf, l2, got l0"),
+        ({"norm": "l0"}, "norm must be one of linf, l2, l1, got l0"),
         ({"losses": "margin"}, "losses must be a list of names"),
         ({"losses": ()}, "losses must be a list of names"),
         ({"losses": ("hinge",)}, "losses must be one of cross_entropy, margin"),

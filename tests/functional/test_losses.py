@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
+import torchattacks
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.losses import LOSSES, cross_entropy, margin, named_loss
+from lightning_poison.functional.losses import LOSSES, cross_entropy, dlr, margin, named_loss
 
 
 @pytest.fixture
@@ -43,7 +44,60 @@ def test_margin_keeps_a_gradient_where_cross_entropy_has_none():
     assert steep.tolist() == [[-1.0, 1.0, 0.0]]
 
 
+def test_dlr_by_hand_its_sign_and_its_least_value(batch):
+    scores, labels = batch
+    expected = []
+    for row, label in zip(scores.tolist(), labels.tolist(), strict=True):
+        first, _, third, *_ = sorted(row, reverse=True)
+        rival = max(s for k, s in enumerate(row) if k != label)
+        expected.append(-(row[label] - rival) / (first - third))
+    found = dlr(scores, labels)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+    assert ((found > 0) == (scores.argmax(dim=1) != labels)).all()
+    assert found.min() >= -1
+
+
+def test_dlr_equals_a_peer(batch):
+    scores, labels = batch
+    peer = torchattacks.APGD(torch.nn.Linear(1, 1), loss="dlr").dlr_loss(scores, labels)
+    torch.testing.assert_close(dlr(scores, labels), peer, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1e-6, 0.0), (1e6, 0.0), (1.0, 1e3), (20.0, -7.0)])
+def test_dlr_takes_no_heed_of_scale_and_shift(batch, factor, shift):
+    scores, labels = batch
+    torch.testing.assert_close(dlr(factor * scores + shift, labels), dlr(scores, labels), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_dlr_is_finite_where_scores_tie(dtype):
+    rows = [[0.0] * 4, [5.0] * 4, [2.0, 2.0, 2.0, 1.0], [2.0, 2.0, 1.0, 1.0], [-3.0, -3.0, -3.0, -9.0]]
+    for label in range(4):
+        scores = torch.tensor(rows, dtype=dtype, requires_grad=True)
+        values = dlr(scores, torch.full((5,), label))
+        (gradients,) = torch.autograd.grad(values.sum(), scores)
+        assert torch.isfinite(values).all()
+        assert torch.isfinite(gradients).all()
+        assert not values[:2].any()  # no class wins
+    assert dlr(torch.tensor([[2.0, 2.0, 1.0]]), torch.tensor([2])).item() == 1
+
+
+def test_descending_dlr_to_a_target_ends_with_the_target(batch):
+    scores, targets = batch
+    scores = scores.clone().requires_grad_()
+    for _ in range(400):
+        (gradient,) = torch.autograd.grad(dlr(scores, targets).sum(), scores)
+        scores = (scores - 0.05 * gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-9)).detach()
+        scores.requires_grad_()
+    assert (scores.argmax(dim=1) == targets).float().mean() > 0.9
+
+
+def test_dlr_of_two_classes():
+    with pytest.raises(UserError, match="dlr needs at least 3 classes, got 2; use margin instead"):
+        dlr(torch.zeros(1, 2), torch.tensor([0]))
+
+
 def test_names():
     assert all(named_loss(name) is loss for name, loss in LOSSES.items())
-    with pytest.raises(UserError, match="losses must be one of cross_entropy, margin, got hinge"):
+    with pytest.raises(UserError, match="losses must be one of cross_entropy, margin, dlr, got hinge"):
         named_loss("hinge")

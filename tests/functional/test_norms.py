@@ -1,12 +1,12 @@
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import linprog
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.norms import NORMS, named_norm
 
-DUAL = {"linf": 1, "l2": 2}
-ORDER = {"linf": float("inf"), "l2": 2}
+DUAL = {"linf": 1, "l2": 2, "l1": float("inf")}
+ORDER = {"linf": float("inf"), "l2": 2, "l1": 1}
 
 
 def noise(*shape, seed=0):
@@ -45,30 +45,71 @@ def test_ascent_of_vanishing_and_huge_gradients(name, scale):
     assert size == pytest.approx(float(scale > 0), abs=0.02)
 
 
+def test_l1_ascent_takes_the_first_of_equal_coordinates():
+    gradients = torch.tensor([[1.0, -3.0, 3.0, -3.0], [0.0, 0.0, 0.0, 0.0]])
+    assert NORMS["l1"].ascent(gradients).tolist() == [[0, -1, 0, 0], [0, 0, 0, 0]]
+
+
 @pytest.mark.parametrize("name", NORMS)
-@pytest.mark.parametrize("eps", [0.0, 0.05, 0.3, 1.0, 3.0])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_into_ball_and_box_ends_in_both(name, eps, dtype):
-    inputs = pixels(50, 1, 4, 4).to(dtype)
-    inputs[:10] = inputs[:10].round()  # corners of the box
-    examples = inputs + 2 * noise(50, 1, 4, 4).to(dtype)
-    inside = NORMS[name].into_ball_and_box(examples, inputs, eps)
-    assert inside.min() >= 0
-    assert inside.max() <= 1
-    assert NORMS[name].is_inside(inside, inputs, eps).all()
-    # The tolerance is of the size of rounding, computed here in double precision.
-    sizes = NORMS[name].size(inside.double() - inputs.double())
-    assert (sizes <= eps + 20 * torch.finfo(dtype).eps * (1 + eps)).all()
+def test_a_step_in_the_middle_of_the_box_is_the_steepest_direction(name):
+    points, gradients = 0.4 + 0.2 * pixels(20, 1, 2, 4), noise(20, 1, 2, 4)
+    moved = NORMS[name].step(points, gradients, 0.1)
+    torch.testing.assert_close(moved, points + 0.1 * NORMS[name].ascent(gradients))
 
 
-def test_linf_projection_is_the_nearest_point_of_ball_and_box():
-    inputs, eps = pixels(5, 3), 0.2
-    examples = inputs + noise(5, 3)
-    projected = NORMS["linf"].into_ball_and_box(examples, inputs, eps)
-    for example, centre, found in zip(examples, inputs, projected, strict=True):
-        bounds = [(max(0.0, c - eps), min(1.0, c + eps)) for c in centre.tolist()]
-        best = minimize(lambda u, e=example: ((torch.tensor(u) - e) ** 2).sum().item(), centre, bounds=bounds)
-        torch.testing.assert_close(found, torch.tensor(best.x), atol=1e-5, rtol=0)
+@pytest.mark.parametrize("name", ["linf", "l1"])
+@pytest.mark.parametrize("length", [0.0, 0.3, 1.0, 2.5, 100.0])
+def test_a_clipped_step_solves_the_linear_programme(name, length):
+    # Variables d = p - n with p, n >= 0; for l1 the sum of all is bounded, for l_inf each one is.
+    points, gradients = pixels(12, 6), noise(12, 6).round(decimals=1)
+    points[:4] = points[:4].round()
+    gradients[3:6, :3] = gradients[3:6, :1]  # ties
+    size = min(length, 1.0) if name == "linf" else length
+    moved = NORMS[name].step(points, gradients, size).clamp(0, 1)
+    assert (NORMS[name].size(moved - points) <= size + 1e-12).all()
+    for x, g, found in zip(points, gradients, moved, strict=True):
+        most = size if name == "linf" else None
+        bounds = [(0, r if most is None else min(r, most)) for r in [*(1 - x).tolist(), *x.tolist()]]
+        limits = {} if name == "linf" else {"A_ub": [[1.0] * 12], "b_ub": [size]}
+        best = linprog((-torch.cat([g, -g])).numpy(), bounds=bounds, **limits)
+        assert float(g @ (found - x)) == pytest.approx(-best.fun, abs=1e-9)
+
+
+def test_an_l1_step_shares_the_length_in_the_order_of_the_coordinates():
+    points = torch.tensor([[0.5, 0.5, 0.5, 1.0], [0.5, 0.5, 0.5, 1.0]])
+    gradients = torch.tensor([[-1.0, 1.0, 1.0, 7.0], [0.0, 0.0, 0.0, 1.0]])
+    moved = NORMS["l1"].step(points, gradients, 0.75)
+    torch.testing.assert_close(moved, torch.tensor([[0.0, 0.75, 0.5, 1.0], [0.5, 0.5, 0.5, 1.0]]))
+
+
+def test_an_l1_step_of_many_coordinates_and_of_points_outside_the_box():
+    # 300 coordinates with little room each: more than are looked at first.
+    points, gradients = 1 - 0.01 * pixels(3, 400), pixels(3, 400, seed=2)
+    points[0, :5] = 1 + 1e-7
+    moved = NORMS["l1"].step(points, gradients, 1.5)
+    for x, g, found in zip(points, gradients, moved, strict=True):
+        left = 1.5
+        for i in sorted(range(400), key=lambda i, g=g: -float(g[i])):
+            taken = min(left, max(0.0, 1 - float(x[i])))
+            assert float(found[i]) == pytest.approx(float(x[i]) + taken, abs=1e-12)
+            left -= taken
+    assert moved[0, :5].equal(points[0, :5])
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_random_directions_fill_the_sphere_evenly(name):
+    # Uniform in the l_inf ball, on the sphere otherwise; on the l1 sphere E|u_i| = 1/d, Var|u_i| = (d-1)/(d^2 (d+1)).
+    draws = 2 * pixels(20000, 5, seed=3) - 1
+    directions = NORMS[name].random_direction(draws)
+    sizes = NORMS[name].size(directions)
+    assert (sizes <= 1 + 1e-12).all()
+    if name != "linf":
+        torch.testing.assert_close(sizes, torch.ones_like(sizes))
+    assert directions.mean(dim=0).abs().max() < 0.01
+    if name == "l1":
+        assert directions.abs().mean().item() == pytest.approx(1 / 5, abs=1e-3)
+        assert directions.abs().var().item() == pytest.approx(4 / (25 * 6), rel=0.03)
+    assert torch.isfinite(NORMS[name].random_direction(torch.tensor([[-1.0, 0.0], [0.0, 0.0]]))).all()
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -83,5 +124,5 @@ def test_is_inside_sees_a_pixel_that_is_out(name):
 
 
 def test_unknown_norm():
-    with pytest.raises(UserError, match="norm must be one of linf, l2, got l7"):
+    with pytest.raises(UserError, match="norm must be one of linf, l2, l1, got l7"):
         named_norm("l7")

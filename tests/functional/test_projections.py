@@ -1,11 +1,12 @@
 import pytest
 import torch
 
-from lightning_poison.functional.projections import onto_l2_ball, onto_linf_ball
+from lightning_poison.functional.projections import onto_l1_ball, onto_l2_ball, onto_linf_ball
 
 KINDS = {
     "linf": (onto_linf_ball, lambda v: v.abs().amax(dim=1)),
     "l2": (onto_l2_ball, lambda v: v.square().sum(dim=1).sqrt()),
+    "l1": (onto_l1_ball, lambda v: v.abs().sum(dim=1)),
 }
 
 
@@ -31,7 +32,7 @@ def test_points_inside_stay_and_projecting_twice_is_projecting_once(kind, vector
     project, size = KINDS[kind]
     inside = vectors * (0.5 / size(vectors))[:, None]
     assert project(inside, 0.7).equal(inside)
-    torch.testing.assert_close(project(project(vectors, 0.7), 0.7), project(vectors, 0.7), rtol=1e-15, atol=0)
+    torch.testing.assert_close(project(project(vectors, 0.7), 0.7), project(vectors, 0.7), rtol=1e-15, atol=1e-15)
 
 
 @pytest.mark.parametrize("kind", KINDS)

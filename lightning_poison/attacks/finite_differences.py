@@ -1,0 +1,173 @@
+"""Black box with scores: the gradient is estimated from differences of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_poison.attacks.base import Attack, AttackResult, NormName, checked_radius
+from lightning_poison.attacks.engine import ball_move, is_fooled, usual_chunk, walk
+from lightning_poison.attacks.gradient_estimates import coordinate_directions, estimate_gradients, random_directions
+from lightning_poison.attacks.model import batch_layout, class_scores
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_choice, check_integer, check_number
+from lightning_poison.functional.losses import margin
+from lightning_poison.functional.norms import named_norm
+from lightning_poison.functional.pixels import Pixels, Radius
+
+__all__ = ["FiniteDifferences"]
+
+
+@dataclass(frozen=True)
+class FiniteDifferences(Attack):
+    """PGD on the margin, with a gradient that is estimated from scores: the network may be a black box.
+
+    No derivative of the network is taken, so it may as well have none, or a masked one that is zero wherever one
+    looks. A step asks for the scores of the point itself and of two more points for each direction:
+
+    - "coordinates": central differences along every one of the D coordinates: 1 + 2 D queries a step, and the
+      gradient up to O(sigma^2).
+    - "random": an average over ``samples`` directions of random signs (Spall, "Multivariate stochastic approximation
+      using a simultaneous perturbation gradient approximation", 1992; as an attack: Uesato et al., "Adversarial risk
+      and the dangers of evaluating against weak attacks", 2018): 1 + 2 ``samples`` queries a step, unbiased for a
+      linear score. With Gaussian directions (natural evolution strategies: Ilyas et al., "Black-box adversarial
+      attacks with limited queries and information", 2018) the mean is the same; signs have the smaller variance, and
+      clipped to the box, so that only images are asked for, they stay unbiased.
+
+    A sample counts as fooled at the first point that fools; samples that are wrong without any attack count as
+    fooled. ``details["queries"]`` counts the network's evaluations of each sample exactly. (Two images of a batch
+    are evaluated besides, to learn which memory layout the network takes; the attack learns nothing from them.)
+
+    Attributes:
+        eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
+        steps: number of steps.
+        step_size: length of a step in pixel units; None: ``2.5 * eps / steps``, with the steps that are taken at most.
+        norm: "linf", "l2" or "l1".
+        directions: "coordinates" or "random".
+        samples: directions of a step where they are random.
+        sigma: distance of the two ends of a difference from the point, in pixel units. Small is near the derivative;
+            where scores are rounded or flat, large sees over the step.
+        max_queries: budget of each sample: no step is begun that could exceed it; None: unlimited.
+        seed: of the random directions, which depend on each sample's position, not on batches or ranks.
+
+    Raises:
+        UserError: an argument is out of its range; on the call: the budget does not suffice for one step.
+
+    Example:
+        >>> weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> attack = FiniteDifferences(eps=0.2, steps=4)
+        >>> result = attack(lambda x: (x @ weights).detach(), torch.tensor([[0.6, 0.4]]), torch.tensor([0]))
+        >>> result.fooled, result.details["queries"]
+        (tensor([True]), tensor([6.], dtype=torch.float64))
+    """
+
+    eps: Radius = 0.1
+    steps: int = 20
+    step_size: Radius | None = None
+    norm: NormName = "linf"
+    directions: Literal["coordinates", "random"] = "coordinates"
+    samples: int = 50
+    sigma: Pixels = 0.01
+    max_queries: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm))
+        if self.step_size is not None:
+            object.__setattr__(self, "step_size", checked_radius("step_size", self.step_size, self.norm))
+        check_integer("steps", self.steps, minimum=1, remedy="use steps=20")
+        check_choice("directions", self.directions, ("coordinates", "random"))
+        check_integer("samples", self.samples, minimum=1, remedy="use samples=50")
+        sigma = check_number("sigma", float(Pixels(self.sigma)), minimum=1e-4, maximum=0.5, remedy="use sigma=0.01")
+        object.__setattr__(self, "sigma", sigma)
+        if self.max_queries is not None:
+            check_integer("max_queries", self.max_queries, minimum=1)
+
+    def _run(
+        self,
+        model: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        sample_ids: Tensor,
+    ) -> AttackResult:
+        steps = self._affordable_steps(inputs.shape[1:].numel())
+        step_size = 2.5 * self.eps / steps if self.step_size is None else self.step_size
+        look = _ScoreLook(self, steps, model, inputs, labels, targets, sample_ids)
+        found = walk(inputs, look, ball_move(named_norm(self.norm), inputs, self.eps, step_size), max_steps=steps)
+        examples = inputs if found.ends is None else found.ends
+        details = {"queries": look.queries.double(), "zero_gradient": found.flat.double()}
+        return AttackResult(examples, found.reached, "any iterate", details)
+
+    def directions_a_step(self, size: int) -> int:
+        """How many directions a step looks along, for inputs of ``size`` coordinates."""
+        return size if self.directions == "coordinates" else self.samples
+
+    def _affordable_steps(self, size: int) -> int:
+        """Every look at a point costs one query, every step ``2 * directions`` more, and the last point a look."""
+        if self.max_queries is None:
+            return self.steps
+        step = 1 + 2 * self.directions_a_step(size)
+        if self.max_queries <= step:
+            raise UserError(
+                f"max_queries must be at least {step + 1} for one step along {self.directions_a_step(size)} "
+                f"directions, got {self.max_queries}; raise it, or use directions=random with fewer samples"
+            )
+        return min(self.steps, (self.max_queries - 1) // step)
+
+
+class _ScoreLook:
+    """A look that estimates the margin's gradient from scores, and counts queries."""
+
+    def __init__(
+        self,
+        attack: FiniteDifferences,
+        steps: int,
+        model: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        sample_ids: Tensor,
+    ) -> None:
+        self.attack, self.steps = attack, steps
+        self.model, self.layout = model, batch_layout(model, inputs)
+        self.labels, self.targets, self.ids = labels, targets, sample_ids.tolist()
+        self.at_once = 2 * usual_chunk(inputs)
+        self.queries = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
+        self.looks = torch.zeros_like(self.queries)
+
+    @torch.no_grad()
+    def __call__(self, points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+        scores = class_scores(self.model, self.layout(points))
+        hit = is_fooled(scores, self.labels[rows], None if self.targets is None else self.targets[rows])
+        self.queries[rows] += 1
+        gradients = None
+        if with_gradient:
+            gradients = torch.zeros_like(points)
+            # Whoever is at the goal or at the limit takes no further step: nothing is asked for it.
+            going_on = (~hit & (self.looks[rows] < self.steps)).nonzero().squeeze(1)
+            if len(going_on):
+                gradients[going_on] = self._estimate(points[going_on], rows[going_on])
+        self.looks[rows] += 1
+        return hit, gradients
+
+    def _estimate(self, points: Tensor, rows: Tensor) -> Tensor:
+        count = self.attack.directions_a_step(points.shape[1:].numel())
+        self.queries[rows] += 2 * count
+        if self.attack.directions == "coordinates":
+            directions = coordinate_directions(points)
+        else:
+            keys = [(self.ids[row], step) for row, step in zip(rows.tolist(), self.looks[rows].tolist(), strict=True)]
+            directions = random_directions(points, self.attack.seed, keys)
+        sign, wanted = (1, self.labels) if self.targets is None else (-1, self.targets)
+
+        def objective(ends: Tensor, whose: Tensor) -> Tensor:
+            return sign * margin(class_scores(self.model, self.layout(ends)), wanted[rows[whose]])
+
+        return estimate_gradients(
+            objective, points, directions, count=count, sigma=self.attack.sigma, at_once=self.at_once
+        )

@@ -1,0 +1,185 @@
+"""A perturbation that survives rotation, shift and brightness: expectation over transformations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lightning_poison.attacks.base import Attack, AttackResult, NormName, checked_radius
+from lightning_poison.attacks.engine import Look, ball_move, is_fooled, usual_chunk, walk
+from lightning_poison.attacks.model import class_scores
+from lightning_poison.attacks.random_views import Transforms, random_view, usual_transforms
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.losses import cross_entropy
+from lightning_poison.functional.norms import named_norm
+from lightning_poison.functional.pixels import Radius
+
+__all__ = ["ExpectationOverTransformations"]
+
+
+@dataclass(frozen=True)
+class ExpectationOverTransformations(Attack):
+    """Maximise ``E_t[log P(goal | t(x + d))]`` over d in the ball and x + d in [0, 1], t a random transformation.
+
+    Athalye et al., "Synthesizing robust adversarial examples", 2018, eq. (2): a sign by the road is seen from many
+    angles and in many lights, and one change of it has to fool in most of them. The goal's probability is the
+    target's, or 1 minus the label's. Under a single transformation its logarithm rises in the same direction as the
+    cross-entropy, but with the slope p instead of 1 - p, p the label's probability: what counts in the mean are the
+    transformations that don't fool yet. Each step follows the mean gradient of ``draws`` fresh ones. Success is judged on ``evaluation_draws`` others, which no step has seen:
+    ``details["survival"]`` is the share of them under which an example fools, and a sample counts as fooled if the
+    share is at least ``survival``. Samples that are wrong without any attack, seen as they are or in at least that
+    share of the evaluation draws, count as fooled and are not attacked.
+
+    All samples share a draw, which depends on seed, step and number alone, so batching and ranks don't matter (unless
+    a transform draws for every pixel). What is seen is clipped to [0, 1].
+
+    Attributes:
+        eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
+        steps: number of steps; all are taken.
+        step_size: length of a step in pixel units; None: ``2.5 * eps / steps``.
+        norm: "linf", "l2" or "l1".
+        transforms: one or a list, applied in turn, such as torchvision.transforms.v2.RandomAffine; they take float
+            tensors and pass gradients on. None: rotation by up to 20 degrees, shift by up to a tenth, brightness
+            times 0.7 to 1.3.
+        draws: transformations in a step.
+        evaluation_draws: transformations that judge.
+        survival: share of them that has to be fooled.
+        seed: of the draws.
+
+    Raises:
+        UserError: an argument is out of its range; on the call: a transform doesn't take float tensors or stops the
+            gradient.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+        >>> attack = ExpectationOverTransformations(eps=0.1, steps=2, draws=2, evaluation_draws=4)
+        >>> result = attack(net, torch.rand(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64))
+        >>> result.fooled.equal(result.details["survival"] >= 0.5) or "wrong as it is"
+        True
+    """
+
+    eps: Radius = 0.1
+    steps: int = 40
+    step_size: Radius | None = None
+    norm: NormName = "linf"
+    transforms: Callable[..., Any] | list[Callable[..., Any]] | None = None
+    draws: int = 8
+    evaluation_draws: int = 50
+    survival: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm))
+        if self.step_size is not None:
+            object.__setattr__(self, "step_size", checked_radius("step_size", self.step_size, self.norm))
+        check_integer("steps", self.steps, minimum=1, remedy="use steps=40")
+        check_integer("draws", self.draws, minimum=1, remedy="use draws=8")
+        check_integer("evaluation_draws", self.evaluation_draws, minimum=1, remedy="use evaluation_draws=50")
+        check_number("survival", self.survival, minimum=1e-9, maximum=1, remedy="use survival=0.5")
+        for transform in self._transforms():
+            if not callable(transform) or isinstance(transform, type):
+                raise UserError(
+                    f"transforms must be transforms such as torchvision.transforms.v2.RandomRotation(20), "
+                    f"got {transform!r}"
+                )
+
+    def _transforms(self) -> Transforms:
+        if self.transforms is None:
+            return usual_transforms()
+        return tuple(self.transforms) if isinstance(self.transforms, (list, tuple)) else (self.transforms,)
+
+    def survivals(
+        self, model: Callable[[Tensor], Tensor], examples: Tensor, labels: Tensor, targets: Tensor | None = None
+    ) -> Tensor:
+        """Share of the evaluation draws under which each example fools; call it within ``frozen_eval(model)``.
+
+        It compares examples of any attack under the same transformations.
+
+        Args:
+            model: maps images to logits (n, K).
+            examples: shape (N, ...), in [0, 1].
+            labels: shape (N,), int64.
+            targets: shape (N,), int64, or None.
+
+        Returns:
+            shape (N,), float64.
+        """
+        transforms, counts = self._transforms(), torch.zeros(len(examples), dtype=torch.float64, device=labels.device)
+        with torch.no_grad():
+            for draw in range(self.evaluation_draws):
+                for rows in torch.split(torch.arange(len(examples), device=labels.device), usual_chunk(examples)):
+                    seen = random_view(transforms, examples[rows], self.seed, "evaluation", draw)
+                    aims = None if targets is None else targets[rows]
+                    counts[rows] += is_fooled(class_scores(model, seen), labels[rows], aims).double()
+        return counts / self.evaluation_draws
+
+    def _run(
+        self,
+        model: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        sample_ids: Tensor,  # noqa: ARG002  # of the base; all samples share the draws
+    ) -> AttackResult:
+        with torch.no_grad():
+            fooled = torch.zeros_like(labels, dtype=torch.bool)
+            if len(inputs):
+                fooled = is_fooled(class_scores(model, inputs), labels, targets)
+        survival = self.survivals(model, inputs, labels, targets)
+        fooled |= survival >= self.survival
+        examples, flat = inputs.clone(), torch.zeros_like(survival)
+        step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
+        for rows in torch.split((~fooled).nonzero().squeeze(1), usual_chunk(inputs)):
+            aims = None if targets is None else targets[rows]
+            look = self._look(model, labels[rows], aims)
+            move = ball_move(named_norm(self.norm), inputs[rows], self.eps, step_size)
+            found = walk(inputs[rows], look, move, max_steps=self.steps, chunk_size=len(rows))
+            examples[rows] = inputs[rows] if found.ends is None else found.ends
+            flat[rows] = found.flat.double()
+            survival[rows] = self.survivals(model, examples[rows], labels[rows], aims)
+            fooled[rows] = survival[rows] >= self.survival
+        return AttackResult(examples, fooled, "last iterate", {"survival": survival, "zero_gradient": flat})
+
+    def _look(self, model: Callable[[Tensor], Tensor], labels: Tensor, targets: Tensor | None) -> Look:
+        """The mean gradient over the draws of the step; no point is at the goal before the last.
+
+        All samples of the walk start together and none leaves early, so the looks count the steps.
+        """
+        transforms, step = self._transforms(), 0
+
+        def look(points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+            nonlocal step
+            hit = torch.zeros_like(rows, dtype=torch.bool)
+            if not with_gradient:
+                return hit, None
+            total = torch.zeros_like(points)
+            for draw in range(self.draws):
+                points = points.detach().requires_grad_()
+                seen = random_view(transforms, _inwards(points), self.seed, "step", step, draw)
+                aims = None if targets is None else targets[rows]
+                value = _goal_log_probability(class_scores(model, seen), labels[rows], aims).sum()
+                (gradients,) = torch.autograd.grad(value, points)
+                total += gradients.nan_to_num()
+            step += 1
+            return hit, total / self.draws
+
+        return look
+
+
+def _goal_log_probability(scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    if targets is not None:
+        return -cross_entropy(scores, targets)
+    own = functional.one_hot(labels, scores.shape[1]).bool()
+    return scores.masked_fill(own, -torch.inf).logsumexp(dim=1) - scores.logsumexp(dim=1)
+
+
+def _inwards(images: Tensor) -> Tensor:
+    """A few roundings off 0 and 1: transforms clip, and at its ends a clip passes no gradient (PyTorch's choice)."""
+    margin = 4 * torch.finfo(images.dtype).eps
+    return images * (1 - 2 * margin) + margin

@@ -1,0 +1,123 @@
+"""Adversarial paths of a Trainer's training points, all of them or a few once more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_poison.attacks import Trace, adversarial_paths, class_scores, frozen_eval, path_trace
+from lightning_poison.attacks.targets import choose_targets
+from lightning_poison.callbacks.path_table import COLUMNS, PathTable
+from lightning_poison.callbacks.progress import progress
+from lightning_poison.callbacks.training_points import clean_labels, clean_num_classes, fetch
+from lightning_poison.functional.random_state import kept_random_state
+
+__all__ = ["PathTarget", "PathWalker"]
+
+PathTarget = Literal["untargeted", "next", "least_likely"] | int
+
+_BLOCK = 2048  # points that are held in memory at once
+
+
+@dataclass(frozen=True)
+class PathWalker:
+    """Follows paths of training points from their clean labels, without a trace on the training.
+
+    Args:
+        trainer: that fits.
+        pl_module: the victim.
+        model: what gives its class scores.
+        dataset: the training set.
+        target: "untargeted", "next", "least_likely" or a class.
+        step: length of a step in pixel units.
+        max_steps: the longest path that is followed.
+        clip: keep paths within [0, 1].
+    """
+
+    trainer: Any
+    pl_module: Any
+    model: nn.Module
+    dataset: Any
+    target: PathTarget
+    step: float
+    max_steps: int
+    clip: bool
+
+    def follow(self, positions: Tensor) -> Tensor:
+        """The rows of a :class:`PathTable` for points of the training set, shape (m, 6), int64.
+
+        Points whose target is their own class are left out.
+        """
+        parts = [torch.empty((0, len(COLUMNS)), dtype=torch.int64)]
+        shown = progress(self.trainer, "adversarial paths", len(positions))
+        with self.undisturbed(), shown as advance:
+            for block in torch.split(positions, _BLOCK) if len(positions) else ():
+                inputs, labels = self.fetch(block)
+                clean = clean_labels(self.dataset, block, labels.cpu())
+                targets = self._targets(inputs, clean)
+                keep = torch.ones_like(clean, dtype=torch.bool) if targets is None else targets != clean
+                advance(int((~keep).sum()))
+                result = adversarial_paths(
+                    self.model,
+                    inputs[keep.to(inputs.device)],
+                    clean[keep].to(inputs.device),
+                    None if targets is None else targets[keep].to(inputs.device),
+                    **self._settings,
+                    advance=advance,
+                )
+                flipped = (clean != labels.cpu())[keep].long()
+                columns = (block[keep], clean[keep], result.target, result.length, result.reached.long(), flipped)
+                parts.append(torch.stack(columns, dim=1))
+        return torch.cat(parts)
+
+    def ends(self, table: PathTable, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the paths of a few rows of ``table`` start and end, shape (m, ...) each, on the CPU."""
+        inputs, labels, targets = self._again(table, rows)
+        found = adversarial_paths(self.model, inputs, labels, targets, **self._settings, keep_ends=True)
+        return inputs.cpu(), torch.empty(0) if found.ends is None else found.ends
+
+    def trace(self, table: PathTable, row: int) -> Trace:
+        """The whole path of one row of ``table``."""
+        return path_trace(self.model, *self._again(table, torch.tensor([row])), **self._settings)[0]
+
+    def fetch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and labels at ``positions`` of the training set, on the victim's device."""
+        return fetch(self.trainer, self.pl_module, self.dataset, positions)
+
+    def probabilities(self, inputs: Tensor) -> Tensor:
+        """Softmax of the class scores, shape (n, K), on the CPU."""
+        with frozen_eval(self.model), torch.no_grad():
+            scores = class_scores(self.model, inputs.to(self.pl_module.device).clone())
+        return scores.float().softmax(dim=1).cpu()
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Random streams of its own, and the precision in which the victim is trained."""
+        precision = self.trainer.precision_plugin.forward_context()
+        with kept_random_state(0, self.pl_module.device), precision:
+            yield
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"step": self.step, "max_steps": self.max_steps, "clip": self.clip}
+
+    def _again(self, table: PathTable, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Inputs, labels and targets of rows of ``table``."""
+        inputs, _ = self.fetch(table.index[rows])
+        targets = None if self.target == "untargeted" else table.target[rows].to(inputs.device)
+        return inputs, table.label[rows].to(inputs.device), targets
+
+    def _targets(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
+        """The class that each path is to reach, on the CPU."""
+        if self.target == "untargeted":
+            return None
+        if isinstance(self.target, int):
+            return torch.full_like(labels, self.target)
+        if self.target == "next":
+            return (labels + 1) % clean_num_classes(self.trainer, self.model, inputs)
+        return choose_targets(self.target, self.model, inputs, labels.to(inputs.device)).cpu()
