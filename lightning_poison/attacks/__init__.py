@@ -7,9 +7,11 @@ from lightning_poison.attacks.finite_differences import FiniteDifferences
 from lightning_poison.attacks.ilcm import ILCM
 from lightning_poison.attacks.lbfgs import LBFGS
 from lightning_poison.attacks.model import class_scores, frozen_eval
+from lightning_poison.attacks.outputs import SelectOutput
 from lightning_poison.attacks.paths import PathLengths, adversarial_paths
 from lightning_poison.attacks.pgd import PGD
 from lightning_poison.attacks.plane import DecisionPlane, decision_plane
+from lightning_poison.attacks.robustness_curve import RobustnessCurve, robustness_curve
 from lightning_poison.attacks.substitute import SubstituteTransfer
 from lightning_poison.attacks.targets import choose_targets
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
@@ -28,6 +30,8 @@ __all__ = [
     "ExpectationOverTransformations",
     "FiniteDifferences",
     "PathLengths",
+    "RobustnessCurve",
+    "SelectOutput",
     "SubstituteTransfer",
     "Trace",
     "adversarial_paths",
@@ -37,4 +41,5 @@ __all__ = [
     "from_torchattacks",
     "frozen_eval",
     "path_trace",
+    "robustness_curve",
 ]

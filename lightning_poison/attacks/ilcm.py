@@ -40,7 +40,8 @@ class ILCM(BIM):
     Example:
         >>> import torch
         >>> scores = lambda x: torch.cat([x, 1 - x, -x], dim=1)
-        >>> ILCM(eps=0.2, steps=4)(scores, torch.tensor([[0.62]]), torch.tensor([0])).examples  # class 1 on the way to 2
+        >>> attack = ILCM(eps=0.2, steps=4)
+        >>> attack(scores, torch.tensor([[0.62]]), torch.tensor([0])).examples  # class 1, on the way to class 2
         tensor([[0.4700]])
     """
 

@@ -52,17 +52,17 @@ class LBFGS(Attack):
     """
 
     eps: Radius | None = None  # type: ignore[assignment]  # None becomes the base's infinite radius
-    search_steps: int = 12
-    max_iterations: int = 50
+    search_steps: int = 8
+    max_iterations: int = 20
     initial_c: float = 1.0
     norm: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        bounded = self.eps is not None and self.eps != math.inf
-        object.__setattr__(self, "eps", checked_radius("eps", self.eps, "l2") if bounded else math.inf)
-        object.__setattr__(self, "norm", "l2" if bounded else None)
-        check_integer("search_steps", self.search_steps, minimum=1, remedy="search_steps=12 is usual")
-        check_integer("max_iterations", self.max_iterations, minimum=1, remedy="max_iterations=50 is usual")
+        radius = math.inf if self.eps is None or self.eps == math.inf else checked_radius("eps", self.eps, "l2")
+        object.__setattr__(self, "eps", radius)
+        object.__setattr__(self, "norm", None if radius == math.inf else "l2")
+        check_integer("search_steps", self.search_steps, minimum=1, remedy="search_steps=8 is usual")
+        check_integer("max_iterations", self.max_iterations, minimum=1, remedy="max_iterations=20 is usual")
         check_number("initial_c", self.initial_c, minimum=1e-12, maximum=1e12, remedy="initial_c=1 is usual")
 
     def _run(
@@ -126,7 +126,7 @@ class _Search:
             (gradient,) = torch.autograd.grad(loss, point)
             self._note(point.detach(), scores.detach())
             slope = gradient.nan_to_num().double().cpu() + 2 * c * (exact - start)
-            return float(loss) + c * float((exact - start).square().sum()), slope.flatten().numpy()
+            return float(loss.detach()) + c * float((exact - start).square().sum()), slope.flatten().numpy()
 
         found = minimize(
             objective,

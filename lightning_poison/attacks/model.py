@@ -70,7 +70,7 @@ def class_scores(model: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
     if not isinstance(scores, Tensor):
         raise UserError(
             f"the model must return a tensor of class scores, got {type(scores).__name__}; "
-            "let its forward return the logits alone"
+            "let its forward return the logits alone, or say where they stand in what it returns (output: 0, or a name)"
         )
     if scores.ndim != 2 or len(scores) != len(inputs) or scores.shape[1] < 2 or not scores.is_floating_point():
         raise UserError(

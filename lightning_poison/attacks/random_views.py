@@ -60,7 +60,7 @@ def random_view(transforms: Transforms, images: Tensor, seed: int, *keys: int | 
                 message = " ".join(str(error).split())
                 raise UserError(
                     f"transforms: {_name(transform)} can't take a batch of float images: {message}; "
-                    "use transforms for tensors, such as those of torchvision.transforms.v2"
+                    "check its arguments, and use transforms for tensors, such as those of torchvision.transforms.v2"
                 ) from error
             _check_view(views, images, transform)
     return torch.clamp(views, 0, 1)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.attacks.base import Attack, AttackResult, NormName, checked_radius
+from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, checked_radius
 from lightning_poison.attacks.engine import Look, ball_move, is_fooled, network_look, walk
 from lightning_poison.attacks.model import check_samples, frozen_eval
 from lightning_poison.attacks.substitute_training import SubstituteTraining, decisions, small_network
@@ -55,8 +55,9 @@ class SubstituteTransfer(Attack):
         lr: learning rate of the training.
         augmentation_step: length of the steps that make new points, the paper's lambda, in pixel units.
         seed: of the substitute's first weights and of the order in training.
-        substitute: the trained network; None before :meth:`prepare`.
-        training_queries: how many decisions the training took.
+        substitute: the trained network, which :meth:`prepare` fills in; or any other network of one's own, from which
+            examples are to transfer.
+        training_queries: how many decisions the training took, filled in likewise.
 
     Raises:
         UserError: an argument is out of its range; on the call: the attack has not been prepared.
@@ -82,8 +83,8 @@ class SubstituteTransfer(Attack):
     lr: float = 2e-3
     augmentation_step: Pixels = 0.1
     seed: int = 0
-    substitute: nn.Module | None = field(default=None, init=False, repr=False, compare=False)
-    training_queries: int = field(default=0, init=False, repr=False, compare=False)
+    substitute: nn.Module | None = field(default=None, repr=False, compare=False)
+    training_queries: int = field(default=0, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm))
@@ -96,8 +97,16 @@ class SubstituteTransfer(Attack):
         check_integer("epochs", self.epochs, minimum=1)
         check_number("lr", self.lr, minimum=1e-8, maximum=1, remedy="use lr=0.002")
         named_loss(self.loss)
-        if self.net is not None and not isinstance(self.net, nn.Module):
-            raise UserError(f"net must be a torch.nn.Module, got {type(self.net).__name__}; make one, or leave net out")
+        for name, net in (("net", self.net), ("substitute", self.substitute)):
+            if net is not None and not isinstance(net, nn.Module):
+                raise UserError(
+                    f"{name} must be a torch.nn.Module, got {type(net).__name__}; make one, or leave it out"
+                )
+
+    @property
+    def success(self) -> Criterion:
+        """Only the clean input and the end of the way are shown to the victim."""
+        return "last iterate"
 
     def prepare(self, model: Callable[[Tensor], Tensor], inputs: Tensor) -> SubstituteTransfer:
         """Train the substitute; the victim and the global random state are left as they were found.
@@ -107,11 +116,13 @@ class SubstituteTransfer(Attack):
             inputs: shape (:attr:`own_inputs`, ...), float, in [0, 1].
 
         Returns:
-            a copy of this attack that holds the substitute.
+            a copy of this attack that holds the substitute; the attack itself if it has one already.
 
         Raises:
             UserError: there are fewer than 2 inputs, or the substitute doesn't have one logit for each class.
         """
+        if self.substitute is not None:
+            return self
         if len(inputs) < 2:
             raise UserError(f"a substitute needs at least 2 inputs of the attacker's own, got {len(inputs)}; give more")
         with frozen_eval(model), kept_random_state(mix_seed(self.seed, "substitute"), inputs.device):
@@ -129,10 +140,7 @@ class SubstituteTransfer(Attack):
                 )
             training = SubstituteTraining(self.rounds, self.epochs, self.lr, self.augmentation_step, self.seed)
             net, queries = training.run(net, lambda points: decisions(model, points)[0], inputs, labels)
-        prepared = copy.copy(self)
-        object.__setattr__(prepared, "substitute", net)
-        object.__setattr__(prepared, "training_queries", queries)
-        return prepared
+        return replace(self, substitute=net, training_queries=queries)
 
     def _run(
         self,
@@ -162,7 +170,7 @@ class SubstituteTransfer(Attack):
             transferred[rows[crossed]] = fooled[rows[crossed]].double()
             queries[rows] = 2
         details = {"queries": queries, "agreement": agreement, "transferred": transferred}
-        return AttackResult(examples, fooled, "last iterate", details)
+        return AttackResult(examples, fooled, self.success, details)
 
     def _craft(
         self, substitute: nn.Module, inputs: Tensor, labels: Tensor, targets: Tensor | None

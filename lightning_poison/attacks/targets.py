@@ -44,7 +44,8 @@ def choose_targets(rule: int | TargetRule, model: Callable[[Tensor], Tensor], in
         inputs, labels = inputs.detach().clone(), labels.detach().clone().long()
         if not len(inputs):
             return labels
-        pieces = zip(inputs.split(usual_chunk(inputs)), labels.split(usual_chunk(inputs)), strict=True)
+        size = usual_chunk(inputs)
+        pieces = zip(torch.split(inputs, size), torch.split(labels, size), strict=True)
         if rule == "least_likely":
             return torch.cat([least_likely(class_scores(model, piece), own) for piece, own in pieces])
         num_classes = class_scores(model, inputs[:1]).shape[1]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.attacks.base import Attack, AttackResult
+from lightning_poison.attacks.base import Attack, AttackResult, checked_radius
 from lightning_poison.attacks.engine import is_fooled
 from lightning_poison.attacks.model import class_scores
 from lightning_poison.errors import UserError
@@ -20,6 +23,10 @@ from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
 
 __all__ = ["TorchAttack", "from_torchattacks"]
+
+_SIZES = ("eps", "alpha")
+_NUMBERS = (*_SIZES, "steps", "step")
+_FRACTION = re.compile(r"\d+(\.\d+)?(/[1-9]\d*)?")
 
 
 @dataclass(frozen=True)
@@ -61,15 +68,17 @@ class TorchAttack(Attack):
     ) -> AttackResult:
         examples = inputs.clone()
         with torch.no_grad():
-            fooled = is_fooled(class_scores(model, inputs), labels, targets)
+            natural = class_scores(model, inputs)
+            num_classes, fooled = natural.shape[1], is_fooled(natural, labels, targets)
             rows = (~fooled).nonzero().squeeze(1)
         if len(rows):
-            aims = (labels if targets is None else targets)[rows]
             with kept_random_state(mix_seed(self.seed, int(sample_ids[0])), inputs.device):
-                attack = _build(self.factory, model)
+                scores = _Scores(model)
+                attack = _build(self.factory, scores)
+                _check_classes(attack, self.title, num_classes)
                 if targets is not None:
-                    _aim(attack, self.title)
-                found = attack(inputs[rows], aims)
+                    _aim(attack, self.title, targets[rows])
+                found = _examples(attack, scores, self.title, inputs[rows], labels[rows])
             examples[rows] = found.detach().to(examples)
             with torch.no_grad():
                 left = None if targets is None else targets[rows]
@@ -80,13 +89,16 @@ class TorchAttack(Attack):
 def from_torchattacks(factory: Callable[[nn.Module], Any], model: nn.Module, *, seed: int = 0) -> TorchAttack:
     """Adapt an attack of torchattacks, and build it once to find mistakes in its arguments.
 
+    The library's arguments have no types. A ``functools.partial``, which the command line makes of a class path, may
+    hold sizes as fractions in words, such as ``"8/255"``.
+
     Args:
         factory: makes the attack from a module, such as ``lambda net: torchattacks.PGD(net, eps=0.1)``.
         model: the victim.
         seed: of the attack's random numbers.
 
     Raises:
-        UserError: the attack can't be built, an argument is text, or it isn't an attack.
+        UserError: the attack can't be built, an argument is text or no size in pixel units, or it isn't an attack.
 
     Example:
         >>> import torchattacks
@@ -94,34 +106,44 @@ def from_torchattacks(factory: Callable[[nn.Module], Any], model: nn.Module, *, 
         >>> attack.name, attack.eps, attack.norm
         ('torchattacks.PGDL2', 0.5, 'l2')
     """
+    factory = _with_fractions(factory)
     with kept_random_state(0, torch.device("cpu")):
-        attack = _build(factory, model)
+        attack = _build(factory, _Scores(model))
     title = f"torchattacks.{type(attack).__name__}"
     for argument, value in vars(attack).items():
-        if argument in ("eps", "alpha", "steps", "step") and not _is_number(value):
-            raise UserError(f"{argument} of {title} must be a number, got {value!r}; write 0.1, or 0.0314 for 8/255")
+        if argument in _NUMBERS and not _is_number(value):
+            raise UserError(f"{argument} of {title} must be a number, got {value!r}; write 0.1 or 8/255")
     eps, steps = getattr(attack, "eps", None), getattr(attack, "steps", None)
     if eps is None:
         return TorchAttack(factory, title, steps=steps, seed=seed)
-    return TorchAttack(factory, title, float(eps), _norm_of(attack), steps, seed)
+    norm = _norm_of(attack)
+    return TorchAttack(factory, title, checked_radius("eps", eps, norm), norm, steps, seed)
 
 
 class _Scores(nn.Module):
-    """A model's forward with its output checked."""
+    """A model's forward with its output checked, as the library needs it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
+        if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
+            given = type(model).__name__
+            raise UserError(f"torchattacks needs an nn.Module with parameters, got {given}; use PGD instead")
         self.model = model
+        self.training = False  # else the library would switch the whole model back to training
+        self.failed = False
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return class_scores(self.model, inputs)
+        if inputs.requires_grad:
+            inputs = inputs.view_as(inputs)
+            # Several attacks call ``view`` on the gradient.
+            inputs.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]  # torch has no types there
+        self.failed = True
+        scores = class_scores(self.model, inputs)
+        self.failed = False
+        return scores
 
 
-def _build(factory: Callable[[nn.Module], Any], model: Callable[[Tensor], Tensor]) -> Any:
-    if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
-        raise UserError(f"torchattacks needs an nn.Module with parameters, got {type(model).__name__}; use PGD instead")
-    scores = _Scores(model)
-    scores.training = False  # else the library would switch the whole model back to training
+def _build(factory: Callable[[nn.Module], Any], scores: _Scores) -> Any:
     try:
         attack = factory(scores)
     except (TypeError, ValueError, AttributeError) as error:
@@ -135,12 +157,49 @@ def _build(factory: Callable[[nn.Module], Any], model: Callable[[Tensor], Tensor
     return attack
 
 
-def _aim(attack: Any, title: str) -> None:
+def _aim(attack: Any, title: str, targets: Tensor) -> None:
     try:
         with redirect_stdout(io.StringIO()):
-            attack.set_mode_targeted_by_function(lambda _, labels: labels)
+            attack.set_mode_targeted_by_function(lambda _, labels: targets.to(labels.device))
     except ValueError as error:
         raise UserError(f"{title} has no targeted mode; leave target out, or use PGD") from error
+
+
+def _examples(attack: Any, scores: _Scores, title: str, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Run the library's attack; where it fails and not the model, say so in a line."""
+    try:
+        found: Tensor = attack(inputs, labels)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if scores.failed:
+            raise
+        message = " ".join(str(error).split())
+        raise UserError(
+            f"{title} can't attack inputs of shape {tuple(inputs.shape[1:])}: {message}; use another attack"
+        ) from error
+    return found
+
+
+def _check_classes(attack: Any, title: str, num_classes: int) -> None:
+    """Attacks that aim at one class after another have to know how many there are."""
+    declared = getattr(attack, "n_classes", None)
+    if declared is None and getattr(attack, "multi_targeted", True) and hasattr(attack, "n_target_classes"):
+        declared = attack.n_target_classes + 1
+    if declared is not None and declared != num_classes:
+        raise UserError(
+            f"n_classes of {title} must be the model's number of classes, {num_classes}, got {declared}; "
+            f"write n_classes={num_classes}"
+        )
+
+
+def _with_fractions(factory: Callable[[nn.Module], Any]) -> Callable[[nn.Module], Any]:
+    """``factory`` with sizes that are written as fractions turned into numbers."""
+    if not isinstance(factory, partial):
+        return factory
+    texts = {name: value for name, value in factory.keywords.items() if name in _SIZES and isinstance(value, str)}
+    sizes = {name: float(Fraction(value)) for name, value in texts.items() if _FRACTION.fullmatch(value)}
+    return partial(factory, **sizes) if sizes else factory
 
 
 def _is_number(value: object) -> bool:

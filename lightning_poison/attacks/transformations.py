@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_poison.attacks.base import Attack, AttackResult, NormName, checked_radius
+from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, checked_radius
 from lightning_poison.attacks.engine import Look, ball_move, is_fooled, usual_chunk, walk
 from lightning_poison.attacks.model import class_scores
 from lightning_poison.attacks.random_views import Transforms, random_view, usual_transforms
@@ -27,14 +27,16 @@ __all__ = ["ExpectationOverTransformations"]
 class ExpectationOverTransformations(Attack):
     """Maximise ``E_t[log P(goal | t(x + d))]`` over d in the ball and x + d in [0, 1], t a random transformation.
 
-    Athalye et al., "Synthesizing robust adversarial examples", 2018, eq. (2): a sign by the road is seen from many
+    Athalye et al., "Synthesizing robust adversarial examples", 2018, section 2.2: a sign by the road is seen from many
     angles and in many lights, and one change of it has to fool in most of them. The goal's probability is the
     target's, or 1 minus the label's. Under a single transformation its logarithm rises in the same direction as the
-    cross-entropy, but with the slope p instead of 1 - p, p the label's probability: what counts in the mean are the
-    transformations that don't fool yet. Each step follows the mean gradient of ``draws`` fresh ones. Success is judged on ``evaluation_draws`` others, which no step has seen:
-    ``details["survival"]`` is the share of them under which an example fools, and a sample counts as fooled if the
-    share is at least ``survival``. Samples that are wrong without any attack, seen as they are or in at least that
-    share of the evaluation draws, count as fooled and are not attacked.
+    cross-entropy, but with slope p instead of 1 - p, p the label's probability: what counts in the mean are the
+    transformations that don't fool yet.
+
+    Each step follows the mean gradient of ``draws`` fresh transformations. Success is judged on ``evaluation_draws``
+    others, which no step has seen: ``details["survival"]`` is the share of them under which an example fools, and a
+    sample counts as fooled if the share is at least ``survival``. Samples that are wrong without any attack, seen as
+    they are or in at least that share of the evaluation draws, count as fooled and are not attacked.
 
     All samples share a draw, which depends on seed, step and number alone, so batching and ranks don't matter (unless
     a transform draws for every pixel). What is seen is clipped to [0, 1].
@@ -48,6 +50,8 @@ class ExpectationOverTransformations(Attack):
             tensors and pass gradients on. None: rotation by up to 20 degrees, shift by up to a tenth, brightness
             times 0.7 to 1.3.
         draws: transformations in a step.
+        evaluation_transforms: what judges, if it isn't what the steps see; with torch.nn.Identity as ``transforms``
+            that tells how much of a plain perturbation survives.
         evaluation_draws: transformations that judge.
         survival: share of them that has to be fooled.
         seed: of the draws.
@@ -70,6 +74,7 @@ class ExpectationOverTransformations(Attack):
     norm: NormName = "linf"
     transforms: Callable[..., Any] | list[Callable[..., Any]] | None = None
     draws: int = 8
+    evaluation_transforms: Callable[..., Any] | list[Callable[..., Any]] | None = None
     evaluation_draws: int = 50
     survival: float = 0.5
     seed: int = 0
@@ -82,17 +87,18 @@ class ExpectationOverTransformations(Attack):
         check_integer("draws", self.draws, minimum=1, remedy="use draws=8")
         check_integer("evaluation_draws", self.evaluation_draws, minimum=1, remedy="use evaluation_draws=50")
         check_number("survival", self.survival, minimum=1e-9, maximum=1, remedy="use survival=0.5")
-        for transform in self._transforms():
-            if not callable(transform) or isinstance(transform, type):
-                raise UserError(
-                    f"transforms must be transforms such as torchvision.transforms.v2.RandomRotation(20), "
-                    f"got {transform!r}"
-                )
+        for name in ("transforms", "evaluation_transforms"):
+            for transform in _in_turn(getattr(self, name)):
+                if not callable(transform) or isinstance(transform, type):
+                    raise UserError(
+                        f"{name} must be transforms such as torchvision.transforms.v2.RandomRotation(20), "
+                        f"got {transform!r}"
+                    )
 
-    def _transforms(self) -> Transforms:
-        if self.transforms is None:
-            return usual_transforms()
-        return tuple(self.transforms) if isinstance(self.transforms, (list, tuple)) else (self.transforms,)
+    @property
+    def success(self) -> Criterion:
+        """Only the clean input and the end of the way are judged."""
+        return "last iterate"
 
     def survivals(
         self, model: Callable[[Tensor], Tensor], examples: Tensor, labels: Tensor, targets: Tensor | None = None
@@ -110,7 +116,8 @@ class ExpectationOverTransformations(Attack):
         Returns:
             shape (N,), float64.
         """
-        transforms, counts = self._transforms(), torch.zeros(len(examples), dtype=torch.float64, device=labels.device)
+        transforms = _in_turn(self.transforms if self.evaluation_transforms is None else self.evaluation_transforms)
+        counts = torch.zeros(len(examples), dtype=torch.float64, device=labels.device)
         with torch.no_grad():
             for draw in range(self.evaluation_draws):
                 for rows in torch.split(torch.arange(len(examples), device=labels.device), usual_chunk(examples)):
@@ -144,14 +151,14 @@ class ExpectationOverTransformations(Attack):
             flat[rows] = found.flat.double()
             survival[rows] = self.survivals(model, examples[rows], labels[rows], aims)
             fooled[rows] = survival[rows] >= self.survival
-        return AttackResult(examples, fooled, "last iterate", {"survival": survival, "zero_gradient": flat})
+        return AttackResult(examples, fooled, self.success, {"survival": survival, "zero_gradient": flat})
 
     def _look(self, model: Callable[[Tensor], Tensor], labels: Tensor, targets: Tensor | None) -> Look:
         """The mean gradient over the draws of the step; no point is at the goal before the last.
 
         All samples of the walk start together and none leaves early, so the looks count the steps.
         """
-        transforms, step = self._transforms(), 0
+        transforms, step = _in_turn(self.transforms), 0
 
         def look(points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
             nonlocal step
@@ -172,11 +179,18 @@ class ExpectationOverTransformations(Attack):
         return look
 
 
+def _in_turn(transforms: Callable[..., Any] | Sequence[Callable[..., Any]] | None) -> Transforms:
+    if transforms is None:
+        return usual_transforms()
+    return tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)
+
+
 def _goal_log_probability(scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     if targets is not None:
         return -cross_entropy(scores, targets)
     own = functional.one_hot(labels, scores.shape[1]).bool()
-    return scores.masked_fill(own, -torch.inf).logsumexp(dim=1) - scores.logsumexp(dim=1)
+    others = scores.masked_fill(own, -torch.inf).logsumexp(dim=1)
+    return functional.logsigmoid(others - scores.gather(1, labels[:, None]).squeeze(1))
 
 
 def _inwards(images: Tensor) -> Tensor:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import nn
 from torchattacks.attack import Attack as ForeignAttack
 
-from lightning_poison.attacks import PGD, Attack, class_scores, frozen_eval
+from lightning_poison.attacks import PGD, Attack
+from lightning_poison.attacks.outputs import selected_output
+from lightning_poison.attacks.robustness_curve import check_sweep
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
-from lightning_poison.callbacks.attack_tables import (
-    AttackedSamples,
-    attack_table,
-    describe_attack,
-    history_table,
-    result_table,
-)
+from lightning_poison.callbacks.attack_names import short_names
+from lightning_poison.callbacks.attack_round import AttackRound
+from lightning_poison.callbacks.attack_sections import attack_section
+from lightning_poison.callbacks.attack_tables import describe_attack, masking_warnings
+from lightning_poison.callbacks.attack_targets import TargetRule, checked_classes, target_in_words
+from lightning_poison.callbacks.attacked_samples import AttackedSamples
 from lightning_poison.callbacks.base import Measurement
-from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
 from lightning_poison.callbacks.evaluation import validation_batches
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import mix_seed
-from lightning_poison.metrics import Share
+from lightning_poison.functional.pixels import Radius
 from lightning_poison.report import Section
 
 __all__ = ["AdversarialAccuracy"]
@@ -45,16 +42,28 @@ class AdversarialAccuracy(Measurement):
 
     Logs ``{val,test}/adv_acc``, with ``_A_to_B`` or ``_to_B`` for a targeted attack and ``_NAME`` at the end.
     Untargeted it is the share of samples that keep their label under attack (a sample that is wrong anyway doesn't),
-    targeted the share that isn't driven to the target.
+    targeted the share that isn't driven to the target. Of several attacks it is the worst case, the share that
+    withstands every one; each one's share stands beside it, with the attack's name in lower case at the end
+    (``adv_acc_pgd``, ``adv_acc_square``; of two with one name, with what tells them apart: ``adv_acc_pgd-l2``).
+    A sweep adds ``_eps_R`` for each radius R (``adv_acc_eps_0.05``) and draws the curve in the report; an example
+    found at a larger radius counts there if it can be cut back, so a value may lie below that of the attack alone.
+
+    An attack that has to learn of the victim beforehand gets inputs of the evaluated data set for it, which are then
+    left out of the evaluation.
 
     Args:
         attack: one of ``lightning_poison.attacks``, or what makes an attack of torchattacks from a module (on the
-            command line and in YAML its class path, such as ``torchattacks.AutoAttack``); None: ``PGD()``.
+            command line and in YAML its class path, such as ``torchattacks.AutoAttack``), or a list of them; None:
+            ``PGD()``.
         source: class A; only samples with this label are attacked. Needs ``target``.
-        target: class B that the attack steers to; samples with this label are left out. None: untargeted.
+        target: class B that the attack steers to, "next" for the class after the label (the last one's is 0) or
+            "least_likely" for the one with the lowest score; samples with this label are left out. None: untargeted.
         name: last part of the key, so that several of these callbacks can run side by side.
         every_n_epochs: measure after every n-th epoch of ``fit`` and after the last; None: only after the last.
         max_samples: measure only among the first so many samples of the data set, the same on any number of ranks.
+        eps_sweep: radii in pixel units, increasing, at which to measure besides the attack's own.
+        output: where the logits stand in what the victim's forward returns: a position in a tuple or a key of a
+            dict; None: it returns them alone.
 
     Raises:
         UserError: an argument is out of its range, or two callbacks would log the same key.
@@ -67,24 +76,31 @@ class AdversarialAccuracy(Measurement):
 
     def __init__(
         self,
-        attack: Attack | Callable[[nn.Module], ForeignAttack] | None = None,
+        attack: list[Attack | Callable[[nn.Module], ForeignAttack]]  # first: the parser takes the first that fits
+        | Attack
+        | Callable[[nn.Module], ForeignAttack]
+        | None = None,
         source: int | None = None,
-        target: int | None = None,
+        target: TargetRule | None = None,
         name: str | None = None,
         every_n_epochs: int | None = 1,
         max_samples: int | None = None,
+        eps_sweep: list[Radius] | None = None,
+        output: int | str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
-        self.attack = PGD() if attack is None else _usable(attack)
-        self.source, self.target = _checked_classes(source, target)
+        self._given = _usable(attack)
+        self.attack = self._given[0] if len(self._given) == 1 else self._given
+        self.source, self.target = checked_classes(source, target)
         if name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             raise UserError(f"name must be made of letters, digits, '.', '_' and '-', got {name!r}; it ends a log key")
         self.name = name
+        self.output = output
+        self.eps_sweep = [] if eps_sweep is None else _checked_sweep(self._given, eps_sweep)
         self.history: list[AttackedSamples] = []
         self._latest: dict[str, AttackedSamples] = {}
-        self._attack: Attack | None = None
-        self._withstood, self._correct = Share(), Share()
-        self._seen = 0
+        self._attacks: dict[str, Attack] = {}
+        self._round: AttackRound | None = None
 
     @property
     def key(self) -> str:
@@ -95,10 +111,16 @@ class AdversarialAccuracy(Measurement):
         return "_".join(["adv_acc", *classes, *([] if self.name is None else [self.name])])
 
     @property
+    def keys(self) -> list[str]:
+        """Every logged key without its first part, as far as the attacks are built: that happens in ``setup``."""
+        each = [f"{self.key}_{name}" for name in self._attacks] if len(self._attacks) > 1 else []
+        return [self.key, *each, *self._curve_keys()]
+
+    @property
     def state_key(self) -> str:
         """Tells the states of several of these callbacks apart in a checkpoint."""
-        attack = repr(self.attack) if isinstance(self.attack, Attack) else "torchattacks"
-        return f"{type(self).__qualname__}({self.key}, {attack})"
+        attacks = [repr(attack) if isinstance(attack, Attack) else "torchattacks" for attack in self._given]
+        return f"{type(self).__qualname__}({self.key}, {', '.join(attacks)})"
 
     def state_dict(self) -> dict[str, Any]:
         """The epochs of ``fit`` measured so far, in plain Python."""
@@ -109,21 +131,32 @@ class AdversarialAccuracy(Measurement):
         self.history = [AttackedSamples(**entry) for entry in state_dict["history"]]
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Build the attack, so that its mistakes surface before any work."""
-        twins = [
-            other for other in trainer.callbacks if isinstance(other, AdversarialAccuracy) and other.key == self.key
-        ]
-        if len(twins) > 1:
-            raise UserError(f"{len(twins)} AdversarialAccuracy callbacks log {self.key}; give each its own name")
-        self._attack = self.attack if isinstance(self.attack, Attack) else from_torchattacks(self.attack, pl_module)
+        """Build the attacks, so that their mistakes surface before any work."""
+        model = selected_output(pl_module, self.output)
+        built = [attack if isinstance(attack, Attack) else from_torchattacks(attack, model) for attack in self._given]
+        for attack in built if self.eps_sweep else []:
+            check_sweep(attack, self.eps_sweep)
+        self._attacks = dict(zip(short_names(built), built, strict=True))
+        self._round = AttackRound(
+            self._attacks,
+            key=self.key,
+            source=self.source,
+            target=self.target,
+            max_samples=self.max_samples,
+            radii=self.eps_sweep,
+            output=self.output,
+        )
+        _check_keys([other for other in trainer.callbacks if isinstance(other, AdversarialAccuracy)])
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start from zero."""
-        self._reset(pl_module)
+        if self._round is not None and self.is_due(trainer):
+            self._round.begin(trainer, pl_module)
 
     def on_test_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start from zero."""
-        self._reset(pl_module)
+        if self._round is not None:
+            self._round.begin(trainer, pl_module)
 
     def on_validation_batch_end(
         self,
@@ -135,8 +168,8 @@ class AdversarialAccuracy(Measurement):
         dataloader_idx: int = 0,
     ) -> None:
         """Attack the batch that has just been validated."""
-        if dataloader_idx == 0 and self.is_due(trainer):
-            self._measure(trainer, pl_module, batch)
+        if self._round is not None and dataloader_idx == 0 and self.is_due(trainer):
+            self._round.measure(trainer, pl_module, batch)
 
     def on_test_batch_end(
         self,
@@ -148,8 +181,8 @@ class AdversarialAccuracy(Measurement):
         dataloader_idx: int = 0,
     ) -> None:
         """Attack the batch that has just been tested."""
-        if dataloader_idx == 0:
-            self._measure(trainer, pl_module, batch)
+        if self._round is not None and dataloader_idx == 0:
+            self._round.measure(trainer, pl_module, batch)
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Log the share."""
@@ -162,115 +195,92 @@ class AdversarialAccuracy(Measurement):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure now if the last epoch came unannounced or without validation at its end."""
-        if not self.is_overdue(trainer):
+        if self._round is None or not self.is_overdue(trainer):
             return
-        self._reset(pl_module)
         measured = False
         for batch in validation_batches(trainer, pl_module):
-            self._measure(trainer, pl_module, batch)
+            if not measured:
+                self._round.begin(trainer, pl_module)
+            self._round.measure(trainer, pl_module, batch)
             measured = True
         if measured:
             self.log_at_end(trainer, self._finish(trainer, trainer.current_epoch - 1))
 
     def report_sections(self) -> list[Section]:
         """The last measurement of each split with its interval, and how it came about."""
-        if not self._latest or self._attack is None:
+        if not self._latest or not self._attacks:
             return []
         suffix = self.key.removeprefix("adv_acc").strip("_").replace("_", " ")
-        tables = [attack_table(self._attack), result_table(list(self._latest.values()))]
-        if len(self.history) > 1:
-            tables.append(history_table(self.history))
         title = f"Adversarial accuracy, {suffix}" if suffix else "Adversarial accuracy"
-        return [Section(title, (self._in_words(),), tuple(tables))]
+        latest = list(self._latest.values())
+        words = self._in_words()
+        return [attack_section(title, words, self.key, self._attacks, latest, self.history, self.eps_sweep)]
 
     def report_notes(self) -> dict[str, str]:
         """For each logged key, how it was measured."""
-        if self._attack is None:
-            return {}
-        aim = "" if self.target is None else f", aimed at class {self.target}"
-        return {f"{split}/{self.key}": describe_attack(self._attack) + aim for split in self._latest}
+        aim = "" if self.target is None else f", aimed at {target_in_words(self.target)}"
+        words = {name: describe_attack(attack) for name, attack in self._attacks.items()}
+        notes = {self.key: "; ".join(words.values())}
+        if len(words) > 1:
+            notes[self.key] = f"worst case of {notes[self.key]}"
+            notes |= {f"{self.key}_{name}": described for name, described in words.items()}
+        for radius, key in zip(self.eps_sweep, self._curve_keys(), strict=True):
+            swept = "; ".join(describe_attack(attack, radius) for attack in self._attacks.values())
+            notes[key] = swept if len(words) == 1 else f"worst case of {swept}"
+        return {f"{split}/{key}": f"{note}{aim}" for split in self._latest for key, note in notes.items()}
+
+    def _curve_keys(self) -> list[str]:
+        return [f"{self.key}_eps_{radius:.4g}" for radius in self.eps_sweep]
 
     def _in_words(self) -> str:
+        by = "attack" if len(self._attacks) == 1 else "each of the attacks"
         if self.target is None:
-            return "Share of the points that keep their label under attack; points that are wrong anyway do not."
+            return f"Share of the points that keep their label under {by}; points that are wrong anyway do not."
         whose = "points" if self.source is None else f"points of class {self.source}"
-        return f"Share of the {whose} that the attack does not drive to class {self.target}."
-
-    def _reset(self, pl_module: Any) -> None:
-        with torch.inference_mode(False):  # states made in inference mode could not be added to later
-            for share in (self._withstood, self._correct):
-                share.to(pl_module.device)
-                share.reset()
-        self._seen = 0
-
-    def _measure(self, trainer: Any, pl_module: Any, batch: Any) -> None:
-        if self._attack is None:
-            return
-        inputs, labels = inputs_and_labels(batch)
-        positions = sample_positions(trainer, 0, 0, len(labels), first=self._seen)
-        randomness = kept_random_state(mix_seed(0, self.key, self._seen), pl_module.device)  # if the victim draws any
-        self._seen += len(labels)
-        # The victim is attacked in the precision in which it is validated.
-        with randomness, trainer.precision_plugin.forward_context(), frozen_eval(pl_module):
-            rows = self._rows(positions.to(labels.device), labels)
-            if not len(rows):
-                return
-            inputs, labels = inputs[rows].clone(), labels[rows].clone().long()
-            targets = None if self.target is None else torch.full_like(labels, self.target)
-            result = self._attack(pl_module, inputs, labels, targets=targets, sample_ids=positions[rows.cpu()])
-            with torch.no_grad():
-                predictions = class_scores(pl_module, inputs).argmax(dim=1)
-            self._withstood.update(~result.fooled)
-            self._correct.update(predictions == labels)
-
-    def _rows(self, positions: Tensor, labels: Tensor) -> Tensor:
-        """Which samples of a batch to attack."""
-        wanted = positions >= 0
-        if self.max_samples is not None:
-            wanted &= positions < self.max_samples
-        if self.target is not None:
-            wanted &= labels != self.target
-        if self.source is not None:
-            wanted &= labels == self.source
-        return wanted.nonzero().squeeze(1)
+        by = "the attack does not drive" if len(self._attacks) == 1 else "no attack drives"
+        return f"Share of the {whose} that {by} to {target_in_words(self.target)}."
 
     def _finish(self, trainer: Any, epoch: int) -> dict[str, float]:
-        """The value to log; none where no sample was attacked."""
+        """The values to log; none where no sample was attacked."""
         self.note_measured(trainer)
-        with torch.inference_mode(False):
-            withstood, samples = _counts(self._withstood)
-            correct, _ = _counts(self._correct)
-        if not samples:
-            rank_zero_warn(f"{self.key} was not measured: none of the evaluated samples has a class that is attacked")
+        if self._round is None:
             return {}
         split = self.prefix(trainer)
-        measured = AttackedSamples(split, epoch, samples, correct, withstood)
+        measured, self._attacks = self._round.measured(split, epoch), self._round.ready
+        if not measured.samples:
+            rank_zero_warn(f"{self.key} was not measured: none of the evaluated samples has a class that is attacked")
+            return {}
+        for sentence in masking_warnings(measured):
+            rank_zero_warn(f"{self.key}: {sentence}")
         self._latest[split] = measured
         if trainer.state.fn == "fit":
             self.history.append(measured)
-        return {f"{split}/{self.key}": withstood / samples}
+        counts = [measured.withstood, *(measured.each.values() if len(self._attacks) > 1 else []), *measured.curve]
+        return {f"{split}/{key}": count / measured.samples for key, count in zip(self.keys, counts, strict=True)}
 
 
-def _usable(attack: Any) -> Any:
-    if isinstance(attack, type) and issubclass(attack, Attack):
-        raise UserError(f"attack must be an attack, got the class {attack.__name__}; write {attack.__name__}()")
-    if not callable(attack):
-        raise UserError(f"attack must be an attack such as PGD(eps=0.1), got {attack!r}")
-    return attack
+def _usable(attack: Any) -> list[Any]:
+    attacks = [PGD()] if attack is None else list(attack) if isinstance(attack, (list, tuple)) else [attack]
+    if not attacks:
+        raise UserError("attack must name at least one attack, got an empty list; write PGD(), or leave attack out")
+    for entry in attacks:
+        if isinstance(entry, type) and issubclass(entry, Attack):
+            raise UserError(f"attack must be an attack, got the class {entry.__name__}; write {entry.__name__}()")
+        if not callable(entry):
+            raise UserError(f"attack must be an attack such as PGD(eps=0.1), got {entry!r}")
+    return attacks
 
 
-def _checked_classes(source: int | None, target: int | None) -> tuple[int | None, int | None]:
-    for name, label in (("source", source), ("target", target)):
-        if label is not None:
-            check_integer(name, label, minimum=0)
-    if source is not None and target is None:
-        raise UserError(f"source={source} needs target, the class to drive its samples to; or leave source out")
-    if source is not None and source == target:
-        raise UserError(f"target must differ from source, got {target} for both; choose another class")
-    return source, target
+def _checked_sweep(attacks: list[Any], radii: Any) -> list[float]:
+    for attack in attacks:
+        if isinstance(attack, Attack):  # the others are checked once they are built
+            radii = check_sweep(attack, radii)[1]
+    return list(radii)
 
 
-def _counts(share: Share) -> tuple[int, int]:
-    """How many were true of how many, over all ranks."""
-    with share.sync_context():
-        return int(share.true), int(share.total)
+def _check_keys(callbacks: list[AdversarialAccuracy]) -> None:
+    """Refuse callbacks that log the same key."""
+    owners = Counter(key for callback in callbacks for key in dict.fromkeys(callback.keys))
+    shared = next((key for key, count in owners.items() if count > 1), None)
+    if shared is not None:
+        raise UserError(f"{owners[shared]} AdversarialAccuracy callbacks log {shared}; give each its own name")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import nn
 
+from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import Measurement
 from lightning_poison.callbacks.path_pictures import PathPictures, take_pictures
 from lightning_poison.callbacks.path_suspects import Suspects, find_suspects
@@ -47,7 +48,8 @@ class AdversarialPaths(Measurement):
         max_samples: how many points; None: all.
         every_n_epochs: measure after every n-th epoch; None: only after the last.
         name: told apart from others of its kind in the same run by it: ends log keys, file names and titles.
-        output: which part of the victim's output holds the class scores, where it is a tuple or a dictionary.
+        output: where the class scores stand in what the victim's forward returns: a position in a tuple or a key of a
+            mapping; None: it returns them alone.
         pictures: show points, ends of paths, a whole path and the plane that it lies on in the report.
 
     Raises:
@@ -149,19 +151,20 @@ class AdversarialPaths(Measurement):
         if self._suspects is not None:
             heading, file = f"Suspects of label noise{title}", f"suspects{self._suffix}.csv"
             sections.append(self._suspects.section(heading, file, pictures=self.pictures))
-        return sections
+        return [self._named(section) for section in sections]
+
+    def _named(self, section: Section) -> Section:
+        """The section with figures whose file names end with this callback's name."""
+        if self.name is None:
+            return section
+        return replace(section, figures=tuple(replace(one, name=f"{one.name}-{self.name}") for one in section.figures))
 
     @property
     def _suffix(self) -> str:
         return "" if self.name is None else f"_{self.name}"
 
     def _walker(self, trainer: Any, pl_module: Any) -> PathWalker:
-        model: nn.Module = pl_module
-        if self.output is not None:
-            from lightning_poison.attacks.outputs import SelectOutput
-
-            model = SelectOutput(pl_module, self.output)
-        dataset = training_set(trainer)
+        model, dataset = selected_output(pl_module, self.output), training_set(trainer)
         return PathWalker(trainer, pl_module, model, dataset, self.target, self.step, self.max_steps, self.clip)
 
     def _measure(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, float]:

@@ -1,33 +1,39 @@
-"""What a report says of an attack and of the accuracy under it."""
+"""What a report says of attacks and of the accuracy under them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-
-from scipy.stats import binomtest
+from collections.abc import Mapping, Sequence
 
 from lightning_poison.attacks import Attack
 from lightning_poison.attacks.torchattacks_adapter import TorchAttack
+from lightning_poison.callbacks.attacked_samples import AttackedSamples, interval
 from lightning_poison.functional.pixels import in_grey_levels
 from lightning_poison.report import ReportTable
 
-__all__ = ["AttackedSamples", "attack_table", "describe_attack", "history_table", "result_table"]
+__all__ = [
+    "attack_table",
+    "describe_attack",
+    "detail_table",
+    "history_table",
+    "masking_warnings",
+    "result_table",
+]
+
+_MASKED = 0.1
+_DETAIL_WORDS = {
+    "queries": "queries to the victim per sample",
+    "zero_gradient": "samples whose first gradient is exactly zero",
+    "l2": "l2 size of the perturbation, pixel units",
+    "survival": "random transformations under which the example fools",
+    "agreement": "samples on which substitute and victim agree",
+    "transferred": "examples against the substitute that fool the victim too",
+}
+_SHARES = ("zero_gradient", "survival", "agreement", "transferred")
 
 
-@dataclass(frozen=True)
-class AttackedSamples:
-    """One measurement: how many samples were right, and how many were so under attack."""
-
-    split: str
-    epoch: int
-    samples: int
-    correct: int
-    withstood: int
-
-
-def describe_attack(attack: Attack) -> str:
-    """An attack in one line.
+def describe_attack(attack: Attack, eps: float | None = None) -> str:
+    """An attack in one line; with another radius where ``eps`` is given.
 
     Example:
         >>> from lightning_poison.attacks import PGD
@@ -35,38 +41,89 @@ def describe_attack(attack: Attack) -> str:
         'PGD, linf, eps 0.1 (25.5/255), 40 steps'
     """
     steps = getattr(attack, "steps", None)
-    radius = [attack.norm or "no norm", f"eps {attack.eps:.4g} ({in_grey_levels(attack.eps)})"]
-    return ", ".join([attack.name, *(radius if attack.norm else []), *([] if steps is None else [f"{steps} steps"])])
+    eps = attack.eps if eps is None else eps
+    radius = [attack.norm or "no norm", f"eps {eps:.4g} ({in_grey_levels(eps)})"]
+    asked = getattr(attack, "training_queries", 0)
+    parts = [attack.name, *(radius if attack.norm else []), *([] if steps is None else [f"{steps} steps"])]
+    return ", ".join([*parts, *([f"trained on {asked:,} decisions of the victim"] if asked else [])])
 
 
-def attack_table(attack: Attack) -> ReportTable:
-    """The attack's settings."""
-    steps = getattr(attack, "steps", None)
-    criterion = "last iterate" if isinstance(attack, TorchAttack) else getattr(attack, "success", "any iterate")
-    bounded = math.isfinite(attack.eps)
+def attack_table(attacks: Mapping[str, Attack]) -> ReportTable:
+    """The settings of each attack; with their short names where there are several."""
+    several = len(attacks) > 1
+    rows = []
+    for name, attack in attacks.items():
+        steps = getattr(attack, "steps", None)
+        criterion = "last iterate" if isinstance(attack, TorchAttack) else getattr(attack, "success", "any iterate")
+        bounded = math.isfinite(attack.eps)
+        eps = (f"{attack.eps:.4g}", in_grey_levels(attack.eps)) if bounded else (None, None)
+        rows.append((*([name] if several else []), attack.name, attack.norm, *eps, steps, criterion))
     columns = ("attack", "norm", "eps, pixel units", "eps, grey levels", "steps", "success")
-    eps = (f"{attack.eps:.4g}", in_grey_levels(attack.eps)) if bounded else (None, None)
-    return ReportTable("The attack", columns, ((attack.name, attack.norm, *eps, steps, criterion),))
+    if several:
+        return ReportTable("The attacks", ("name", *columns), tuple(rows))
+    return ReportTable("The attack", columns, tuple(rows))
 
 
-def result_table(latest: list[AttackedSamples]) -> ReportTable:
-    """The last measurement of each split, with an exact binomial interval."""
+def result_table(latest: Sequence[AttackedSamples]) -> ReportTable:
+    """The last measurement of each split, with an exact binomial interval; the worst case and each of several."""
+    columns = ("data", "samples", "natural accuracy", "adversarial accuracy", "95 % interval (exact)")
+    several = any(len(entry.each) > 1 for entry in latest)
     rows = []
     for entry in latest:
-        low, high = binomtest(entry.withstood, entry.samples).proportion_ci(0.95, method="exact")
-        interval = f"{100 * low:.1f} to {100 * high:.1f} %"
-        rows.append((entry.split, entry.samples, *_accuracies(entry), interval))
-    columns = ("data", "samples", "natural accuracy", "adversarial accuracy", "95 % interval (exact)")
-    return ReportTable("Last measurement", columns, tuple(rows))
+        counts = {"all of them (worst case)": entry.withstood, **(entry.each if several else {})}
+        for name, count in counts.items():
+            low, high = interval(count, entry.samples)
+            shown = f"{100 * low:.1f} to {100 * high:.1f} %"
+            natural = _percent(entry.correct, entry.samples)
+            row = (entry.split, entry.samples, natural, _percent(count, entry.samples), shown)
+            rows.append((row[0], name, *row[1:]) if several else row)
+    return ReportTable("Last measurement", (columns[0], "attack", *columns[1:]) if several else columns, tuple(rows))
 
 
-def history_table(history: list[AttackedSamples]) -> ReportTable:
+def detail_table(latest: Sequence[AttackedSamples]) -> ReportTable | None:
+    """Means of what the attacks tell of single samples; None where they tell nothing."""
+    rows = tuple(
+        (entry.split, name, _DETAIL_WORDS[figure], f"{100 * mean:.1f} %" if figure in _SHARES else mean, count)
+        for entry in latest
+        for name, figures in entry.details.items()
+        for figure, (mean, count) in figures.items()
+    )
+    columns = ("data", "attack", "figure", "mean", "of samples")
+    return ReportTable("What the attacks needed and did", columns, rows) if rows else None
+
+
+def masking_warnings(measured: AttackedSamples) -> list[str]:
+    """A sentence for each attack that found no slope to follow on many samples (gradient masking).
+
+    Source: Athalye et al., "Obfuscated Gradients Give a False Sense of Security" (2018).
+    """
+    shares = {name: figures.get("zero_gradient", (0.0, 0))[0] for name, figures in measured.details.items()}
+    return [
+        f"the gradient is exactly zero on {100 * share:.1f} % of the {measured.split} samples that {name} attacked, so "
+        "it cannot tell one step from another and the victim may be less robust than it looks (gradient masking); "
+        "try losses=[margin] or [dlr], logits instead of probabilities as the model's output, "
+        "--trainer.precision=64-true, FiniteDifferences, or torchattacks.Square"
+        for name, share in shares.items()
+        if share > _MASKED
+    ]
+
+
+def history_table(history: Sequence[AttackedSamples]) -> ReportTable:
     """One row a measurement."""
     # A reader counts epochs from 1, as the curves do.
-    rows = tuple((entry.epoch + 1, entry.split, entry.samples, *_accuracies(entry)) for entry in history)
+    rows = tuple(
+        (
+            entry.epoch + 1,
+            entry.split,
+            entry.samples,
+            _percent(entry.correct, entry.samples),
+            _percent(entry.withstood, entry.samples),
+        )
+        for entry in history
+    )
     columns = ("epoch", "data", "samples", "natural accuracy", "adversarial accuracy")
     return ReportTable("Over the epochs of training", columns, rows)
 
 
-def _accuracies(entry: AttackedSamples) -> tuple[str, str]:
-    return f"{100 * entry.correct / entry.samples:.2f} %", f"{100 * entry.withstood / entry.samples:.2f} %"
+def _percent(count: int, samples: int) -> str:
+    return f"{100 * count / samples:.2f} %"

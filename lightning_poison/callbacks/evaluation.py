@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["first_of", "on_device", "validation_batches"]
+__all__ = ["evaluation_loader", "first_of", "on_device", "validation_batches"]
 
 
 def first_of(collection: Any) -> Any:
@@ -26,6 +26,11 @@ def on_device(trainer: Any, pl_module: Any, batch: Any) -> Any:
     batch = trainer.precision_plugin.convert_input(batch)
     batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)  # as Lightning's own loops do
     return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+
+def evaluation_loader(trainer: Any) -> Any:
+    """The first loader of what is being evaluated, test or validation; None where there is none."""
+    return first_of(trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders)
 
 
 def validation_batches(trainer: Any, pl_module: Any) -> Iterator[Any]:

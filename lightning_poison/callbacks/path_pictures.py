@@ -216,7 +216,7 @@ def _plane(walker: PathWalker, table: PathTable, trace: Trace, index: int) -> _P
     try:
         device = inputs.device
         plane = decision_plane(walker.model, trace.points[0].to(device), inputs[0], trace.points[-1].to(device))
-    except UserError:  # the points lie on one line
+    except UserError:  # the points lie on one line, or the scores so far from any image are not finite
         return None
     label, other = int(table.label[row]), int(table.index[row])
     caption = (

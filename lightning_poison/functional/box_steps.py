@@ -45,15 +45,18 @@ def l1_step_in_box(points: Tensor, gradients: Tensor, length: float) -> Tensor:
     return (values + directions * (sure + shared)).view_as(points)
 
 
-def _cutoff(worth: Tensor, room: Tensor, length: float) -> Tensor:
-    """The worth, shape (N, 1), down to which the dearest coordinates fill the length; 0 where all of them don't."""
+def _cutoff(worth: Tensor, room: Tensor, length: float, count: int = 0) -> Tensor:
+    """The worth, shape (N, 1), down to which the dearest coordinates fill the length; 0 where all of them don't.
+
+    Only the ``count`` dearest are put in order; samples where they don't suffice are gone through again.
+    """
     size = worth.shape[1]
-    count = min(size, 16 + 4 * math.ceil(min(length, size)))
-    while True:
-        dearest, places = worth.topk(count, dim=1)
-        full = room.gather(1, places).cumsum(dim=1) >= length
-        if count == size or full[:, -1].all():
-            break
-        count = min(size, 8 * count)
+    count = min(size, count or 8 + 4 * math.ceil(min(length, size)))
+    dearest, places = worth.topk(count, dim=1)
+    full = room.gather(1, places).cumsum(dim=1) >= length
     first = full.to(torch.uint8).argmax(dim=1, keepdim=True)
-    return dearest.gather(1, first) * full[:, -1:]
+    cutoff = dearest.gather(1, first) * full[:, -1:]
+    again = (~full[:, -1]).nonzero().squeeze(1)
+    if count < size and len(again):
+        cutoff[again] = _cutoff(worth[again], room[again], length, 4 * count)
+    return cutoff

@@ -61,11 +61,12 @@ def dlr(scores: Tensor, labels: Tensor) -> Tensor:
     a positive number changes it, so a network can't hide its gradient by large scores. It is positive exactly where the
     label doesn't win, and at least -1.
 
-    A targeted attack descends it with the target as label: it is negative exactly where the target wins, so success
-    means the same sign as with the margin. (The paper has a formula of its own for targets, which needs four classes.)
+    A targeted attack descends it with the target as label, and success is a negative value, as with the margin. There
+    the paper's formula would get stuck: where the label's score is the third it is 1, whatever the scores are. So z_pi3
+    is here the second highest score besides the label's: the same wherever the label comes first or second, hence
+    until an untargeted attack succeeds.
 
-    Where the first three scores tie, the denominator is held constant at their rounding error: value and gradient stay
-    finite.
+    Where the scores in the denominator tie, it is held at their rounding error: value and gradient stay finite.
 
     Args:
         scores: shape (N, K), float, K >= 3.
@@ -83,10 +84,12 @@ def dlr(scores: Tensor, labels: Tensor) -> Tensor:
     """
     if scores.shape[1] < 3:
         raise UserError(f"the loss dlr needs at least 3 classes, got {scores.shape[1]}; use margin instead")
-    highest = scores.topk(3, dim=1).values
+    own = functional.one_hot(labels, scores.shape[1]).bool()
+    first, second = scores.masked_fill(own, -torch.inf).topk(2, dim=1).values.unbind(dim=1)
+    label = scores.gather(1, labels[:, None]).squeeze(1)
     peaks = scores.detach().abs().amax(dim=1)
     rounding = torch.where(peaks > 0, peaks, 1) * torch.finfo(scores.dtype).eps
-    return margin(scores, labels) / (highest[:, 0] - highest[:, 2]).clamp_min(rounding)
+    return (first - label) / (torch.maximum(first, label) - second).clamp_min(rounding)
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}

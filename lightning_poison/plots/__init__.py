@@ -8,6 +8,7 @@ from lightning_poison.plots.images import image_grid
 from lightning_poison.plots.path_ends import path_ends
 from lightning_poison.plots.path_lengths import path_length_histogram
 from lightning_poison.plots.path_trace import path_trace
+from lightning_poison.plots.robustness_curve import robustness_curve_figure
 from lightning_poison.plots.training import curve_groups, training_curves
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "path_ends",
     "path_length_histogram",
     "path_trace",
+    "robustness_curve_figure",
     "training_curves",
 ]

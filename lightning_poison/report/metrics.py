@@ -39,6 +39,8 @@ class _Pattern:
 _DATA = {"train": "training", "val": "validation", "test": "test"}
 _SPLIT = r"(?P<split>train|val|test)"
 _SUFFIX = r"(?:_(?P<suffix>.+))?"
+_SWEPT = r"(?:_(?P<suffix>.+?))??(?:_eps_(?P<eps>[\d.e-]+))?"
+_TARGET_RULES = {"next": "the class after its own", "least_likely": "the class that the victim finds least likely"}
 
 
 def describe(key: str) -> MetricInfo:
@@ -101,6 +103,11 @@ def _of(suffix: str | None) -> str:
     return f", {suffix}" if suffix else ""
 
 
+def _at(match: re.Match[str]) -> str:
+    """The radius of a sweep."""
+    return f" at eps {match['eps']}" if match["eps"] else ""
+
+
 def _accuracy(match: re.Match[str]) -> MetricInfo:
     split = match["split"]
     if split == "train":
@@ -117,16 +124,20 @@ def _loss(match: re.Match[str]) -> MetricInfo:
 
 def _targeted(match: re.Match[str]) -> MetricInfo:
     data, source, target = _DATA[match["split"]], match["source"], match["target"]
-    steered = f"{source} to {target}" if source else f"to {target}"
-    label = f"Adversarial accuracy, {steered}{_of(match['suffix'])} ({data})"
+    named = target.replace("_", " ")
+    steered = f"{source} to {named}" if source else f"to {named}"
+    label = f"Adversarial accuracy, {steered}{_of(match['suffix'])}{_at(match)} ({data})"
     whose = f"points of class {source}" if source else "points of other classes"
     text = f"Share of {data} {whose} that the attack cannot turn into class {target}."
+    if target in _TARGET_RULES:
+        whose = f"points of class {source}" if source else "points"
+        text = f"Share of {data} {whose} that the attack cannot turn into {_TARGET_RULES[target]}."
     return MetricInfo(label, "share", text, higher_is_better=True)
 
 
 def _untargeted(match: re.Match[str]) -> MetricInfo:
     data = _DATA[match["split"]]
-    label = f"Adversarial accuracy{_of(match['suffix'])} ({data})"
+    label = f"Adversarial accuracy{_of(match['suffix'])}{_at(match)} ({data})"
     text = f"Share of {data} points classified correctly even after the attack changed their pixels."
     return MetricInfo(label, "share", text, higher_is_better=True)
 
@@ -161,11 +172,11 @@ _PATTERNS = (
     _pattern("{train,val,test}/acc", f"{_SPLIT}/acc", _accuracy),
     _pattern("{train,val,test}/loss", f"{_SPLIT}/loss", _loss),
     _pattern(
-        "{val,test}/adv_acc[_A]_to_B[_SUFFIX]",
-        rf"{_SPLIT}/adv_acc(?:_(?P<source>[^_]+))?_to_(?P<target>[^_]+){_SUFFIX}",
+        "{val,test}/adv_acc[_A]_to_{B,next,least_likely}[_SUFFIX][_eps_R]",
+        rf"{_SPLIT}/adv_acc(?:_(?P<source>[^_]+))?_to_(?P<target>least_likely|[^_]+){_SWEPT}",
         _targeted,
     ),
-    _pattern("{val,test}/adv_acc[_SUFFIX]", f"{_SPLIT}/adv_acc{_SUFFIX}", _untargeted),
+    _pattern("{val,test}/adv_acc[_SUFFIX][_eps_R]", f"{_SPLIT}/adv_acc{_SWEPT}", _untargeted),
     _named("poison/count", "Flipped labels", "labels", "How many training labels were flipped.", suffix=""),
     _named(
         "poison/fitted",

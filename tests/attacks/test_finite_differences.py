@@ -153,9 +153,8 @@ def test_batching_does_not_matter(directions, trained, digits):
     net = trained.double()
     try:
         whole = attack(net, inputs, labels, sample_ids=ids)
-        parts = [
-            attack(net, inputs[rows], labels[rows], sample_ids=ids[rows]) for rows in torch.arange(120).split([7, 90, 23])
-        ]
+        slices = torch.arange(120).split([7, 90, 23])
+        parts = [attack(net, inputs[rows], labels[rows], sample_ids=ids[rows]) for rows in slices]
         other = attack(net, inputs, labels, sample_ids=ids + 1)
     finally:
         net.float()

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ class Unmoved(torch.autograd.Function):
 
 @pytest.fixture(scope="module")
 def prepared(trained, digits):
-    return SubstituteTransfer(0.2, own_inputs=150, rounds=3).prepare(trained, digits[0][:150])
+    return SubstituteTransfer(0.2, own_inputs=150, rounds=2).prepare(trained, digits[0][:150])
 
 
 def test_a_linear_victim_is_learnt():
@@ -54,15 +55,21 @@ def test_a_linear_victim_is_learnt():
 
 def test_a_victim_that_gives_decisions_only(trained, prepared, digits):
     victim = DecisionsOnly(trained).eval()
-    attack = SubstituteTransfer(0.2, own_inputs=150, rounds=3).prepare(victim, digits[0][:150])
-    assert victim.count == attack.training_queries == 150 * 2**3
+    attack = SubstituteTransfer(0.2, own_inputs=150, rounds=2).prepare(victim, digits[0][:150])
+    assert victim.count == attack.training_queries == 150 * 2**2
     inputs, labels = digits[0][1200:1400], digits[1][1200:1400]
     result = attack(victim, inputs, labels)
     assert victim.count - attack.training_queries == result.details["queries"].sum()
     # Scores would not have told it more.
     same = prepared(trained, inputs, labels)
     assert same.examples.equal(result.examples)
-    assert all(same.details[key].equal(value, ) or key == "transferred" for key, value in result.details.items())
+    assert all(
+        same.details[key].equal(
+            value,
+        )
+        or key == "transferred"
+        for key, value in result.details.items()
+    )
 
 
 def test_never_more_than_the_white_box_and_more_than_noise(trained, prepared, digits):
@@ -102,14 +109,14 @@ def test_targeted(trained, prepared, digits):
 
 
 def test_the_same_inputs_give_the_same_substitute(trained, prepared, digits, unchanged):
-    attack = SubstituteTransfer(0.2, own_inputs=150, rounds=3)
+    attack = SubstituteTransfer(0.2, own_inputs=150, rounds=2)
     again = unchanged(trained, lambda: attack.prepare(trained, digits[0][:150]))
     assert attack.substitute is None
     assert again == attack  # what it has learnt is no argument
     assert repr(again) == repr(attack)
     with torch.inference_mode():
         inside = attack.prepare(trained, digits[0][:150].clone())
-    other = SubstituteTransfer(0.2, own_inputs=150, rounds=3, seed=1).prepare(trained, digits[0][:150])
+    other = SubstituteTransfer(0.2, own_inputs=150, rounds=2, seed=1).prepare(trained, digits[0][:150])
     weights = prepared.substitute.state_dict()
     for attack_again, equal in ((again, True), (inside, True), (other, False)):
         same = [weights[name].equal(value) for name, value in attack_again.substitute.state_dict().items()]
@@ -128,7 +135,11 @@ def test_it_runs_inside_validation_and_leaves_no_trace(trained, prepared, digits
 def test_copies_go_on_working(trained, prepared, digits):
     inputs, labels = digits[0][1200:1220], digits[1][1200:1220]
     expected = prepared(trained, inputs, labels).examples
-    for twin in (copy.deepcopy(prepared), pickle.loads(pickle.dumps(prepared))):
+    for twin in (
+        copy.deepcopy(prepared),
+        replace(replace(prepared, eps=0.1), eps=0.2),
+        pickle.loads(pickle.dumps(prepared)),
+    ):
         assert twin.training_queries == prepared.training_queries
         assert twin(trained, inputs, labels).examples.equal(expected)
 
@@ -142,6 +153,19 @@ def test_a_network_of_ones_own(trained, digits):
     assert attack(trained, digits[0][1200:1400], digits[1][1200:1400]).details["agreement"].mean() > 0.7
     with pytest.raises(UserError, match="net must have one logit for each of the victim's 10 classes, got 7"):
         SubstituteTransfer(net=nn.Sequential(nn.Flatten(), nn.Linear(64, 7))).prepare(trained, digits[0][:9])
+
+
+def test_examples_transfer_from_any_network(trained, digits):
+    # From the victim itself everything transfers.
+    inputs, labels = digits[0][1200:1300], digits[1][1200:1300]
+    attack = SubstituteTransfer(0.1, substitute=trained)
+    assert attack.prepare(trained, inputs[:0]) is attack
+    result = attack(trained, inputs, labels)
+    assert result.details["agreement"].all()
+    assert result.details["transferred"].nanmean() == 1
+    plain = PGD(0.1, losses=("cross_entropy",), success="last iterate")(trained, inputs, labels)
+    right = trained(inputs).argmax(1) == labels
+    torch.testing.assert_close(result.examples[right], plain.examples[right], rtol=0, atol=1e-5)
 
 
 def test_new_points_lie_where_the_own_score_rises():

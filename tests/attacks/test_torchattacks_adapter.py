@@ -74,6 +74,70 @@ def test_radius_and_norm_are_found(factory, eps, norm, steps, network):
     assert attack.name.startswith("torchattacks.")
 
 
+def test_fractions_in_words_are_read(network):
+    attack = from_torchattacks(functools.partial(torchattacks.PGD, eps="8/255", alpha="2/255"), network)
+    assert attack.eps == 8 / 255
+    assert attack.factory(network).alpha == 2 / 255
+
+
+# Name, arguments, and whether it can steer to a class.
+TABLE = [
+    ("APGD", {"eps": 0.2}, False),
+    ("APGDT", {"eps": 0.2}, False),
+    ("AutoAttack", {"eps": 0.4}, False),
+    ("BIM", {"eps": 0.2, "alpha": 0.05}, True),
+    ("CW", {"c": 10, "lr": 0.05, "steps": 30}, True),
+    ("DeepFool", {"steps": 10}, False),
+    ("FAB", {"eps": 0.2}, True),
+    ("FGSM", {"eps": 0.2}, True),
+    ("MIFGSM", {"eps": 0.2, "alpha": 0.05}, True),
+    ("OnePixel", {"pixels": 3, "steps": 3}, True),
+    ("PGD", {"eps": 0.2, "alpha": 0.05}, True),
+    ("PGDL2", {"eps": 1.5, "alpha": 0.3}, True),
+    ("Square", {"eps": 0.3, "n_queries": 60}, True),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "steers"), TABLE, ids=[row[0] for row in TABLE])
+def test_every_attack_of_the_table(name, arguments, steers, trained, digits, unchanged):
+    inputs, labels = digits[0][1200:1208], digits[1][1200:1208]
+    attack = from_torchattacks(functools.partial(getattr(torchattacks, name), **arguments), trained)
+    targets = (labels + 1) % 10
+    for aims in (None, targets) if steers else (None,):
+        result = unchanged(trained, lambda aims=aims: attack(trained, inputs, labels, targets=aims))
+        predictions = trained(result.examples).argmax(1)
+        assert result.fooled.equal(predictions != labels if aims is None else predictions == aims)
+        assert result.fooled.any(), "the attack does nothing"
+        assert ((result.examples >= 0) & (result.examples <= 1)).all()
+        size = (result.examples - inputs).flatten(1)
+        size = size.norm(dim=1) if attack.norm == "l2" else size.abs().amax(1)
+        assert (size <= attack.eps + 1e-5).all()
+    if not steers:
+        with pytest.raises(UserError, match=f"torchattacks.{name} has no targeted mode; leave target out, or use PGD"):
+            attack(trained, inputs, labels, targets=targets)
+
+
+@pytest.mark.skipif(not hasattr(torchattacks, "JSMA"), reason="this torchattacks has no JSMA")
+def test_jsma_where_it_is_installed(trained, digits):
+    inputs, labels = digits[0][1200:1202], digits[1][1200:1202]
+    result = from_torchattacks(torchattacks.JSMA, trained)(trained, inputs, labels, targets=(labels + 1) % 10)
+    assert result.fooled.equal(trained(result.examples).argmax(1) == (labels + 1) % 10)
+
+
+@pytest.mark.parametrize("name", ["APGDT", "AutoAttack"])
+def test_the_number_of_classes_must_be_the_models(name, trained, digits):
+    eleven = nn.Sequential(trained, nn.ConstantPad1d((0, 1), -9.0)).eval()
+    attack = from_torchattacks(getattr(torchattacks, name), eleven)
+    with pytest.raises(UserError, match=rf"n_classes of torchattacks.{name} must be .* 11, got 10; write n_classes=11"):
+        attack(eleven, digits[0][:2], digits[1][:2])
+
+
+def test_an_attack_that_cannot_take_the_inputs_says_so_in_a_line(trained, digits):
+    attack = from_torchattacks(torchattacks.TIFGSM, trained)  # for three channels only
+    with pytest.raises(UserError, match=r"torchattacks.TIFGSM can't attack inputs of shape \(1, 8, 8\): .*; use"):
+        attack(trained, digits[0][1200:1202], digits[1][1200:1202])
+
+
 def test_attacks_without_a_radius_run(trained, digits):
     inputs, labels = digits[0][1200:1210], digits[1][1200:1210]
     result = from_torchattacks(lambda net: torchattacks.DeepFool(net, steps=10), trained)(trained, inputs, labels)
@@ -84,7 +148,13 @@ def test_attacks_without_a_radius_run(trained, digits):
     ("factory", "message"),
     [
         (functools.partial(torchattacks.PGD, foo=3), "attack can't be built: .*foo"),
-        (functools.partial(torchattacks.PGD, eps="8/255"), "eps of torchattacks.PGD must be a number, got '8/255'"),
+        (functools.partial(torchattacks.PGD, eps="abc"), "eps of torchattacks.PGD must be a number, got 'abc'; write"),
+        (functools.partial(torchattacks.PGD, eps="1/0"), "eps of torchattacks.PGD must be a number, got '1/0'"),
+        (
+            functools.partial(torchattacks.PGD, eps=8),
+            r"^eps must lie in \[0, 1\] pixel units, got 8; for 8 grey levels of 255 write 8/255$",
+        ),
+        (functools.partial(torchattacks.AutoAttack, eps=8), r"eps must lie in \[0, 1\] pixel units, got 8"),
         (functools.partial(torchattacks.AutoAttack, norm="linf", version="x"), "attack can't be built: Not valid"),
         (nn.Identity, "attack must be one of lightning_poison.attacks"),
         (lambda net: 3, "attack must be one of lightning_poison.attacks"),

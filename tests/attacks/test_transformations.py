@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torchvision.transforms as v1
@@ -82,24 +84,29 @@ def test_follows_the_mean_over_the_draws():
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("targeted", [False, True])
 def test_without_transformations_it_is_the_gradient_attack(norm, targeted, trained, digits):
-    inputs, labels = digits[0][1200:1300], digits[1][1200:1300]
+    # log(1 - p) and -log p have parallel gradients; in double, since their lengths differ by orders of magnitude.
+    inputs, labels = digits[0][1200:1300].double(), digits[1][1200:1300]
     eps, targets = 0.1 if norm == "linf" else 0.6, (labels + 1) % 10 if targeted else None
     attack = ExpectationOverTransformations(
         eps, steps=5, norm=norm, transforms=[nn.Identity()], draws=2, evaluation_draws=3
     )
-    found = attack(trained, inputs, labels, targets=targets)
     plain = PGD(eps, steps=5, norm=norm, losses=("cross_entropy",), success="last iterate")
-    expected = plain(trained, inputs, labels, targets=targets)
-    torch.testing.assert_close(found.examples, expected.examples, rtol=0, atol=1e-5)
+    net = trained.double()
+    try:
+        found = attack(net, inputs, labels, targets=targets)
+        expected = plain(net, inputs, labels, targets=targets)
+    finally:
+        net.float()
+    torch.testing.assert_close(found.examples, expected.examples, rtol=0, atol=1e-9)
     assert found.fooled.equal(expected.fooled)
     assert found.details["survival"].equal(found.fooled.double())
 
 
 def test_survives_more_transformations_than_a_plain_perturbation(trained, digits):
     inputs, labels = digits[0][1200:1400], digits[1][1200:1400]
-    attack = ExpectationOverTransformations(0.2, steps=20)
+    attack = ExpectationOverTransformations(0.12, steps=20)
     ours = attack(trained, inputs, labels)
-    plain = PGD(0.2, steps=20, losses=("cross_entropy",), success="last iterate")(trained, inputs, labels)
+    plain = PGD(0.12, steps=20, losses=("cross_entropy",), success="last iterate")(trained, inputs, labels)
     with frozen_eval(trained):
         clean, theirs = (attack.survivals(trained, points, labels) for points in (inputs, plain.examples))
     # Only samples that are attacked at all: right without an attack, also under most transformations.
@@ -109,21 +116,24 @@ def test_survives_more_transformations_than_a_plain_perturbation(trained, digits
     assert gain.mean() > 4 * gain.std() / rows.sum() ** 0.5
     assert ours.fooled[rows].sum() > (theirs[rows] >= 0.5).sum()
     assert ours.fooled[~rows].all()
+    judged = replace(attack, transforms=nn.Identity(), draws=1, evaluation_transforms=list(usual_transforms()))
+    same = judged(trained, inputs, labels).details["survival"]
+    torch.testing.assert_close(same[rows].mean(), theirs[rows].mean(), rtol=0, atol=0.01)
 
 
 def test_survival_is_the_share_of_draws_that_fool(trained, digits):
-    inputs, labels = digits[0][1200:1260], digits[1][1200:1260]
-    attack = ExpectationOverTransformations(0.15, steps=3, draws=2, evaluation_draws=9, survival=0.6, seed=4)
+    inputs, labels = digits[0][1200:1240], digits[1][1200:1240]
+    attack = ExpectationOverTransformations(0.15, steps=3, draws=2, evaluation_draws=5, survival=0.6, seed=4)
     result = attack(trained, inputs, labels)
-    shares = torch.zeros(60, dtype=torch.float64)
-    for draw in range(9):
-        for row in range(60):
+    shares = torch.zeros(40, dtype=torch.float64)
+    for draw in range(5):
+        for row in range(40):
             view = random_view(usual_transforms(), result.examples[row, None], 4, "evaluation", draw)
             shares[row] += float(trained(view).argmax(1) != labels[row])
-    assert result.details["survival"].equal(shares / 9)
+    assert result.details["survival"].equal(shares / 5)
     wrong = trained(inputs).argmax(1) != labels
-    assert result.fooled.equal(wrong | (shares / 9 >= 0.6))
-    assert 0 < result.fooled.sum() < 60
+    assert result.fooled.equal(wrong | (shares / 5 >= 0.6))
+    assert 0 < result.fooled.sum() < 40
 
 
 def test_samples_that_are_wrong_anyway_are_not_attacked(trained, digits):

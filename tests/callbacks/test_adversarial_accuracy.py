@@ -186,7 +186,7 @@ def test_the_report_names_the_attack_and_an_exact_interval():
     trainer.test(Victim(), loader(data(51)), verbose=False)
     (section,) = callback.report_sections()
     assert section.title == "Adversarial accuracy, 0 to 1 x"
-    attack, result = section.tables
+    attack, result, _ = section.tables
     assert attack.rows == (("PGD", "linf", "0.03137", "8/255", 7, "any iterate"),)
     assert result.rows[0][:2] == ("test", int((data(51).tensors[1] == 0).sum()))
     # Clopper and Pearson: with every sample standing, the lower end is (alpha / 2) ** (1 / n).
@@ -222,7 +222,7 @@ def test_two_with_one_key_are_refused():
 
 
 def test_mistakes_in_a_torchattacks_attack_surface_before_any_batch():
-    callback = AdversarialAccuracy(functools.partial(torchattacks.PGD, eps="8/255"))
+    callback = AdversarialAccuracy(functools.partial(torchattacks.PGD, eps="abc"))
     with pytest.raises(UserError, match=r"eps of torchattacks\.PGD must be a number"):
         callback.setup(make_trainer(callback), Victim(), "fit")
 

@@ -4,11 +4,12 @@ import statistics
 from pathlib import Path
 
 import lightning.pytorch as unified
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentParser
-from torch import nn
+from path_runs import Victim, data, fit, flips_of, make_trainer, rows_of
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from lightning_poison.attacks import adversarial_paths
@@ -16,63 +17,6 @@ from lightning_poison.callbacks import AdversarialPaths
 from lightning_poison.datamodules import PoisonedDataset
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import FlipList
-
-
-def data(count, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.rand(count, 1, 6, 6, generator=generator)
-    ways = torch.randn(36, 4, generator=torch.Generator().manual_seed(9))
-    return TensorDataset(inputs, ((inputs - 0.5).flatten(1) @ ways).argmax(1))
-
-
-def make_victim(package):
-    class Victim(package.LightningModule):
-        def __init__(self, lr=0.0, outputs=4):
-            super().__init__()
-            self.lr = lr
-            with torch.random.fork_rng():
-                torch.manual_seed(0)
-                self.net = nn.Sequential(
-                    nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, outputs)
-                )
-
-        def forward(self, inputs):
-            return self.net(inputs)
-
-        def training_step(self, batch, _):
-            return nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), self.lr)
-
-    return Victim
-
-
-Victim = make_victim(pl)
-
-
-def make_trainer(*callbacks, package=pl, **arguments):
-    settings = {
-        "max_epochs": 2,
-        "accelerator": "cpu",
-        "devices": 1,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return package.Trainer(callbacks=list(callbacks), **(settings | arguments))
-
-
-def rows_of(trainer):
-    with (Path(trainer.log_dir) / "report" / "paths.csv").open(newline="") as file:
-        return [{name: int(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def fit(callback, dataset, package=pl, victim=None, **arguments):
-    victim = make_victim(package)() if victim is None else victim
-    trainer = make_trainer(callback, package=package, **arguments)
-    trainer.fit(victim, DataLoader(dataset, 16, shuffle=True))
-    return trainer, victim
 
 
 @pytest.mark.parametrize("package", [pl, unified])
@@ -145,11 +89,6 @@ def test_points_are_drawn_from_the_whole_of_sorted_data_and_always_the_same():
     assert {int(label) for label in labels[order][drawn[0]]} == {0, 1, 2, 3}
 
 
-def flips_of(labels, positions, new=None):
-    old = labels[positions]
-    return FlipList(torch.tensor(positions), old, (old + 1) % 4 if new is None else torch.full_like(old, new))
-
-
 def test_paths_of_flipped_points_start_from_the_clean_class():
     clean = data(40)
     positions = [3, 17, 20]
@@ -199,36 +138,44 @@ def test_next_class_is_cyclic_among_the_clean_classes():
 def test_a_rank_may_have_no_points():
     callback, dataset = AdversarialPaths(max_steps=3), data(20)
     trainer, victim = fit(callback, dataset)
-    assert callback._follow(trainer, victim, dataset, torch.arange(0)).shape == (0, 6)
+    assert callback._walker(trainer, victim).follow(torch.arange(0)).shape == (0, 6)
 
 
-def test_the_report_shows_classes_histogram_and_examples():
-    callback = AdversarialPaths("next", step=0.05, max_steps=30, clip=True)
-    assert callback.report_sections() == []
-    trainer, _ = fit(callback, data(80))
-    (section,) = callback.report_sections()
+def test_least_likely_class():
+    dataset = data(60)
+    callback = AdversarialPaths("least_likely", step=0.05, max_steps=30)
+    trainer, victim = fit(callback, dataset)
+    inputs, labels = dataset.tensors
+    with torch.no_grad():
+        scores = victim.eval()(inputs)
     rows = rows_of(trainer)
-    table = {row[0]: row[1:] for row in section.tables[0].rows}
-    for label in range(4):
-        lengths = [row["length"] for row in rows if row["label"] == label]
-        assert table[label][:3] == (len(lengths), statistics.median(lengths), round(statistics.fmean(lengths), 2))
-    assert table["all"][0] == 80
-    assert [figure.name for figure in section.figures] == ["path-lengths", "path-examples"]
-    assert all(figure.png.startswith(b"\x89PNG") for figure in section.figures)
-    assert "kept within [0, 1]" in section.text[0]
+    for row in rows:
+        others = [(float(score), number) for number, score in enumerate(scores[row["index"]]) if number != row["label"]]
+        assert row["target"] == min(others)[1]
+    targets = torch.tensor([row["target"] for row in rows])
+    expected = adversarial_paths(victim, inputs, labels, targets, step=0.05, max_steps=30)
+    assert [row["length"] for row in rows] == expected.length.tolist()
+    assert len(targets.unique()) > 1
+    assert "holds least likely" in callback.report_sections()[0].text[0]
 
 
-def test_inputs_that_are_no_images_have_no_pictures():
-    inputs, labels = data(60).tensors
+def test_random_augmentation_is_the_same_whichever_points_are_fetched_together():
+    class Augmented(TensorDataset):
+        def __getitem__(self, index):
+            image, label = super().__getitem__(index)
+            return (image + 0.3 * torch.rand(1) * float(np.random.rand())).clamp(0, 1), label  # noqa: NPY002
 
-    class Flat(Victim):
-        def __init__(self):
-            super().__init__()
-            self.net = nn.Linear(36, 4)
-
-    callback = AdversarialPaths(max_steps=10)
-    fit(callback, TensorDataset(inputs.flatten(1), labels), victim=Flat())
-    assert [figure.name for figure in callback.report_sections()[0].figures] == ["path-lengths"]
+    dataset = Augmented(*data(40).tensors)
+    callback = AdversarialPaths(max_steps=10, step=0.05)
+    trainer, victim = fit(callback, dataset)
+    walker = callback._walker(trainer, victim)
+    whole, _ = walker.fetch(torch.arange(40))
+    part, _ = walker.fetch(torch.tensor([31, 7]))
+    assert part.equal(whole[[31, 7]])
+    shifts = whole - data(40).tensors[0]
+    assert len(shifts.flatten(1).amax(1).unique()) > 30
+    halves = torch.cat([walker.follow(torch.arange(0, 40, 2)), walker.follow(torch.arange(1, 40, 2))])
+    assert halves[halves[:, 0].argsort()].equal(walker.follow(torch.arange(40)))
 
 
 def test_nothing_is_written_under_fast_dev_run(tmp_path):
@@ -247,11 +194,13 @@ def test_only_points_of_the_target_is_a_warning():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"target": "previous"}, "target must be one of untargeted, next, got previous"),
+        ({"target": "previous"}, "target must be one of untargeted, next, least_likely, got previous"),
         ({"target": -1}, "target must be an integer of at least 0"),
         ({"step": 8}, "for 8 grey levels of 255 write 8/255"),
         ({"step": 0}, "step must lie in"),
         ({"max_steps": 0}, "max_steps must be an integer of at least 1"),
+        ({"name": "a b"}, "name must be made of letters, digits, '_' and '-', got 'a b'"),
+        ({"name": "../a"}, "name must be made of"),
         ({"max_samples": 0}, "max_samples must be an integer of at least 1"),
     ],
 )
@@ -260,10 +209,34 @@ def test_bad_arguments(arguments, message):
         AdversarialPaths(**arguments)
 
 
-def test_two_of_them_are_refused():
-    trainer = make_trainer(AdversarialPaths(), AdversarialPaths("next"))
-    with pytest.raises(UserError, match="callbacks may hold one AdversarialPaths"):
+@pytest.mark.parametrize("names", [(None, None), ("a", "a"), ("a", "A")])
+def test_two_of_one_name_are_refused(names):
+    trainer = make_trainer(AdversarialPaths(name=names[0]), AdversarialPaths("next", name=names[1]))
+    with pytest.raises(UserError, match=r"2 AdversarialPaths callbacks write paths\S*\.csv; give each its own name"):
         trainer.fit(Victim(), DataLoader(data(16), 8))
+
+
+def test_several_in_one_run_measure_what_each_measures_alone():
+    settings = {"step": 0.05, "max_steps": 15, "pictures": False}
+    targets = {None: "untargeted", "next": "next", "to_2": 2}
+    callbacks = [AdversarialPaths(target, name=name, **settings) for name, target in targets.items()]
+    dataset = data(40)
+    trainer = make_trainer(*callbacks, max_epochs=1)
+    trainer.fit(Victim(), DataLoader(dataset, 16))
+    assert len({callback.state_key for callback in callbacks}) == 3
+    for name, target in targets.items():
+        alone, _ = fit(AdversarialPaths(target, **settings), dataset, max_epochs=1)
+        suffix = "" if name is None else f"_{name}"
+        assert rows_of(trainer, f"paths{suffix}.csv") == rows_of(alone)
+        for key in ("length_median", "length_mean", "reached"):
+            assert trainer.callback_metrics[f"paths/{key}{suffix}"] == alone.callback_metrics[f"paths/{key}"]
+    titles = [section.title for callback in callbacks for section in callback.report_sections()]
+    assert len(set(titles)) == len(titles) == 6
+    assert "Adversarial paths, to 2" in titles
+
+
+def test_the_state_key_without_a_name_is_that_of_older_checkpoints():
+    assert AdversarialPaths("next").state_key == "AdversarialPaths(target='next', step=0.01, clip=False)"
 
 
 def test_a_target_that_the_victim_does_not_know():
@@ -296,7 +269,7 @@ def test_the_file_is_plain_csv():
     assert text.endswith("\n")
 
 
-@pytest.mark.parametrize(("text", "target"), [("next", "next"), ("untargeted", "untargeted"), ("3", 3)])
+@pytest.mark.parametrize(("text", "target"), [("next", "next"), ("least_likely", "least_likely"), ("3", 3)])
 def test_the_command_line_reads_targets_and_grey_levels(text, target):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(AdversarialPaths, "c")

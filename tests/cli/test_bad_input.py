@@ -21,6 +21,15 @@ PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.
         ([*PLUS_ATTACK, "--trainer.callbacks.attack.eps=abc"], "eps: a size in pixel units must be a number or a frac"),
         ([*PLUS_ATTACK, "--trainer.callbacks.attack.eps=8"], "for 8 grey levels of 255 write 8/255"),
         ([*PLUS_ATTACK[:1], "--trainer.callbacks.attack=PGE"], "there is no class PGE; did you mean PGD?"),
+        (
+            [*PLUS_ATTACK[:1], "--trainer.callbacks.attack=torchattacks.JSMO"],
+            "trainer.callbacks.attack: there is no JSMO in torchattacks",
+        ),
+        (
+            [*PLUS_ATTACK[:1], "--trainer.callbacks.attack=torchattacks.PGD", "--trainer.callbacks.attack.eps=8"],
+            "for 8 grey levels of 255 write 8/255",
+        ),
+        ([*PLUS_ATTACK[:1], "--trainer.callbacks.target=nxt"], "target"),
         (["--model.net=PoolCN"], "model.net: there is no class PoolCN; did you mean PoolCNN?"),
         (["--model.net.widht=3"], "there is no key model.net.widht; did you mean width?"),
         (["--modle=3"], "there is no key modle; did you mean model?"),

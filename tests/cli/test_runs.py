@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -40,22 +41,56 @@ def succeed(run_cli: Cli, *arguments: str) -> str:
     return out
 
 
+def few_samples(config: dict[str, Any]) -> dict[str, Any]:
+    """The callbacks of a config, measuring few samples."""
+    callbacks = copy.deepcopy(config["trainer"]["callbacks"])
+    for callback in callbacks:
+        if callback["class_path"].rpartition(".")[2] in ("AdversarialAccuracy", "AdversarialPaths"):
+            callback.setdefault("init_args", {})["max_samples"] = 16
+    return {"trainer": {"callbacks": callbacks}}
+
+
 @pytest.mark.parametrize("name", shipped_configs())
-def test_every_shipped_config_runs(run_cli: Cli, made_up_mnist: Path, name: str) -> None:
-    tiny: tuple[str, ...] = ("--data.val_split=50",)
-    data = yaml.safe_load(shipped_configs()[name].read_text())["data"]
-    if data["class_path"].endswith(".MNIST"):
+def test_every_shipped_config_runs(run_cli: Cli, made_up_mnist: Path, tmp_path: Path, name: str) -> None:
+    config = yaml.safe_load(shipped_configs()[name].read_text())
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(few_samples(config)))
+    tiny: tuple[str, ...] = ("--data.val_split=50", "--config", "few.yaml", "--poison.select.per_class=2")
+    if config["data"]["class_path"].endswith(".MNIST"):
         tiny += (f"--data.root={made_up_mnist}",)
-    out = succeed(run_cli, "fit", "--config", name, "--poison.select.per_class=2", *tiny, *QUICK)
-    folder = page_of(out).parent
-    assert {path.name for path in folder.iterdir()} >= FILES
+    out = succeed(run_cli, "fit", "--config", name, *tiny, *QUICK)
+    measured = {callback["class_path"].rpartition(".")[2] for callback in config["trainer"]["callbacks"]}
+    files = {path.name for path in page_of(out).parent.iterdir()}
+    assert files >= {"index.html", "report.json", "flips.csv"}
     metrics = content_of(out)["metrics"]
-    assert {"val/acc", "test/acc", "val/adv_acc", "test/adv_acc", "poison/fitted", "paths/length_median"} <= set(
-        metrics
-    )
-    assert {"cert/acc_at_0", "cert/acc_at_1", "cert/radius_median"} <= set(metrics)
-    assert metrics["test/adv_acc"] <= metrics["test/acc"]
+    assert {"val/acc", "test/acc"} <= set(metrics)
     assert metrics["poison/count"] == 2 * 10
+    assert all(0 <= value <= 1 for key, value in metrics.items() if "acc" in key)
+    if "PoisonMemorization" in measured:
+        assert "poison/fitted" in metrics
+    if "AdversarialAccuracy" in measured:
+        assert {"val", "test"} <= {key.partition("/")[0] for key in metrics if "/adv_acc" in key}
+    if "AdversarialPaths" in measured:
+        assert any(key.startswith("paths/length_median") for key in metrics)
+        assert any(file.startswith("paths") and file.endswith(".csv") for file in files)
+    if "LabelFlipCertification" in measured:
+        assert {"cert/acc_at_0", "cert/acc_at_1", "cert/radius_median"} <= set(metrics)
+        assert "certificates.csv" in files
+
+
+def test_the_digits_are_measured_in_every_way(run_cli: Cli) -> None:
+    out = succeed(run_cli, "fit", *DIGITS)
+    assert {path.name for path in page_of(out).parent.iterdir()} >= FILES
+    metrics = content_of(out)["metrics"]
+    keys = {
+        "val/adv_acc",
+        "test/adv_acc",
+        "poison/fitted",
+        "paths/length_median",
+        "cert/acc_at_0",
+        "cert/radius_median",
+    }
+    assert keys <= set(metrics)
+    assert metrics["test/adv_acc"] <= metrics["test/acc"]
 
 
 def test_the_clean_twin_stands_beside(run_cli: Cli) -> None:

@@ -19,7 +19,7 @@ def problem(count=60, pixels=16, spread=1.0, dtype=torch.float64, seed=0):
 
 
 def by_bisection(name, point, centre, eps):
-    """The nearest point of ball and box: bisection on the multiplier of the ball's constraint, coordinate by coordinate.
+    """The nearest point of ball and box, by bisection on the multiplier of the ball's constraint.
 
     For a multiplier m each coordinate minimises ``(u - v)^2 / 2 + m h(u - c)`` over [0, 1], with h = square / 2 for l2
     and h = absolute value for l1; the size of the solution falls with m.
@@ -117,10 +117,12 @@ def test_points_inside_stay_and_projecting_twice_is_projecting_once(name, eps, d
     once = NORMS[name].onto_ball_and_box(points, centres, eps)
     twice = NORMS[name].onto_ball_and_box(once, centres, eps)
     torch.testing.assert_close(twice, once, rtol=0, atol=4 * torch.finfo(dtype).eps)
-    inside = centres + 0.5 * (once - centres)
+    inside = centres + 0.9 * torch.rand(60, 16, generator=torch.Generator().manual_seed(5)).to(dtype) * (once - centres)
     if eps > 0:
         assert NORMS[name].onto_ball_and_box(inside, centres, eps).equal(inside)
     assert NORMS[name].onto_ball_and_box(centres, centres, eps).equal(centres)
+    far = 0.1 * points.abs().clamp_max(1)  # c + (v - c) would not give v back to the last digit
+    assert NORMS[name].onto_ball_and_box(far, centres, 1.0 if name == "linf" else 50.0).equal(far)
     assert NORMS[name].onto_ball_and_box(points[:0], centres[:0], eps).shape == (0, 16)
 
 
@@ -137,10 +139,23 @@ def test_tiny_and_huge_perturbations(name, scale):
         "l1": [[0.3, 0, 0, 0], [0.075, 0.075, 0.075, 0.075], [0, 0, -0.3, 0]],
     }[name]
     away = found - centres
-    torch.testing.assert_close(away, torch.tensor(expected) if scale > 1 else way, rtol=0, atol=1e-4 if scale > 1 else 1e-7)
-    if scale < 1:
+    if scale > 1:
+        torch.testing.assert_close(away, torch.tensor(expected), rtol=0, atol=1e-4)
+    else:
+        torch.testing.assert_close(away, way, rtol=0, atol=1e-7)
         zero = torch.zeros(3, 4)
         torch.testing.assert_close(NORMS[name].onto_ball_and_box(way.abs(), zero, 0.3), way.abs(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", ["l2", "l1"])
+@pytest.mark.parametrize("huge", [1e2, 1e4, 1e6])
+def test_a_long_coordinate_that_the_box_stops_at_once_does_not_hide_the_others(name, huge):
+    centres = torch.tensor([[0.9, 0.5, 0.5, 0.2]], dtype=torch.float64)
+    points = centres + torch.tensor([[huge, 0.4, -0.3, 0.3]], dtype=torch.float64)
+    found = NORMS[name].onto_ball_and_box(points, centres, 0.5)
+    torch.testing.assert_close(found[0], by_bisection(name, points[0], centres[0], 0.5), rtol=0, atol=1e-9)
+    single = NORMS[name].onto_ball_and_box(points.float(), centres.float(), 0.5)
+    torch.testing.assert_close(single.double(), found, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NORMS)

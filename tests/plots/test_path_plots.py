@@ -8,6 +8,12 @@ from lightning_poison.errors import UserError
 from lightning_poison.plots.style import INK
 
 
+def drawable(image):
+    if image.ndim == 2:
+        return image
+    return image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)
+
+
 def shown(axes):
     return np.asarray(axes.images[0].get_array())
 
@@ -25,11 +31,10 @@ def test_ends_beside_starts_and_what_changed(shape):
     assert [cells[0].get_ylabel(), cells[6].get_ylabel()] == ["a", "b"]
     scale = np.abs(ends - starts).max()
     for number in range(4):
-        picture = lambda values: values if len(shape) == 2 else values[0] if shape[0] == 1 else np.moveaxis(values, 0, 2)
         start, end, change = (shown(axes) for axes in cells[3 * number : 3 * number + 3])
-        np.testing.assert_allclose(start, picture(starts[number]))
-        np.testing.assert_allclose(end, picture(ends[number]).clip(0, 1))
-        signed = picture(ends[number] - starts[number]) / scale
+        np.testing.assert_allclose(start, drawable(starts[number]))
+        np.testing.assert_allclose(end, drawable(ends[number]).clip(0, 1))
+        signed = drawable(ends[number] - starts[number]) / scale
         np.testing.assert_allclose(change, (signed + 1) / 2 if shape[0] == 3 else signed)
     if shape[0] != 3:
         assert cells[2].images[0].get_clim() == (-1, 1)

@@ -1,0 +1,120 @@
+"""What attacks did to samples, counted so that the sums over ranks are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_poison.callbacks.attacked_samples import AttackedSamples
+
+__all__ = ["DETAILS", "AttackCounts"]
+
+DETAILS = ("queries", "zero_gradient", "l2", "survival", "agreement", "transferred")
+"""The figures of an attack's result that are averaged over samples."""
+
+_UNIT = 2**20  # figures are summed as multiples of 1 / _UNIT: integers add up to the same in any order
+
+
+class AttackCounts(Metric):
+    """Counts of the samples that withstand each of several attacks, and all of them, with integer states.
+
+    Args:
+        names: of the attacks.
+        radii: number of radii of the sweep; 0 without one.
+
+    Example:
+        >>> counts = AttackCounts(["pgd", "fgsm"])
+        >>> fooled = torch.tensor([[True, False, False], [False, True, False]])
+        >>> counts.update(torch.tensor([True, True, True]), fooled, [{}, {"l2": torch.tensor([0.5, 1.5, torch.nan])}])
+        >>> measured = counts.measured("val", 0)
+        >>> measured.withstood, measured.each, measured.details["fgsm"]
+        (1, {'pgd': 2, 'fgsm': 2}, {'l2': (1.0, 2)})
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    samples: Tensor
+    correct: Tensor
+    withstood: Tensor
+    detail_sums: Tensor
+    detail_counts: Tensor
+    broken: Tensor
+
+    def __init__(self, names: Sequence[str], radii: int = 0) -> None:
+        super().__init__()
+        self.names, self.radii = list(names), radii
+        count, figures = len(self.names), len(DETAILS)
+        shapes = {
+            "samples": (),
+            "correct": (),
+            "withstood": (count + 1,),  # the first is the worst case
+            "detail_sums": (count, figures),
+            "detail_counts": (count, figures),
+            "broken": (count + 1, radii + 1),  # how many are broken at the first radius, the second, ..., at none
+        }
+        for name, shape in shapes.items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(
+        self,
+        correct: Tensor,
+        fooled: Tensor,
+        details: Sequence[Mapping[str, Tensor]],
+        broken_at: Tensor | None = None,
+    ) -> None:
+        """Add samples.
+
+        Args:
+            correct: shape (n,), bool: predicted as the label without an attack.
+            fooled: shape (attacks, n), bool.
+            details: for each attack, figures by name, each of shape (n,), NaN where a sample has none.
+            broken_at: shape (attacks, n), int64: index of the first radius at which a sample is fooled.
+        """
+        self.samples += correct.numel()
+        self.correct += correct.sum()
+        self.withstood += torch.cat([~fooled.any(dim=0, keepdim=True), ~fooled]).sum(dim=1)
+        for row, figures in enumerate(details):
+            for column, name in enumerate(DETAILS):
+                if name in figures:
+                    values = figures[name].detach().cpu().double()  # not every accelerator has float64
+                    values = values[torch.isfinite(values)]
+                    self.detail_sums[row, column] += (values * _UNIT).round().long().sum().to(self.detail_sums.device)
+                    self.detail_counts[row, column] += values.numel()
+        if broken_at is not None:
+            for row, places in enumerate([broken_at.amin(dim=0), *broken_at]):
+                self.broken[row] += torch.bincount(places, minlength=self.radii + 1)
+
+    def compute(self) -> Tensor:
+        """Return the share that withstands every attack, a float64 scalar."""
+        return self.withstood[0].double() / self.samples
+
+    def measured(self, split: str, epoch: int) -> AttackedSamples:
+        """The counts over all ranks; every rank must call it."""
+        with torch.inference_mode(False), self.sync_context():
+            samples, correct = int(self.samples), int(self.correct)
+            worst, *each = self.withstood.tolist()
+            sums, counts = self.detail_sums.tolist(), self.detail_counts.tolist()
+            broken = self.broken.cpu()
+        curve, *curves = ((samples - broken.cumsum(dim=1)[:, :-1]).tolist()) if self.radii else [[]]
+        return AttackedSamples(
+            split,
+            epoch,
+            samples,
+            correct,
+            worst,
+            dict(zip(self.names, each, strict=True)),
+            {
+                name: {
+                    figure: (total / _UNIT / count, count)
+                    for figure, total, count in zip(DETAILS, sums[row], counts[row], strict=True)
+                    if count
+                }
+                for row, name in enumerate(self.names)
+            },
+            tuple(curve),
+            {name: tuple(entry) for name, entry in zip(self.names, curves, strict=False)},
+        )
