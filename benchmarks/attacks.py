@@ -51,9 +51,7 @@ def run() -> list[Row]:
     return rows
 
 
-def _row(
-    kind: str, net: nn.Module, images: Tensor, labels: Tensor, peer: Peer, eps: float, *, early_exit: bool
-) -> Row:
+def _row(kind: str, net: nn.Module, images: Tensor, labels: Tensor, peer: Peer, eps: float, *, early_exit: bool) -> Row:
     ours = PGD(
         eps=eps,
         steps=STEPS,

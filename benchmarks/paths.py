@@ -44,7 +44,9 @@ def _rows(kind: str) -> list[Row]:
     subject = f"{kind}, adversarial_paths"
     return [
         row("paths", subject, "the thesis's loop over points", median_ratio(engine, scaled), 1 / 12),
-        row("paths", subject, "forward and backward per step, as PyTorch does it", median_ratio(engine, plain), 1 / 0.9),
+        row(
+            "paths", subject, "forward and backward per step, as PyTorch does it", median_ratio(engine, plain), 1 / 0.9
+        ),
         row("paths", subject, "the engine's forward and backward per look", median_ratio(engine, same), 1 / 0.9),
     ]
 

@@ -49,5 +49,5 @@ def projected_ascent(
     look = network_look(model, inputs, labels, targets, loss, aims=aims)
     move = ball_move(norm, inputs, eps, step_size)
     found = walk(start, look, move, max_steps=steps, any_iterate=criterion == "any iterate")
-    assert found.ends is not None
-    return AttackResult(found.ends, found.reached, criterion, {"zero_gradient": found.flat.double()})
+    ends = start if found.ends is None else found.ends
+    return AttackResult(ends, found.reached, criterion, {"zero_gradient": found.flat.double()})

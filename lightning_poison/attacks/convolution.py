@@ -66,7 +66,7 @@ class FastInputGradients(TorchFunctionMode):
 
 
 class _Axis(NamedTuple):
-    """A convolution along one axis: pixel y feeds output o through weight r where ``y + padding = stride o + gap r``."""
+    """A convolution along an axis: pixel y feeds output o through weight r if ``y + padding = stride o + gap r``."""
 
     size: int
     weights: int
@@ -123,8 +123,11 @@ def _arguments(
     groups: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor | None, tuple[_Axis, _Axis]]:
     del groups
-    sizes = zip(inputs.shape[2:], weight.shape[2:], *map(_pair, (stride, padding, dilation)), strict=True)
-    down, right = (_Axis(*numbers, 4 if inputs.shape[1] == 1 else 2) for numbers in sizes)
+    sizes, weights, least_block = inputs.shape[2:], weight.shape[2:], 4 if inputs.shape[1] == 1 else 2
+    steps, margins, gaps = _pair(stride), _pair(padding), _pair(dilation)
+    down, right = (
+        _Axis(sizes[axis], weights[axis], steps[axis], margins[axis], gaps[axis], least_block) for axis in (0, 1)
+    )
     return inputs, weight, bias, (down, right)
 
 
@@ -153,7 +156,7 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:
         (block_kernel,) = ctx.saved_tensors
         down, right = (_Axis(*axis) for axis in ctx.axes)
-        margins = [m for axis, n in ((right, gradients.shape[3]), (down, gradients.shape[2])) for m in _margins(axis, n)]
+        margins = [*_margins(right, gradients.shape[3]), *_margins(down, gradients.shape[2])]
         # A margin that is equal on all sides costs nothing.
         even = margins[0] if len(set(margins)) == 1 and margins[0] >= 0 else 0
         padded = gradients if even else functional.pad(gradients, margins)

@@ -32,11 +32,11 @@ class PGD(Attack):
         eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
         steps: number of steps of a run.
         step_size: length of a step in pixel units; None: ``2.5 * eps / steps``.
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         losses: what the runs ascend. Cross-entropy overstates the robustness of some networks and the margin that of
             others.
-        restarts: runs from random points of the ball, besides those from the clean input. An l2 start lies on the
-            sphere.
+        restarts: runs from random points of the ball, besides those from the clean input. An l2 or l1 start
+            lies on the sphere.
         success: "any iterate" stops a sample at the first iterate that fools; "last iterate" looks at start and end
             only and is never stronger.
         seed: of the restarts, which depend on each sample's position, not on batches or ranks.

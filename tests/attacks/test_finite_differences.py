@@ -175,7 +175,8 @@ def test_masked_gradients_do_not_help(mask, sigma, trained, digits):
     inputs, labels = digits[0][1200:1320], digits[1][1200:1320]
     masked = mask(trained)
     wrong = masked(inputs).argmax(1) != labels
-    white = PGD(0.15, steps=10)(masked, inputs, labels)
+    with pytest.warns(match="gradient is exactly zero .* or take FiniteDifferences"):
+        white = PGD(0.15, steps=10)(masked, inputs, labels)
     assert white.fooled.equal(wrong)  # nothing but zeros: the attack doesn't move
     black = FiniteDifferences(0.15, steps=10, sigma=sigma)(masked, inputs, labels)
     unmasked = PGD(0.15, steps=10)(trained, inputs, labels)
@@ -185,7 +186,8 @@ def test_masked_gradients_do_not_help(mask, sigma, trained, digits):
 def test_a_plateau_is_told(trained, digits):
     inputs, labels = digits[0][1200:1230], digits[1][1200:1230]
     always_three = torch.eye(10)[3]
-    flat = FiniteDifferences(0.1, steps=2)(lambda x: always_three.expand(len(x), 10), inputs, labels)
+    with pytest.warns(match="gradient is exactly zero"):
+        flat = FiniteDifferences(0.1, steps=2)(lambda x: always_three.expand(len(x), 10), inputs, labels)
     assert flat.details["zero_gradient"].equal((labels == 3).double())
     assert flat.fooled.equal(labels != 3)
     assert not FiniteDifferences(0.1, steps=2)(trained, inputs, labels).details["zero_gradient"].any()

@@ -1,7 +1,9 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import approx_fprime, minimize
 
 from lightning_poison.attacks import LBFGS, PGD
 from lightning_poison.errors import UserError
@@ -79,6 +81,28 @@ def test_on_a_network_it_fools_in_the_box_with_hardly_more_than_pgd_needs(target
     for eps in reversed(radii):
         bounds[PGD(eps, steps=15, norm="l2")(trained, inputs, labels, targets=targets).fooled] = eps
     assert (sizes <= 1.15 * bounds).all()
+
+
+def test_the_optimiser_gets_the_problem_its_gradient_and_its_bounds(linear, middling, monkeypatch):
+    # Whatever it does with them: the nearest point seen is kept, which hides a wrong gradient.
+    given = []
+
+    def spy(objective, start, **options):
+        given.append((objective, start, options["bounds"]))
+        return minimize(objective, start, **options)
+
+    monkeypatch.setattr("lightning_poison.attacks.lbfgs.minimize", spy)
+    inputs, labels = middling[0][:1], linear(middling[0][:1]).argmax(1)
+    LBFGS(search_steps=1, initial_c=3.0)(linear, inputs, labels)
+    objective, start, bounds = given[0]
+    assert bounds == [(0, 1)] * 12
+    assert start.tolist() == inputs.flatten().tolist()
+    point = np.linspace(0.1, 0.9, 12)
+    value, slope = objective(point)
+    scores = linear(torch.tensor(point)[None]).detach()
+    penalty = 3 * ((point - start) ** 2).sum()
+    assert value == pytest.approx(penalty - float(scores.log_softmax(1)[0, 1 - labels]))
+    np.testing.assert_allclose(slope, approx_fprime(point, lambda z: objective(z)[0]), rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_that_cannot_be_fooled():

@@ -32,6 +32,7 @@ class Half(nn.Module):
         [v2.RandomAffine(20, (0.1, 0.1), interpolation=BILINEAR)],  # overwrites what its derivative needs
         [v2.RandomRotation(20, fill=0.4)],
         [v2.RandomPerspective(p=1.0), v2.GaussianBlur(3)],
+        [lambda x: x.exp().mul_(0.3)],  # overwrites what its derivative is computed from
     ],
 )
 def test_gradients_pass_through(transforms):
@@ -79,6 +80,15 @@ def test_follows_the_mean_over_the_draws():
     torch.testing.assert_close(moved, 0.1 * weights.sign()[None])
     lone = ExpectationOverTransformations(0.1, steps=1, step_size=0.1, transforms=[Half()], draws=1)
     assert (lone(model, inputs, labels).examples - inputs != 0).sum() == 2
+
+
+def test_each_step_draws_anew():
+    # One draw a step: after a few steps both halves have moved.
+    weights = torch.tensor([1.0, -1.0, 2.0, 0.5])
+    inputs, labels = torch.full((1, 4), 0.5), torch.tensor([0])
+    attack = ExpectationOverTransformations(0.1, steps=12, step_size=0.1, transforms=Half(), draws=1)
+    result = attack(lambda x: torch.stack((torch.full((len(x),), 3.0), x @ weights), dim=1), inputs, labels)
+    torch.testing.assert_close(result.examples - inputs, 0.1 * weights.sign()[None])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
