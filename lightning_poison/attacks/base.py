@@ -25,9 +25,9 @@ NormName = Literal["linf", "l2", "l1"]
 
 _BLOCK = 2048  # samples at once: of them there are a few copies
 _MASKED = (
-    "the gradient is exactly zero on more than a tenth of the samples (gradient masking), so gradient attacks can't see "
-    "and overstate the robustness; use losses margin or dlr, let the network return logits rather than "
-    "probabilities, attack in float64, or take FiniteDifferences or torchattacks.Square"
+    "the gradient is exactly zero on more than a tenth of the samples (gradient masking), so the attack is blind there "
+    "and overstates the robustness; use losses margin or dlr, let the network return logits rather than probabilities, "
+    "attack in float64, or take FiniteDifferences with a larger sigma or torchattacks.Square"
 )
 
 

@@ -36,7 +36,7 @@ class FastInputGradients(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kernels: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+        self._kernels: dict[tuple[Any, ...], tuple[Tensor, Tensor, Tensor]] = {}
 
     def __torch_function__(
         self,
@@ -53,16 +53,20 @@ class FastInputGradients(TorchFunctionMode):
 
     def _block_kernel(self, weight: Tensor, axes: tuple[_Axis, _Axis]) -> Tensor:
         """The kernel from outputs to blocks of pixels, shape (channels * pixels of a block, outputs, *spans)."""
-        key = (id(weight), weight._version, axes)
-        if key not in self._kernels:
-            if len(self._kernels) >= _MOST_KERNELS:
-                self._kernels.clear()
-            down, right = (axis.routes().to(weight) for axis in axes)
-            with torch.no_grad():
-                kernel = torch.einsum("utr,vwq,ocrq->cuvotw", down, right, weight).flatten(0, 2)
-            # Kept together with the weight, so that no other one can get its id.
-            self._kernels[key] = weight, kernel.contiguous(memory_format=torch.channels_last)
-        return self._kernels[key][1]
+        key = (id(weight), weight.dtype, axes)
+        known = self._kernels.get(key)
+        # Values are compared, as not every change (of ``weight.data``) can be told from the version.
+        if known is not None and known[1].equal(weight):
+            return known[2]
+        if len(self._kernels) >= _MOST_KERNELS:
+            self._kernels.clear()
+        down, right = (axis.routes().to(weight) for axis in axes)
+        with torch.no_grad():
+            kernel = torch.einsum("utr,vwq,ocrq->cuvotw", down, right, weight).flatten(0, 2)
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+        # Kept together with the weight, so that no other one can get its id.
+        self._kernels[key] = weight, weight.detach().clone(), kernel
+        return kernel
 
 
 class _Axis(NamedTuple):
@@ -102,7 +106,7 @@ def _is_for_us(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *rest
     return (
         torch.is_grad_enabled()
         and inputs.requires_grad
-        and inputs.ndim == 4
+        and inputs.ndim == weight.ndim == 4
         and inputs.shape[1] == weight.shape[1] <= _MOST_CHANNELS  # so in one group
         and inputs.device.type == "cpu"
         and inputs.dtype in (torch.float32, torch.float64)
@@ -110,6 +114,7 @@ def _is_for_us(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *rest
         and not weight.requires_grad
         and not (bias is not None and bias.requires_grad)
         and not isinstance(padding, str)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(weight)  # whose values can't be compared
     )
 
 
@@ -149,13 +154,14 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004  # torch's
-        ctx.save_for_backward(inputs[3])
-        ctx.axes = inputs[4:]
+        # Saved is what the library's convolution saves, so that checkpointing may compute either a second time.
+        ctx.save_for_backward(*inputs[:2])
+        ctx.block_kernel, ctx.axes = inputs[3], inputs[4:]
 
     @staticmethod
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (block_kernel,) = ctx.saved_tensors
-        down, right = (_Axis(*axis) for axis in ctx.axes)
+        block_kernel, (down, right) = ctx.block_kernel, (_Axis(*axis) for axis in ctx.axes)
+        channels = len(block_kernel) // (down.block * right.block)
         margins = [*_margins(right, gradients.shape[3]), *_margins(down, gradients.shape[2])]
         # A margin that is equal on all sides costs nothing.
         even = margins[0] if len(set(margins)) == 1 and margins[0] >= 0 else 0
@@ -163,8 +169,8 @@ class _Convolution(torch.autograd.Function):
         strides = [axis.block // axis.stride for axis in (down, right)]
         blocks = torch.conv2d(padded, block_kernel, stride=strides, padding=even)
         count, _, rows, columns = blocks.shape
-        pixels = blocks.view(count, -1, down.block, right.block, rows, columns).permute(0, 1, 4, 2, 5, 3)
-        image = pixels.reshape(count, -1, rows * down.block, columns * right.block)
+        pixels = blocks.view(count, channels, down.block, right.block, rows, columns).permute(0, 1, 4, 2, 5, 3)
+        image = pixels.reshape(count, channels, rows * down.block, columns * right.block)
         return image[:, :, : down.size, : right.size], None, None, None, None, None
 
 

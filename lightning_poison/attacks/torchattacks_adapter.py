@@ -78,7 +78,7 @@ class TorchAttack(Attack):
                 _check_classes(attack, self.title, num_classes)
                 if targets is not None:
                     _aim(attack, self.title, targets[rows])
-                found = _examples(attack, scores, self.title, inputs[rows], labels[rows])
+                found = _examples(attack, scores, self.title, inputs[rows].contiguous(), labels[rows])
             examples[rows] = found.detach().to(examples)
             with torch.no_grad():
                 left = None if targets is None else targets[rows]

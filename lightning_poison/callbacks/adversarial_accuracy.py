@@ -152,6 +152,8 @@ class AdversarialAccuracy(Measurement):
         """Start from zero."""
         if self._round is not None and self.is_due(trainer):
             self._round.begin(trainer, pl_module)
+        elif self._round is not None and trainer.sanity_checking:
+            self._round.check(trainer)
 
     def on_test_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start from zero."""
@@ -222,11 +224,11 @@ class AdversarialAccuracy(Measurement):
         words = {name: describe_attack(attack) for name, attack in self._attacks.items()}
         notes = {self.key: "; ".join(words.values())}
         if len(words) > 1:
-            notes[self.key] = f"worst case of {notes[self.key]}"
+            notes[self.key] = f"the worst case of {notes[self.key]}"
             notes |= {f"{self.key}_{name}": described for name, described in words.items()}
         for radius, key in zip(self.eps_sweep, self._curve_keys(), strict=True):
             swept = "; ".join(describe_attack(attack, radius) for attack in self._attacks.values())
-            notes[key] = swept if len(words) == 1 else f"worst case of {swept}"
+            notes[key] = swept if len(words) == 1 else f"the worst case of {swept}"
         return {f"{split}/{key}": f"{note}{aim}" for split in self._latest for key, note in notes.items()}
 
     def _curve_keys(self) -> list[str]:
@@ -275,6 +277,9 @@ def _checked_sweep(attacks: list[Any], radii: Any) -> list[float]:
     for attack in attacks:
         if isinstance(attack, Attack):  # the others are checked once they are built
             radii = check_sweep(attack, radii)[1]
+    norms = sorted({str(attack.norm) for attack in attacks if isinstance(attack, Attack)})
+    if len(norms) > 1:
+        raise UserError(f"eps_sweep needs attacks of one norm, got {', '.join(norms)}; use one callback for each norm")
     return list(radii)
 
 

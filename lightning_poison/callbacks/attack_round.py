@@ -17,7 +17,7 @@ from lightning_poison.callbacks.attack_states import AttackCounts
 from lightning_poison.callbacks.attack_targets import TargetRule, targets_of
 from lightning_poison.callbacks.attacked_samples import AttackedSamples
 from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
-from lightning_poison.callbacks.own_inputs import prepared_attacks
+from lightning_poison.callbacks.own_inputs import checked_positions, prepared_attacks
 from lightning_poison.functional.norms import l2_size
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
@@ -70,6 +70,10 @@ class AttackRound:
             list(self._attacks.values()),
             self._max_samples,
         )
+
+    def check(self, trainer: Any) -> None:
+        """Refuse, before any training, data that hold too few samples for the attackers' own inputs."""
+        checked_positions(trainer, list(self._attacks.values()), self._max_samples)
 
     @property
     def ready(self) -> dict[str, Attack]:

@@ -16,7 +16,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator
 
-__all__ = ["own_positions", "prepared_attacks"]
+__all__ = ["checked_positions", "own_positions", "prepared_attacks"]
 
 
 def prepared_attacks(
@@ -41,11 +41,10 @@ def prepared_attacks(
     Raises:
         UserError: the data have no indices or another order than the loader, or too few samples.
     """
-    wanted = max((attack.own_inputs for attack in attacks), default=0)
-    if not wanted:
-        return list(attacks), torch.empty(0, dtype=torch.int64)
+    positions = checked_positions(trainer, attacks, max_samples)
+    if not len(positions):
+        return list(attacks), positions
     loader = evaluation_loader(trainer)
-    positions = own_positions(_length(loader), wanted, max_samples)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -59,6 +58,18 @@ def prepared_attacks(
             for attack in attacks
         ]
     return ready, positions
+
+
+def checked_positions(trainer: Any, attacks: Sequence[Attack], max_samples: int | None) -> Tensor:
+    """The positions of the attackers' own inputs in what ``trainer`` evaluates, shape (n,), int64; often none.
+
+    Raises:
+        UserError: see :func:`prepared_attacks`.
+    """
+    wanted = max((attack.own_inputs for attack in attacks), default=0)
+    if not wanted:
+        return torch.empty(0, dtype=torch.int64)
+    return own_positions(_length(evaluation_loader(trainer)), wanted, max_samples)
 
 
 def own_positions(length: int, count: int, max_samples: int | None) -> Tensor:

@@ -77,10 +77,11 @@ class Wasteful(Attack):
     norm: str = "linf"
     least: float = 0.0
     survival: bool = False
+    reach: float = 1.0
 
     def _run(self, model, inputs, labels, targets, sample_ids):
         worth = self.eps >= self.least
-        examples = (inputs + self.eps * worth).clamp(0, 1)
+        examples = (inputs + min(self.eps, self.reach) * worth).clamp(0, 1)
         fooled = model(examples).argmax(dim=1) != labels
         details = {"survival": torch.ones(len(inputs))} if self.survival else {}
         return AttackResult(examples, fooled, "any iterate", details)
@@ -103,6 +104,12 @@ def test_what_a_large_radius_finds_is_cut_back_to_the_smallest_that_holds_it():
         Wasteful(least=0.4, survival=True), radii, brightness, inputs, labels
     ).broken_at.tolist() == [5]
     assert robustness_curve(Wasteful(survival=True), radii, brightness, inputs, labels).broken_at.tolist() == [2]
+
+
+def test_an_example_counts_at_its_own_distance():
+    inputs, labels = torch.full((1, 2), 0.5), torch.tensor([0])
+    attack = Wasteful(least=0.4, reach=0.08, survival=True)  # no cutting back; found at 0.4, it lies within 0.1
+    assert robustness_curve(attack, [0.06, 0.1, 0.2, 0.4], brightness, inputs, labels).broken_at.tolist() == [1]
 
 
 def test_a_known_result_is_not_computed_again(trained, digits):

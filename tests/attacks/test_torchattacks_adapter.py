@@ -138,6 +138,23 @@ def test_an_attack_that_cannot_take_the_inputs_says_so_in_a_line(trained, digits
         attack(trained, digits[0][1200:1202], digits[1][1200:1202])
 
 
+def test_a_network_whose_gradient_lies_in_another_order(trained, digits):
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = trained
+
+        def forward(self, inputs):
+            return self.net(inputs.transpose(2, 3))
+
+    inputs, labels = digits[0][1200:1220], digits[1][1200:1220]
+    turned = Turned().eval()
+    attack = from_torchattacks(functools.partial(torchattacks.PGDL2, eps=1.5, random_start=False), turned)
+    expected = from_torchattacks(functools.partial(torchattacks.PGDL2, eps=1.5, random_start=False), trained)
+    found = attack(turned, inputs.transpose(2, 3), labels).fooled
+    assert found.equal(expected(trained, inputs, labels).fooled)
+
+
 def test_attacks_without_a_radius_run(trained, digits):
     inputs, labels = digits[0][1200:1210], digits[1][1200:1210]
     result = from_torchattacks(lambda net: torchattacks.DeepFool(net, steps=10), trained)(trained, inputs, labels)

@@ -76,7 +76,7 @@ def fit(folder, **arguments):
     torch.manual_seed(0)
     callbacks = [
         AdversarialAccuracy(SEVERAL, target="next", name="several"),
-        AdversarialAccuracy(SEVERAL[:2], eps_sweep=[0.02, 0.1], name="swept"),
+        AdversarialAccuracy([PGD(0.05, steps=3), FGSM(0.1)], eps_sweep=[0.02, 0.1], name="swept"),
         AdversarialAccuracy(PGD(0.05, steps=3, restarts=1)),
         AdversarialAccuracy(PGD(0.3, steps=3), source=1, target=2, max_samples=40),
         AdversarialPaths("next", step=0.03, max_steps=12, max_samples=33),

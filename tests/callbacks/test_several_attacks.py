@@ -90,18 +90,26 @@ def test_the_worst_case_is_the_share_that_withstands_every_one():
     assert logged["val/adv_acc"] == pytest.approx(float((~each.any(dim=0)).double().mean()), abs=1e-7)
 
 
+@dataclass(frozen=True)
+class Choosy(Attack):
+    """Claims to fool every second or third sample as it stands."""
+
+    eps: float = 0.1
+    norm: str = "linf"
+    number: int = 2
+
+    def _run(self, model, inputs, labels, targets, sample_ids):
+        return AttackResult(inputs, sample_ids % self.number == 0, "any iterate")
+
+
 def test_points_that_withstand_one_of_two_withstand_not_both():
-    @dataclass(frozen=True)
-    class Choosy(Attack):
-        eps: float = 0.1
-        norm: str = "linf"
-        number: int = 2
-
-        def _run(self, model, inputs, labels, targets, sample_ids):
-            return AttackResult(inputs, sample_ids % self.number == 0, "any iterate")
-
     logged = validate(data(60), AdversarialAccuracy([Choosy(number=2), Choosy(number=3)]))
     assert list(logged.values()) == pytest.approx([20 / 60, 30 / 60, 40 / 60], abs=1e-7)
+    dataset = data(60)
+    with torch.no_grad():  # a curve counts what is wrong anyway as broken, whatever an attack claims
+        dataset = TensorDataset(dataset.tensors[0], Victim()(dataset.tensors[0]).argmax(dim=1))
+    swept = validate(dataset, AdversarialAccuracy([Choosy(number=2), Choosy(number=3)], eps_sweep=[0.05]))
+    assert swept["val/adv_acc_eps_0.05"] == pytest.approx(20 / 60, abs=1e-7)
 
 
 def test_names_of_several_of_one_kind():
@@ -129,7 +137,7 @@ def test_the_report_has_a_row_for_each():
     assert section.text[0] == "Share of the points that no attack drives to class 2."
     notes = callback.report_notes()
     assert set(notes) == {"val/adv_acc_to_2_x", "val/adv_acc_to_2_x_pgd", "val/adv_acc_to_2_x_fgsm"}
-    assert notes["val/adv_acc_to_2_x"].startswith("worst case of PGD, linf, eps 0.03")
+    assert notes["val/adv_acc_to_2_x"].startswith("the worst case of PGD, linf, eps 0.03")
     assert notes["val/adv_acc_to_2_x_fgsm"] == "FGSM, linf, eps 0.03 (7.65/255), aimed at class 2"
 
 
@@ -227,6 +235,8 @@ def test_a_sweep_of_several_is_the_worst_case_and_each_in_the_report():
 def test_sweeps_that_cannot_be():
     with pytest.raises(UserError, match="eps_sweep must increase"):
         AdversarialAccuracy(PGD(), eps_sweep=[0.2, 0.1])
+    with pytest.raises(UserError, match="eps_sweep needs attacks of one norm, got l2, linf; use one callback for each"):
+        AdversarialAccuracy([PGD(), PGD(norm="l2")], eps_sweep=[0.1])
     with pytest.raises(UserError, match="eps_sweep must be a list of radii"):
         AdversarialAccuracy(PGD(), eps_sweep=[])
     with pytest.raises(UserError, match=r"whose radius can be set, got torchattacks\.PGD"):
@@ -286,6 +296,13 @@ def test_own_inputs_are_taken_out_of_the_evaluation(stage, max_samples):
 def test_own_inputs_need_samples_and_an_order():
     with pytest.raises(UserError, match="needs 51 inputs of its own besides the evaluated ones, got 51 samples in all"):
         validate(data(51), AdversarialAccuracy(Learning(wanted=51, log=([], []))))
+
+    victim = Victim()
+    victim.training_step = lambda *_: pytest.fail("it could have been known before the training")
+    victim.configure_optimizers = lambda: torch.optim.SGD(victim.parameters(), 0.1)
+    trainer = make_trainer(AdversarialAccuracy(Learning(wanted=60, log=([], [])), every_n_epochs=None))
+    with pytest.raises(UserError, match="got 51 samples in all"):
+        trainer.fit(victim, loader(data(16)), loader(data(51)))
 
     class Stream(IterableDataset):
         def __iter__(self):

@@ -23,11 +23,16 @@ PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.
         ([*PLUS_ATTACK[:1], "--trainer.callbacks.attack=PGE"], "there is no class PGE; did you mean PGD?"),
         (
             [*PLUS_ATTACK[:1], "--trainer.callbacks.attack=torchattacks.JSMO"],
-            "trainer.callbacks.attack: there is no JSMO in torchattacks",
+            "trainer.callbacks.attack: there is no class torchattacks.JSMO",
         ),
         (
-            [*PLUS_ATTACK[:1], "--trainer.callbacks.attack=torchattacks.PGD", "--trainer.callbacks.attack.eps=8"],
-            "for 8 grey levels of 255 write 8/255",
+            [
+                *PLUS_ATTACK[:1],
+                "--trainer.callbacks.attack=torchattacks.PGD",
+                "--trainer.callbacks.attack.eps=8",
+                "--trainer.callbacks.name=x",
+            ],
+            "eps must lie in [0, 1] pixel units, got 8; for 8 grey levels of 255 write 8/255",
         ),
         ([*PLUS_ATTACK[:1], "--trainer.callbacks.target=nxt"], "target"),
         (["--model.net=PoolCN"], "model.net: there is no class PoolCN; did you mean PoolCNN?"),

@@ -54,7 +54,7 @@ def few_samples(config: dict[str, Any]) -> dict[str, Any]:
 def test_every_shipped_config_runs(run_cli: Cli, made_up_mnist: Path, tmp_path: Path, name: str) -> None:
     config = yaml.safe_load(shipped_configs()[name].read_text())
     (tmp_path / "few.yaml").write_text(yaml.safe_dump(few_samples(config)))
-    tiny: tuple[str, ...] = ("--data.val_split=50", "--config", "few.yaml", "--poison.select.per_class=2")
+    tiny: tuple[str, ...] = ("--data.val_split=120", "--config", "few.yaml", "--poison.select.per_class=2")
     if config["data"]["class_path"].endswith(".MNIST"):
         tiny += (f"--data.root={made_up_mnist}",)
     out = succeed(run_cli, "fit", "--config", name, *tiny, *QUICK)
