@@ -44,9 +44,8 @@ def run() -> list[Row]:
     for kind in NETWORKS:
         net, images, labels = trained_network(kind)
         images, labels = images[:POINTS], labels[:POINTS]
-        for peer in PEERS:
-            if importlib.util.find_spec(peer.package) is not None:
-                rows.append(_row(kind, net, images, labels, peer, 0.1, early_exit=False))
+        installed = [peer for peer in PEERS if importlib.util.find_spec(peer.package) is not None]
+        rows += [_row(kind, net, images, labels, peer, 0.1, early_exit=False) for peer in installed]
         rows += [_row(kind, net, images, labels, PEERS[0], eps, early_exit=True) for eps in EARLY_EXIT]
     return rows
 

@@ -21,6 +21,7 @@ from lightning_poison.report import (
 )
 from lightning_poison.report.environment import command_line, now, versions
 from lightning_poison.report.history import History, as_number
+from lightning_poison.report.robustness import robustness_section
 from lightning_poison.report.run_facts import config_text, data_facts, poison_facts, run_title, seeds, training_dataset
 from lightning_poison.report.run_sections import comparison_figure, flips_section, training_section
 
@@ -88,7 +89,10 @@ class Report(Callback):
         flips_file = self._folder / "flips.csv"
         if self._flips is not None and not flips_file.exists():
             self._flips.write(flips_file)
-        report = replace(self.contents(trainer), sections=tuple(self._sections(trainer)))
+        report = self.contents(trainer)
+        beside = robustness_section(report)
+        sections = [*self._sections(trainer), *([] if beside is None else [beside])]
+        report = replace(report, sections=tuple(sorted(sections, key=lambda section: section.order)))
         self._page = write_report(self._folder, replace(report, comparison_figure=comparison_figure(report)))
         return self._page
 
@@ -188,7 +192,7 @@ class Report(Callback):
         _check_same_data(self._compared_with, self._data)
 
     def _sections(self, trainer: Any) -> list[Section]:
-        """Flips and training, and what the callbacks contribute, by their order."""
+        """Flips and training, and what the callbacks contribute."""
         sections = []
         if self._flips is not None:
             sections.append(flips_section(self._flips, self._data.get("num_classes_with_flips")))
@@ -198,7 +202,7 @@ class Report(Callback):
         for callback in trainer.callbacks:
             if hasattr(callback, "report_sections"):
                 sections += callback.report_sections()
-        return sorted(sections, key=lambda section: section.order)
+        return sections
 
 
 def _find_flips(trainer: Any) -> Any | None:

@@ -69,7 +69,7 @@ def onto_l2_ball_and_box(points: Tensor, centres: Tensor, radius: float) -> Tens
         if ((missing <= 4 * torch.finfo(ways.dtype).eps) | (scales >= most)).all():
             break
         free = (limits - lengths).sign_().clamp_min_(0)  # masks of floats are faster than masks of bools
-        slopes = torch.linalg.vecdot(squares, free).unsqueeze(1)
+        slopes = free.mul_(squares).sum(dim=1, keepdim=True)
         scales = torch.minimum(scales + missing.clamp_min_(0) / slopes.clamp_min_(1e-36), most)
     shares = torch.where(scales >= most, 1, scales.sqrt() * (radius / longest)).clamp_max_(1)
     return torch.lerp(origins, goals, shares).to(points.dtype).clamp_(0, 1).view_as(points)
@@ -119,7 +119,7 @@ def _l1_threshold(lengths: Tensor, room: Tensor, radius: float) -> Tensor:
         steps = _shortened(lengths, room, found)
         excess = steps.sum(dim=1, keepdim=True) - radius
         low, high = torch.where(excess >= -rounding, found, low), torch.where(excess <= 0, found, high)
-        free = torch.linalg.vecdot(steps.sign(), (room - steps).sign_()).unsqueeze(1)  # how many are neither 0 nor b
+        free = (room - steps).sign_().mul_(steps.sign_()).sum(dim=1, keepdim=True)  # how many are neither 0 nor b
         newton = found + excess / free
         ahead = torch.where((newton > low) & (newton < high), newton, low + (high - low) / 2)
         ahead = torch.where((excess.abs() <= rounding) | (high <= 0), found, ahead)

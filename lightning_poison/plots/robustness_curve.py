@@ -25,7 +25,7 @@ def robustness_curve_figure(
     *,
     intervals: Any | Mapping[str, Any] | None = None,
     natural_accuracy: float | None = None,
-    norm: str = "linf",
+    norm: str | None = "linf",
 ) -> Figure:
     """Accuracy under attack against the attack's radius, one curve an attack.
 
@@ -36,7 +36,7 @@ def robustness_curve_figure(
         accuracy: shape (m,), in [0, 1]; or several such series by name.
         intervals: shape (m, 2), lower and upper ends, drawn as a band; or several by name.
         natural_accuracy: accuracy without an attack, drawn at radius 0.
-        norm: of the radius, for the label of the axis.
+        norm: of the radius, for the label of the axis; None: left open.
 
     Raises:
         UserError: a series has another length than ``radii``.
@@ -50,7 +50,12 @@ def robustness_curve_figure(
     bands = {} if intervals is None else intervals if isinstance(intervals, Mapping) else {"": intervals}
     places = as_array(radii).astype(np.float64)
     figure = new_figure(height=3.6)
-    axes = polish(figure.subplots(), xlabel=f"radius eps ({norm}), pixel units", ylabel="accuracy", grid="both")
+    axes = polish(
+        figure.subplots(),
+        xlabel=f"radius eps{'' if norm is None else f' ({norm})'}, pixel units",
+        ylabel="accuracy",
+        grid="both",
+    )
     for number, (name, values) in enumerate(series.items()):
         heights = as_array(values)
         if heights.shape != places.shape:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning_poison.report.comparison import compare
 from lightning_poison.report.metrics import describe
+from lightning_poison.report.robustness import is_swept
 from lightning_poison.report.run_report import RunReport
 from lightning_poison.report.section import ReportFigure, ReportTable, Section
 
@@ -55,6 +56,7 @@ def training_section(history: Mapping[str, Sequence[tuple[int, float]]]) -> Sect
 
     if max((len(points) for points in history.values()), default=0) < 2:
         return None
+    history = {key: points for key, points in history.items() if not is_swept(key)}
     labels = {key: describe(key).label for key in history}
     figures = [
         ReportFigure.from_figure(
@@ -70,7 +72,8 @@ def training_section(history: Mapping[str, Sequence[tuple[int, float]]]) -> Sect
 
 def comparison_figure(report: RunReport) -> ReportFigure | None:
     """Bars of the accuracies beside the baseline's, None without a baseline."""
-    shares = [row for row in compare(report) if "acc" in row.key and describe(row.key).unit == "share"]
+    accuracies = [row for row in compare(report) if "acc" in row.key and describe(row.key).unit == "share"]
+    shares = [row for row in accuracies if not is_swept(row.key)]
     if report.baseline is None or not shares:
         return None
     from lightning_poison.plots import comparison_bars
