@@ -14,6 +14,7 @@ import torch
 
 import lightning_poison
 from lightning_poison.__main__ import main
+from lightning_poison.cli.configs import shipped_configs
 from lightning_poison.datamodules import Digits
 from lightning_poison.poisons import LabelFlips, TrainingSet
 from lightning_poison.victims import Victim
@@ -87,6 +88,25 @@ def test_readme_three_lines(package: str) -> None:
     exec(code, {"MyDataModule": Digits, "my_model": Model(), "Trainer": trainer})
     keys = {"val/acc", "val/adv_acc", "paths/length_median", "cert/acc_at_0"}
     assert keys <= set(made[0].callback_metrics)
+
+
+def test_the_page_about_attacks_runs(tmp_path: Path) -> None:
+    data = Digits(max_samples=60)
+    data.setup("fit")
+    images, labels = next(iter(data.train_dataloader()))[:2]
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    codes = blocks((ROOT / "docs" / "attacks.md").read_text(encoding="utf-8"), "python")
+    assert len(codes) == 3
+    for code in codes:
+        exec(code, {"model": model, "images": images[:8], "labels": labels[:8]})
+    assert (tmp_path / "regions.png").stat().st_size > 1000
+
+
+def test_the_page_about_attacks_names_every_config() -> None:
+    text = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
+    families = set(shipped_configs()) - {"digits.yaml", "mnist.yaml"}
+    assert families == set(re.findall(r"`(\w+\.yaml)`", text))
 
 
 def test_readme_callback_in_a_cli_of_ones_own(tmp_path: Path) -> None:

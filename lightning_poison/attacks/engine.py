@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.attacks.model import batch_layout, class_scores
+from lightning_poison.attacks.model import batch_layout, class_scores, input_gradients
 from lightning_poison.functional.checks import check_labels
 from lightning_poison.functional.norms import Norm
 
@@ -216,9 +216,7 @@ def network_look(
         hit = _at_goal(scores.detach(), labels[rows], None if targets is None else targets[rows])
         if not with_gradient:
             return hit, None
-        (gradients,) = torch.autograd.grad(sign * loss(scores, wanted[rows]).sum(), points)
-        # Where a network has no derivative (a length at 0) a coordinate's gradient may be NaN: it stays put.
-        return hit, gradients.nan_to_num()
+        return hit, input_gradients(sign * loss(scores, wanted[rows]).sum(), points)
 
     return look
 

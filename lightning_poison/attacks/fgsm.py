@@ -22,7 +22,7 @@ class FGSM(Attack):
 
     Attributes:
         eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
-        norm: "linf" (the sign of the gradient) or "l2" (the normalised gradient).
+        norm: "linf" (the sign of the gradient), "l2" (the normalised gradient) or "l1" (the largest coordinates).
 
     Raises:
         UserError: ``eps`` or ``norm`` is out of its range.

@@ -111,4 +111,5 @@ def estimate_gradients(
         rows = torch.arange(len(flat), device=flat.device).repeat_interleave(ends.shape[2]).repeat(2)
         upper, lower = objective(ends.reshape(-1, *points.shape[1:]), rows).view(ends.shape[:3])
         total += ((upper - lower)[:, :, None] * block).sum(dim=1)
-    return (total / spans).view_as(points)
+    # In half precision a short span may round to 0: nothing is seen along that coordinate.
+    return (total / spans).nan_to_num(posinf=0, neginf=0).view_as(points)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_poison.attacks.base import Attack, AttackResult, checked_radius
 from lightning_poison.attacks.engine import is_fooled
-from lightning_poison.attacks.model import class_scores
+from lightning_poison.attacks.model import class_scores, input_gradients
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.losses import cross_entropy
 from lightning_poison.functional.pixels import Radius
@@ -26,8 +26,8 @@ class LBFGS(Attack):
 
     For each sample x it minimises ``c ||r||_2^2 + cross_entropy(x + r, target)`` subject to x + r in [0, 1] with
     SciPy's L-BFGS-B, in float64 (the network stays in its own dtype). The larger c, the smaller the perturbation, until
-    it no longer fools: c is multiplied or divided by ten until one value fools and one doesn't, and then their ratio is
-    halved again and again. Of all points that were looked at on the way the nearest that fools is kept.
+    it no longer fools: c is multiplied or divided by ten until one value fools and one doesn't, and from then on it is
+    the geometric mean of the largest that fools and the smallest that doesn't. Of all points that were looked at on the way the nearest that fools is kept.
 
     Untargeted, the target is the class with the highest score on the clean input besides the label, and any prediction
     other than the label counts. A sample that is fooled without an attack has a perturbation of size 0.
@@ -123,9 +123,9 @@ class _Search:
             point = self._point(exact).requires_grad_()
             scores = class_scores(self.model, point)
             loss = cross_entropy(scores, self.aim).sum()
-            (gradient,) = torch.autograd.grad(loss, point)
+            gradient = input_gradients(loss, point)
             self._note(point.detach(), scores.detach())
-            slope = gradient.nan_to_num().double().cpu() + 2 * c * (exact - start)
+            slope = gradient.double().cpu() + 2 * c * (exact - start)
             return float(loss.detach()) + c * float((exact - start).square().sum()), slope.flatten().numpy()
 
         found = minimize(

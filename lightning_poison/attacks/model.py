@@ -14,7 +14,7 @@ from lightning_poison.attacks.convolution import FastInputGradients
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_labels
 
-__all__ = ["batch_layout", "check_samples", "class_scores", "frozen_eval", "without_history"]
+__all__ = ["batch_layout", "check_samples", "class_scores", "frozen_eval", "input_gradients", "without_history"]
 
 
 @contextmanager
@@ -64,9 +64,9 @@ def class_scores(model: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
         shape (N, K), float, finite, K >= 2.
 
     Raises:
-        UserError: the output is something else.
+        UserError: the output is something else, or the model has overwritten its inputs.
     """
-    scores = model(inputs)
+    scores = _unharmed(model, inputs)
     if not isinstance(scores, Tensor):
         raise UserError(
             f"the model must return a tensor of class scores, got {type(scores).__name__}; "
@@ -78,6 +78,42 @@ def class_scores(model: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
             f"got shape {tuple(scores.shape)}, dtype {scores.dtype}; let the model's forward return one logit a class"
         )
     return check_finite("class scores", scores, remedy="look for a diverged training (lower the learning rate)")
+
+
+def _unharmed(model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
+    """The model's output; a model that overwrites its inputs is refused, as others will still read them."""
+    before = None if inputs.is_inference() else inputs._version
+    output = model(inputs)
+    if before is not None and inputs._version != before:
+        raise UserError("the model overwrites its inputs; let its forward make new tensors (x = x - mean, not x -= mean)")
+    return output
+
+
+def input_gradients(total: Tensor, points: Tensor) -> Tensor:
+    """The gradient of ``total`` with respect to ``points``; 0 where it is NaN, as there is no derivative to follow.
+
+    Args:
+        total: a number that was computed from the model's scores of the points.
+        points: shape (n, ...).
+
+    Returns:
+        shape (n, ...).
+
+    Raises:
+        UserError: the model passes no gradient on.
+
+    Example:
+        >>> points = torch.tensor([[0.0, 4.0]], requires_grad=True)
+        >>> input_gradients(points.sqrt().sum() + (0 * points.sqrt()).sum(), points)
+        tensor([[0.0000, 0.2500]])
+    """
+    if not total.requires_grad:
+        raise UserError(
+            "the model passes no gradient on to its inputs (it detaches them, rounds them to integers or runs under "
+            "no_grad); take that out of its forward, or use FiniteDifferences or SubstituteTransfer, which need none"
+        )
+    (gradients,) = torch.autograd.grad(total, points, materialize_grads=True)
+    return gradients.nan_to_num()
 
 
 def batch_layout(model: Callable[[Tensor], Any], inputs: Tensor) -> Callable[[Tensor], Tensor]:
@@ -103,7 +139,7 @@ def batch_layout(model: Callable[[Tensor], Any], inputs: Tensor) -> Callable[[Te
         return _as_it_is
     try:
         with torch.no_grad():
-            model(_channels_last(inputs[:2]))
+            _unharmed(model, _channels_last(inputs[:2].clone()))
     except RuntimeError:
         return _as_it_is
     return _channels_last

@@ -36,7 +36,7 @@ class PGD(Attack):
         losses: what the runs ascend. Cross-entropy overstates the robustness of some networks and the margin that of
             others.
         restarts: runs from random points of the ball, besides those from the clean input. An l2 or l1 start
-            lies on the sphere.
+            lies on the sphere, unless the box cuts it off.
         success: "any iterate" stops a sample at the first iterate that fools; "last iterate" looks at start and end
             only and is never stronger.
         seed: of the restarts, which depend on each sample's position, not on batches or ranks.
@@ -105,7 +105,7 @@ class PGD(Attack):
                 criterion=self.success,
             )
             examples[rows], fooled[rows] = found.examples, found.fooled
-            if run == 0:
+            if not restart:  # who has stood still under one loss may go under the next
                 flat[rows] = found.details["zero_gradient"]
         return AttackResult(examples, fooled, self.success, {"zero_gradient": flat})
 

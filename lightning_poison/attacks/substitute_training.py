@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lightning_poison.attacks.model import class_scores
+from lightning_poison.attacks.model import class_scores, input_gradients
 from lightning_poison.functional.random_streams import generator
 
 __all__ = ["SubstituteTraining", "augmented", "decisions", "small_network"]
@@ -95,8 +95,7 @@ def augmented(net: nn.Module, inputs: Tensor, labels: Tensor, step: float) -> Te
     for rows in torch.split(torch.arange(len(inputs), device=inputs.device), QUERIES_AT_ONCE):
         points = inputs[rows].requires_grad_()
         own_scores = class_scores(net, points).gather(1, labels[rows, None]).sum()
-        (gradients,) = torch.autograd.grad(own_scores, points)
-        parts.append((points.detach() + step * gradients.sign()).clamp(0, 1))
+        parts.append((points.detach() + step * input_gradients(own_scores, points).sign()).clamp(0, 1))
     return torch.cat(parts)
 
 

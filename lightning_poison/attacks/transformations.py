@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, checked_radius
 from lightning_poison.attacks.engine import Look, ball_move, is_fooled, usual_chunk, walk
-from lightning_poison.attacks.model import class_scores
+from lightning_poison.attacks.model import class_scores, input_gradients
 from lightning_poison.attacks.random_views import Transforms, random_view, usual_transforms
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
@@ -171,8 +171,7 @@ class ExpectationOverTransformations(Attack):
                 seen = random_view(transforms, _inwards(points), self.seed, "step", step, draw)
                 aims = None if targets is None else targets[rows]
                 value = _goal_log_probability(class_scores(model, seen), labels[rows], aims).sum()
-                (gradients,) = torch.autograd.grad(value, points)
-                total += gradients.nan_to_num()
+                total += input_gradients(value, points)
             step += 1
             return hit, total / self.draws
 

@@ -90,7 +90,8 @@ def check_labels(name: str, labels: Tensor, num_classes: int) -> Tensor:
     if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         got = f"shape {tuple(labels.shape)}, dtype {labels.dtype}"
         raise UserError(_sentence(name, "must be a vector of integer class numbers", got, ""))
-    wrong = (labels < 0) | (labels >= num_classes)
+    classes = labels.long()  # small integers can't be compared with numbers that they can't hold
+    wrong = (classes < 0) | (classes >= num_classes)
     if wrong.any():
         row = int(wrong.nonzero()[0])
         message = f"{name} must lie in [0, {num_classes - 1}], got {int(labels[row])} at row {row}"

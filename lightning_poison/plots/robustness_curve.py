@@ -50,12 +50,8 @@ def robustness_curve_figure(
     bands = {} if intervals is None else intervals if isinstance(intervals, Mapping) else {"": intervals}
     places = as_array(radii).astype(np.float64)
     figure = new_figure(height=3.6)
-    axes = polish(
-        figure.subplots(),
-        xlabel=f"radius eps{'' if norm is None else f' ({norm})'}, pixel units",
-        ylabel="accuracy",
-        grid="both",
-    )
+    radius = "radius eps" if norm is None else f"radius eps ({norm})"
+    axes = polish(figure.subplots(), xlabel=f"{radius}, pixel units", ylabel="accuracy", grid="both")
     for number, (name, values) in enumerate(series.items()):
         heights = as_array(values)
         if heights.shape != places.shape:
