@@ -45,7 +45,7 @@ class AttackResult:
         criterion: which points of an attack's way are looked at: any of them, or its start and its end.
         details: more figures, each of shape (N,), float, NaN where a sample has none:
             "queries": how often the network was asked for the sample's scores or decision;
-            "zero_gradient": 1 where the first gradient was exactly zero;
+            "zero_gradient": 1 where the first gradient was exactly zero, with several losses that of each;
             "l2": Euclidean size of the perturbation, in pixel units;
             "survival": share of random transformations under which the example fools;
             "agreement": 1 where a substitute network predicts the clean sample as the victim does;
@@ -102,8 +102,9 @@ class Attack(ABC):
     ) -> AttackResult:
         """Attack samples, however many: memory beyond the examples is bounded.
 
-        The model is put in eval mode and left exactly as found; the global random state is left alone. Warns where the
-        first gradient is exactly zero on more than a tenth of the samples (:class:`GradientMaskingWarning`).
+        The model is put in eval mode and left exactly as found; the attack draws nothing from the global random state,
+        though a stochastic model may. Warns where the first gradient is exactly zero on more than a tenth of the
+        samples (:class:`GradientMaskingWarning`).
 
         Args:
             model: maps (N, ...) in [0, 1] to logits (N, K).
@@ -121,6 +122,8 @@ class Attack(ABC):
             targets = None if targets is None else without_history(targets)
             ids = torch.arange(len(inputs)) if sample_ids is None else without_history(sample_ids)
             check_samples(inputs, labels, targets)
+            if ids.shape != labels.shape:
+                raise UserError(f"sample_ids must have one entry for each of {len(labels)} inputs, got {len(ids)}")
             labels, targets = labels.long(), None if targets is None else targets.long()
             result = self._run_in_blocks(model, inputs, labels, targets, ids)
         if _share_of_zero_gradients(result) > 0.1:

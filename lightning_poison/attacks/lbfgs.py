@@ -27,7 +27,8 @@ class LBFGS(Attack):
     For each sample x it minimises ``c ||r||_2^2 + cross_entropy(x + r, target)`` subject to x + r in [0, 1] with
     SciPy's L-BFGS-B, in float64 (the network stays in its own dtype). The larger c, the smaller the perturbation, until
     it no longer fools: c is multiplied or divided by ten until one value fools and one doesn't, and from then on it is
-    the geometric mean of the largest that fools and the smallest that doesn't. Of all points that were looked at on the way the nearest that fools is kept.
+    the geometric mean of the largest that fools and the smallest that doesn't. Of all points that were looked at on the
+    way the nearest that fools is kept.
 
     Untargeted, the target is the class with the highest score on the clean input besides the label, and any prediction
     other than the label counts. A sample that is fooled without an attack has a perturbation of size 0.

@@ -85,7 +85,9 @@ def _unharmed(model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
     before = None if inputs.is_inference() else inputs._version
     output = model(inputs)
     if before is not None and inputs._version != before:
-        raise UserError("the model overwrites its inputs; let its forward make new tensors (x = x - mean, not x -= mean)")
+        raise UserError(
+            "the model overwrites its inputs; let its forward make new tensors (x = x - mean, not x -= mean)"
+        )
     return output
 
 
@@ -104,8 +106,8 @@ def input_gradients(total: Tensor, points: Tensor) -> Tensor:
 
     Example:
         >>> points = torch.tensor([[0.0, 4.0]], requires_grad=True)
-        >>> input_gradients(points.sqrt().sum() + (0 * points.sqrt()).sum(), points)
-        tensor([[0.0000, 0.2500]])
+        >>> input_gradients((points + 0 * points.sqrt()).sum(), points)
+        tensor([[0., 1.]])
     """
     if not total.requires_grad:
         raise UserError(
@@ -128,7 +130,7 @@ def batch_layout(model: Callable[[Tensor], Any], inputs: Tensor) -> Callable[[Te
         inputs: shape (N, ...): examples to try it with.
 
     Returns:
-        a function that lays out a batch without gradient.
+        a function that lays out a batch.
 
     Example:
         >>> images = torch.rand(4, 3, 8, 8)
@@ -150,6 +152,8 @@ def _as_it_is(batch: Tensor) -> Tensor:
 
 
 def _channels_last(batch: Tensor) -> Tensor:
+    if batch.ndim != 4:  # a transform may have flattened the images
+        return batch
     count, channels, height, width = batch.shape
     laid_out = batch.contiguous(memory_format=torch.channels_last)
     # With one channel both layouts hold the same bytes, and the strides alone decide which one PyTorch sees.

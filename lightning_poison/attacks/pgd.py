@@ -105,8 +105,8 @@ class PGD(Attack):
                 criterion=self.success,
             )
             examples[rows], fooled[rows] = found.examples, found.fooled
-            if not restart:  # who has stood still under one loss may go under the next
-                flat[rows] = found.details["zero_gradient"]
+            if not restart:  # who stands still under one loss may move under another
+                flat[rows] = found.details["zero_gradient"] * (flat[rows] if run else 1)
         return AttackResult(examples, fooled, self.success, {"zero_gradient": flat})
 
     def _random_start(self, inputs: Tensor, sample_ids: Tensor, run: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, checked_radius
 from lightning_poison.attacks.engine import Look, ball_move, is_fooled, usual_chunk, walk
-from lightning_poison.attacks.model import class_scores, input_gradients
+from lightning_poison.attacks.model import batch_layout, class_scores, input_gradients
 from lightning_poison.attacks.random_views import Transforms, random_view, usual_transforms
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
@@ -118,12 +118,13 @@ class ExpectationOverTransformations(Attack):
         """
         transforms = _in_turn(self.transforms if self.evaluation_transforms is None else self.evaluation_transforms)
         counts = torch.zeros(len(examples), dtype=torch.float64, device=labels.device)
+        layout = batch_layout(model, examples)
         with torch.no_grad():
             for draw in range(self.evaluation_draws):
                 for rows in torch.split(torch.arange(len(examples), device=labels.device), usual_chunk(examples)):
                     seen = random_view(transforms, examples[rows], self.seed, "evaluation", draw)
                     aims = None if targets is None else targets[rows]
-                    counts[rows] += is_fooled(class_scores(model, seen), labels[rows], aims).double()
+                    counts[rows] += is_fooled(class_scores(model, layout(seen)), labels[rows], aims).double()
         return counts / self.evaluation_draws
 
     def _run(
@@ -144,7 +145,7 @@ class ExpectationOverTransformations(Attack):
         step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
         for rows in torch.split((~fooled).nonzero().squeeze(1), usual_chunk(inputs)):
             aims = None if targets is None else targets[rows]
-            look = self._look(model, labels[rows], aims)
+            look = self._look(model, inputs[rows], labels[rows], aims)
             move = ball_move(named_norm(self.norm), inputs[rows], self.eps, step_size)
             found = walk(inputs[rows], look, move, max_steps=self.steps, chunk_size=len(rows))
             examples[rows] = inputs[rows] if found.ends is None else found.ends
@@ -153,12 +154,12 @@ class ExpectationOverTransformations(Attack):
             fooled[rows] = survival[rows] >= self.survival
         return AttackResult(examples, fooled, self.success, {"survival": survival, "zero_gradient": flat})
 
-    def _look(self, model: Callable[[Tensor], Tensor], labels: Tensor, targets: Tensor | None) -> Look:
+    def _look(self, model: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor, targets: Tensor | None) -> Look:
         """The mean gradient over the draws of the step; no point is at the goal before the last.
 
         All samples of the walk start together and none leaves early, so the looks count the steps.
         """
-        transforms, step = _in_turn(self.transforms), 0
+        transforms, layout, step = _in_turn(self.transforms), batch_layout(model, inputs), 0
 
         def look(points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
             nonlocal step
@@ -170,10 +171,10 @@ class ExpectationOverTransformations(Attack):
                 points = points.detach().requires_grad_()
                 seen = random_view(transforms, _inwards(points), self.seed, "step", step, draw)
                 aims = None if targets is None else targets[rows]
-                value = _goal_log_probability(class_scores(model, seen), labels[rows], aims).sum()
-                total += input_gradients(value, points)
+                value = _goal_log_probability(class_scores(model, layout(seen)), labels[rows], aims).sum()
+                total += input_gradients(value, points) / self.draws
             step += 1
-            return hit, total / self.draws
+            return hit, total
 
         return look
 

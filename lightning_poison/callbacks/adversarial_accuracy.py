@@ -12,10 +12,11 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 from torchattacks.attack import Attack as ForeignAttack
 
-from lightning_poison.attacks import PGD, Attack
+from lightning_poison.attacks import Attack
 from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.attacks.robustness_curve import check_sweep
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
+from lightning_poison.callbacks.attack_arguments import checked_sweep, given_attacks
 from lightning_poison.callbacks.attack_names import short_names
 from lightning_poison.callbacks.attack_round import AttackRound
 from lightning_poison.callbacks.attack_sections import attack_section
@@ -69,6 +70,7 @@ class AdversarialAccuracy(Measurement):
         UserError: an argument is out of its range, or two callbacks would log the same key.
 
     Example:
+        >>> from lightning_poison.attacks import PGD
         >>> callback = AdversarialAccuracy(PGD(eps=8 / 255), source=1, target=7, name="small")
         >>> callback.key
         'adv_acc_1_to_7_small'
@@ -89,14 +91,14 @@ class AdversarialAccuracy(Measurement):
         output: int | str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
-        self._given = _usable(attack)
+        self._given = given_attacks(attack)
         self.attack = self._given[0] if len(self._given) == 1 else self._given
         self.source, self.target = checked_classes(source, target)
         if name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             raise UserError(f"name must be made of letters, digits, '.', '_' and '-', got {name!r}; it ends a log key")
         self.name = name
         self.output = output
-        self.eps_sweep = [] if eps_sweep is None else _checked_sweep(self._given, eps_sweep)
+        self.eps_sweep = [] if eps_sweep is None else checked_sweep(self._given, eps_sweep)
         self.history: list[AttackedSamples] = []
         self._latest: dict[str, AttackedSamples] = {}
         self._attacks: dict[str, Attack] = {}
@@ -169,9 +171,13 @@ class AdversarialAccuracy(Measurement):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Attack the batch that has just been validated."""
-        if self._round is not None and dataloader_idx == 0 and self.is_due(trainer):
+        """Attack the batch that has just been validated; in the sanity check, a few samples on trial."""
+        if self._round is None or dataloader_idx != 0:
+            return
+        if self.is_due(trainer):
             self._round.measure(trainer, pl_module, batch)
+        elif trainer.sanity_checking and batch_idx == 0:
+            self._round.try_out(trainer, pl_module, batch)
 
     def on_test_batch_end(
         self,
@@ -259,28 +265,6 @@ class AdversarialAccuracy(Measurement):
             self.history.append(measured)
         counts = [measured.withstood, *(measured.each.values() if len(self._attacks) > 1 else []), *measured.curve]
         return {f"{split}/{key}": count / measured.samples for key, count in zip(self.keys, counts, strict=True)}
-
-
-def _usable(attack: Any) -> list[Any]:
-    attacks = [PGD()] if attack is None else list(attack) if isinstance(attack, (list, tuple)) else [attack]
-    if not attacks:
-        raise UserError("attack must name at least one attack, got an empty list; write PGD(), or leave attack out")
-    for entry in attacks:
-        if isinstance(entry, type) and issubclass(entry, Attack):
-            raise UserError(f"attack must be an attack, got the class {entry.__name__}; write {entry.__name__}()")
-        if not callable(entry):
-            raise UserError(f"attack must be an attack such as PGD(eps=0.1), got {entry!r}")
-    return attacks
-
-
-def _checked_sweep(attacks: list[Any], radii: Any) -> list[float]:
-    for attack in attacks:
-        if isinstance(attack, Attack):  # the others are checked once they are built
-            radii = check_sweep(attack, radii)[1]
-    norms = sorted({str(attack.norm) for attack in attacks if isinstance(attack, Attack)})
-    if len(norms) > 1:
-        raise UserError(f"eps_sweep needs attacks of one norm, got {', '.join(norms)}; use one callback for each norm")
-    return list(radii)
 
 
 def _check_keys(callbacks: list[AdversarialAccuracy]) -> None:

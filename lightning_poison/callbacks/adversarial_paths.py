@@ -119,8 +119,8 @@ class AdversarialPaths(Measurement):
             raise UserError(f"{twins} AdversarialPaths callbacks write {self.file}; give each its own name")
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Refuse training data without indices before the first step."""
-        training_set(trainer)
+        """Refuse, before the first step, training data without indices, and a class or an output that isn't there."""
+        self._walker(trainer, pl_module).try_out()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Follow the paths, log their lengths, write ``paths.csv``."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,11 +19,14 @@ from lightning_poison.callbacks.attack_targets import TargetRule, targets_of
 from lightning_poison.callbacks.attacked_samples import AttackedSamples
 from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
 from lightning_poison.callbacks.own_inputs import checked_positions, prepared_attacks
+from lightning_poison.errors import UserError
 from lightning_poison.functional.norms import l2_size
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
 
 __all__ = ["AttackRound"]
+
+_TRIED = 2  # samples of a trial
 
 
 class AttackRound:
@@ -75,6 +79,29 @@ class AttackRound:
         """Refuse, before any training, data that hold too few samples for the attackers' own inputs."""
         checked_positions(trainer, list(self._attacks.values()), self._max_samples)
 
+    def try_out(self, trainer: Any, pl_module: Any, batch: Any) -> None:
+        """Attack a few samples, as if the victim were right on them, to no other end than finding mistakes early.
+
+        Raises:
+            UserError: the classes or the output are none of the victim's, or an attack can't attack such samples.
+        """
+        inputs, labels = inputs_and_labels(batch)
+        model = selected_output(pl_module, self._output)
+        with self._undisturbed(trainer, pl_module, model):
+            inputs, labels = inputs[:_TRIED].clone(), labels[:_TRIED].clone().long()
+            if not len(labels):
+                return
+            with torch.no_grad():
+                scores = class_scores(model, inputs)
+            if self._source is not None and self._source >= scores.shape[1]:
+                classes = f"one of the victim's classes 0 to {scores.shape[1] - 1}"
+                raise UserError(f"source must be {classes}, got {self._source}; choose one of them")
+            labels = scores.argmax(dim=1)
+            targets = targets_of(self._target, trainer, model, inputs, labels)
+            for attack in self._attacks.values():
+                if not attack.own_inputs:  # the others would have to learn first
+                    attack(model, inputs, labels, targets=targets)
+
     @property
     def ready(self) -> dict[str, Attack]:
         """The attacks by short name, as prepared for the present evaluation."""
@@ -88,17 +115,9 @@ class AttackRound:
         """Attack a batch that the victim has just been evaluated on, in the order of the evaluation."""
         inputs, labels = inputs_and_labels(batch)
         positions = sample_positions(trainer, 0, 0, len(labels), first=self._seen)
-        randomness = kept_random_state(mix_seed(0, self._key, self._seen), pl_module.device)  # if the victim draws any
-        self._seen += len(labels)
         model = selected_output(pl_module, self._output)
-        # The victim is attacked in the precision in which it is validated.
-        with (
-            randomness,
-            trainer.precision_plugin.forward_context(),
-            frozen_eval(model),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore", GradientMaskingWarning)  # said once of all samples, not of each batch
+        with self._undisturbed(trainer, pl_module, model):
+            self._seen += len(labels)
             rows = self._rows(positions.to(labels.device), labels)
             if not len(rows):
                 return
@@ -110,6 +129,18 @@ class AttackRound:
                 inputs, labels, targets, ids = inputs[kept], labels[kept], targets[kept], ids[kept.cpu()]
             if len(labels):
                 self._attack_samples(model, inputs, labels, targets, ids)
+
+    @contextmanager
+    def _undisturbed(self, trainer: Any, pl_module: Any, model: nn.Module) -> Iterator[None]:
+        """Random numbers of its own, if the victim draws any, and the precision in which the victim is validated."""
+        with (
+            kept_random_state(mix_seed(0, self._key, self._seen), pl_module.device),
+            trainer.precision_plugin.forward_context(),
+            frozen_eval(model),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", GradientMaskingWarning)  # said once of all samples, not of each batch
+            yield
 
     def _attack_samples(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, targets: Tensor | None, ids: Tensor

@@ -85,7 +85,7 @@ def own_positions(length: int, count: int, max_samples: int | None) -> Tensor:
     if count >= length:
         raise UserError(
             f"the attack needs {count} inputs of its own besides the evaluated ones, got {length} samples in all; "
-            "give the attack fewer inputs, or evaluate more samples"
+            "lower own_inputs, or evaluate more samples"
         )
     first = max_samples if max_samples is not None and length - max_samples >= count else 0
     drawn = torch.randperm(length - first, generator=generator(0, "own inputs"))[:count]

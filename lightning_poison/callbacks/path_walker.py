@@ -48,6 +48,18 @@ class PathWalker:
     max_steps: int
     clip: bool
 
+    def try_out(self) -> None:
+        """Look at the first point, to no other end than finding mistakes early.
+
+        Raises:
+            UserError: the point, the target or the model's output is unusable.
+        """
+        if len(self.dataset):
+            with self.undisturbed():
+                inputs, labels = self.fetch(torch.tensor([0]))
+                self.probabilities(inputs)
+                self._targets(inputs, labels.cpu())
+
     def follow(self, positions: Tensor) -> Tensor:
         """The rows of a :class:`PathTable` for points of the training set, shape (m, 6), int64.
 
@@ -116,8 +128,6 @@ class PathWalker:
         """The class that each path is to reach, on the CPU."""
         if self.target == "untargeted":
             return None
-        if isinstance(self.target, int):
-            return torch.full_like(labels, self.target)
         if self.target == "next":
             return (labels + 1) % clean_num_classes(self.trainer, self.model, inputs)
         return choose_targets(self.target, self.model, inputs, labels.to(inputs.device)).cpu()

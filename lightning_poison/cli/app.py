@@ -31,7 +31,7 @@ from lightning_poison.cli.parser import ConfigFile, Parser
 from lightning_poison.cli.preflight import check_data, check_launcher, check_root, check_seed
 from lightning_poison.cli.progress import progress_callbacks
 from lightning_poison.cli.run_folder import discard_unbegun
-from lightning_poison.cli.wording import instantiation_line
+from lightning_poison.cli.wording import instantiation_line, twins_line
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import LabelFlips, Poison
@@ -153,6 +153,11 @@ class PoisonCLI(LightningCLI):
             trainer = self._instantiate_trainer({**config, **kwargs}, extra)
         except (TypeError, ValueError) as error:  # two options that exclude each other
             raise UserError(str(error)) from error
+        except RuntimeError as error:
+            line = twins_line(error)
+            if line is None:
+                raise
+            raise UserError(line) from error
         if self.config.subcommand == "fit":
             check_launcher(trainer)
         return trainer

@@ -11,11 +11,11 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 __all__ = ["discard_unbegun"]
 
-_OF_LOGGERS = ("events.out.tfevents.*", "hparams.yaml")
+_WRITTEN_BEFORE = ("events.out.tfevents.*", "hparams.yaml", "report/flips.csv")
 
 
 def discard_unbegun(trainer: Any, keep: Path) -> None:
-    """Remove the run's folder if it holds nothing but what loggers make on their own.
+    """Remove the run's folder if it holds nothing but what loggers and the data module write before.
 
     A run that has begun has written its ``config.yaml``, and keeps everything.
 
@@ -30,7 +30,7 @@ def discard_unbegun(trainer: Any, keep: Path) -> None:
         if not folder.is_dir() or keep not in folder.parents:
             continue
         files = [path for path in folder.rglob("*") if path.is_file()]
-        if all(any(path.match(pattern) for pattern in _OF_LOGGERS) for path in files):
+        if all(any(path.match(pattern) for pattern in _WRITTEN_BEFORE) for path in files):
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):  # not empty: other runs are in there
                 for parent in folder.parents:

@@ -12,7 +12,7 @@ from typing import Any
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import nearest_names
 
-__all__ = ["checkpoint_line", "instantiation_line", "one_line"]
+__all__ = ["checkpoint_line", "instantiation_line", "one_line", "twins_line"]
 
 _MODULES_OF_KEY = {
     "data": ("datamodules",),
@@ -71,6 +71,17 @@ def checkpoint_line(error: Exception) -> str | None:
     return None
 
 
+def twins_line(error: Exception) -> str | None:
+    """The line for two callbacks that a checkpoint couldn't tell apart, or None where it's another error.
+
+    Example:
+        >>> twins_line(RuntimeError("Found more than one stateful callback of type `AdversarialPaths`. In ..."))
+        'trainer.callbacks hold two equal AdversarialPaths; leave one out, or give each its own name'
+    """
+    found = re.search(r"more than one stateful callback of type `(\w+)`", str(error))
+    return f"trainer.callbacks hold two equal {found[1]}; leave one out, or give each its own name" if found else None
+
+
 def _mismatch(text: str) -> str:
     sizes = re.search(r"size mismatch for ([\w.]+): .*?Size\((\[[\d, ]*\])\).*?Size\((\[[\d, ]*\])\)", text, re.DOTALL)
     if sizes:
@@ -103,8 +114,13 @@ def _unknown_class(message: str, _options: list[str], arguments: Sequence[str]) 
     if found is None:
         return None
     key = _key(message, arguments)
+    module, _, wanted = found[1].rpartition(".")
+    if module == "torchattacks" and module in sys.modules:
+        near, known = _suggestion(wanted, sys.modules[module].__all__), sys.modules[module].__version__
+        more = "" if near else "; if a newer one has it: pip install --no-deps torchattacks==3.5.1"
+        return f"{key}: there is no class {found[1]} in torchattacks {known}{near}{more}"
     names = [name for name, thing in _public_objects(key).items() if inspect.isclass(thing)]
-    return f"{key}: there is no class {found[1]}{_suggestion(found[1].rpartition('.')[2], names)}"
+    return f"{key}: there is no class {found[1]}{_suggestion(wanted, names)}"
 
 
 def _unknown_parameter(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
@@ -113,18 +129,21 @@ def _unknown_parameter(message: str, _options: list[str], arguments: Sequence[st
         return None
     key = _typed(found[1], arguments)
     classes = [thing for thing in _public_objects(key).values() if inspect.isclass(thing)]
-    parameters = sorted({parameter for thing in classes for parameter in inspect.signature(thing).parameters})
-    return f"there is no key {key}{_suggestion(found[1].rpartition('.')[2], parameters)}"
+    parameters = {parameter for thing in classes for parameter in inspect.signature(thing).parameters}
+    name = found[1].rpartition(".")[2]
+    return f"there is no key {key}{_suggestion(name, sorted(parameters - {name}))}"  # another class may have it
 
 
 def _wrong_type(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
-    types = re.findall(r"Expected an? <class '([\w.]+)'>", message)
-    if not types:
+    expected = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\]]+)\])", message)
+    if not expected:
         return None
     value = re.search(r"val='([^']*)'", message) or re.search(r"(?:Given|Got) value: (.+)", message)
-    names = dict.fromkeys({"NoneType": "null"}.get(name, name.rpartition(".")[2]) for name in types)
+    words = [word for name, choices in expected for word in [name, *re.findall(r"[\w.-]+", choices)] if word]
+    names = list(dict.fromkeys({"NoneType": "null"}.get(word, word.rpartition(".")[2]) for word in words))
     given = value[1].strip() if value else "something else"
-    return f"{_key(message, arguments)} must be {' or '.join(names)}, got {given}"
+    allowed = " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+    return f"{_key(message, arguments)} must be {allowed}, got {given}"
 
 
 def _missing_key(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:

@@ -15,7 +15,6 @@ from lightning_poison.functional.box_projections import (
 )
 from lightning_poison.functional.box_steps import l1_step_in_box
 from lightning_poison.functional.checks import check_choice
-from lightning_poison.functional.projections import onto_l1_ball, onto_l2_ball, onto_linf_ball
 
 __all__ = [
     "NORMS",
@@ -69,8 +68,7 @@ def linf_ascent(gradients: Tensor) -> Tensor:
 def l2_size(vectors: Tensor) -> Tensor:
     """Euclidean length of each sample.
 
-    As for l1 the terms are summed in pairs of sums, by :func:`torch.sum`: ``torch.linalg.vector_norm`` adds them up one
-    after another, and with 150,000 coordinates of one size its result is off by a thousandth.
+    Squares are added up in single precision at least, and by :func:`torch.sum`, as in :func:`l1_size`.
 
     Args:
         vectors: shape (N, ...), float.
@@ -82,7 +80,7 @@ def l2_size(vectors: Tensor) -> Tensor:
         >>> l2_size(torch.tensor([[3.0, -4.0]]))
         tensor([5.])
     """
-    return vectors.flatten(1).square().sum(dim=1).sqrt()
+    return _wide(vectors.flatten(1)).square().sum(dim=1).sqrt().to(vectors.dtype)
 
 
 def l2_ascent(gradients: Tensor) -> Tensor:
@@ -105,12 +103,14 @@ def l2_ascent(gradients: Tensor) -> Tensor:
     flat = gradients.flatten(1)
     tiny = torch.finfo(gradients.dtype).tiny
     flat = flat / flat.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
-    lengths: Tensor = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-    return (flat / lengths.clamp_min(tiny)).view_as(gradients)
+    return (flat / l2_size(flat)[:, None].clamp_min(tiny)).view_as(gradients)
 
 
 def l1_size(vectors: Tensor) -> Tensor:
     """Sum of the absolute coordinates of each sample.
+
+    :func:`torch.sum` adds up sums of pairs. ``torch.linalg.vector_norm`` adds one coordinate after another, and its
+    result for 150,000 of one size is off by a thousandth.
 
     Args:
         vectors: shape (N, ...), float.
@@ -172,6 +172,10 @@ def _as_it_is(noise: Tensor) -> Tensor:
     return noise
 
 
+def _wide(batch: Tensor) -> Tensor:
+    return batch.float() if batch.dtype in (torch.float16, torch.bfloat16) else batch
+
+
 @dataclass(frozen=True)
 class Norm:
     """A norm, as attacks use it; to add one, write its functions and enter it in ``NORMS``.
@@ -180,7 +184,6 @@ class Norm:
         name: as users write it.
         size: the norm of each sample, (N, ...) to (N,).
         ascent: of all directions of norm at most 1, the one along which a gradient promises most.
-        onto_ball: Euclidean projection onto the ball of a radius around 0.
         onto_ball_and_box: ``onto_ball_and_box(points, centres, eps)``: Euclidean projection onto the intersection of
             the ball of radius ``eps`` around each centre with the box [0, 1].
         random_direction: makes noise that is uniform on [-1, 1), (N, ...), a random point of the ball of radius 1:
@@ -192,7 +195,6 @@ class Norm:
     name: str
     size: Callable[[Tensor], Tensor]
     ascent: Callable[[Tensor], Tensor]
-    onto_ball: Callable[[Tensor, float], Tensor]
     onto_ball_and_box: Callable[[Tensor, Tensor, float], Tensor]
     random_direction: Callable[[Tensor], Tensor]
     box_step: Callable[[Tensor, Tensor, float], Tensor] | None = None
@@ -234,17 +236,15 @@ class Norm:
         if not len(inputs):
             return torch.ones(0, dtype=torch.bool, device=inputs.device)
         in_box = ((examples >= 0) & (examples <= 1)).flatten(1).all(dim=1)
-        half = inputs.dtype in (torch.float16, torch.bfloat16)
-        perturbations = examples.float() - inputs.float() if half else examples - inputs
-        return in_box & (self.size(perturbations) <= eps + self.tolerance(inputs, eps))
+        return in_box & (self.size(_wide(examples) - _wide(inputs)) <= eps + self.tolerance(inputs, eps))
 
 
 NORMS = {
     norm.name: norm
     for norm in (
-        Norm("linf", linf_size, linf_ascent, onto_linf_ball, onto_linf_ball_and_box, _as_it_is),
-        Norm("l2", l2_size, l2_ascent, onto_l2_ball, onto_l2_ball_and_box, l2_ascent),
-        Norm("l1", l1_size, l1_ascent, onto_l1_ball, onto_l1_ball_and_box, l1_on_sphere, l1_step_in_box),
+        Norm("linf", linf_size, linf_ascent, onto_linf_ball_and_box, _as_it_is),
+        Norm("l2", l2_size, l2_ascent, onto_l2_ball_and_box, l2_ascent),
+        Norm("l1", l1_size, l1_ascent, onto_l1_ball_and_box, l1_on_sphere, l1_step_in_box),
     )
 }
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from lightning_poison.attacks.convolution import FastInputGradients
 
@@ -94,4 +95,47 @@ def test_a_network_that_differentiates_itself_with_functional_transforms():
     inputs = torch.rand(3, 1, 6, 7, dtype=torch.float64)
     fast, _ = gradients(steepness, inputs, fast=True)
     usual, _ = gradients(steepness, inputs, fast=False)
+    torch.testing.assert_close(fast, usual, rtol=1e-10, atol=1e-10)
+
+
+def test_no_image_at_all():
+    layer = nn.Conv2d(3, 4, 3).requires_grad_(False)
+    fast, _ = gradients(layer, torch.rand(0, 3, 6, 7), fast=True)
+    assert fast.shape == (0, 3, 6, 7)
+
+
+@pytest.mark.parametrize("change", [lambda w: w.mul_(3), lambda w: w.data.mul_(3), lambda w: w.numpy().fill(0.5)])
+def test_weights_that_change_in_between(change):
+    weight = torch.rand(4, 1, 3, 3, dtype=torch.float64)
+    inputs = torch.rand(2, 1, 6, 6, dtype=torch.float64)
+
+    def twice(images):
+        nn.functional.conv2d(images, weight)
+        change(weight)
+        return nn.functional.conv2d(images, weight)
+
+    start = weight.clone()
+    fast, _ = gradients(twice, inputs, fast=True)
+    weight.copy_(start)
+    usual, _ = gradients(twice, inputs, fast=False)
+    torch.testing.assert_close(fast, usual, rtol=1e-12, atol=1e-12)
+
+
+def test_a_network_that_computes_its_first_layer_twice_to_save_memory():
+    layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3)).double().requires_grad_(False)
+    inputs = torch.rand(2, 1, 7, 7, dtype=torch.float64)
+    fast, _ = gradients(lambda images: checkpoint(layers, images, use_reentrant=False), inputs, fast=True)
+    usual, _ = gradients(layers, inputs, fast=False)
+    torch.testing.assert_close(fast, usual, rtol=1e-10, atol=1e-10)
+
+
+def test_an_ensemble_whose_weights_are_stacked():
+    weights = torch.rand(3, 4, 1, 3, 3, dtype=torch.float64)
+    inputs = torch.rand(2, 1, 7, 7, dtype=torch.float64)
+
+    def ensemble(images):
+        return torch.func.vmap(lambda weight: torch.conv2d(images, weight))(weights)
+
+    fast, _ = gradients(ensemble, inputs, fast=True)
+    usual, _ = gradients(ensemble, inputs, fast=False)
     torch.testing.assert_close(fast, usual, rtol=1e-10, atol=1e-10)

@@ -127,3 +127,16 @@ def test_masked_gradients_are_warned_of(linear, middling):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         PGD()(linear, *middling)
+
+
+def test_a_gradient_that_only_one_loss_masks_is_no_masking(linear, middling):
+    inputs, labels = middling
+    labels = linear(inputs).argmax(dim=1)
+
+    def sure(points):
+        return 1e6 * linear(points)  # cross-entropy is 0, and so is its gradient
+
+    assert PGD(steps=2, losses=("cross_entropy",))(sure, inputs, labels).details["zero_gradient"].all()
+    for losses in (("cross_entropy", "margin"), ("margin", "cross_entropy")):
+        found = PGD(eps=0.001, steps=2, losses=losses)(sure, inputs, labels)
+        assert not found.details["zero_gradient"].any()

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -218,3 +220,11 @@ def test_leaves_the_network_alone(network, digits, unchanged):
     with torch.inference_mode():
         inside = attack(network, inputs.clone(), labels.clone())
     assert inside.examples.equal(attack(network, inputs, labels).examples)
+
+
+def test_a_difference_too_short_for_half_precision_is_no_difference(trained, digits):
+    inputs, labels = digits[0][1200:1210].bfloat16(), digits[1][1200:1210]
+    half = copy.deepcopy(trained).bfloat16()
+    with pytest.warns(match="larger sigma"):
+        found = FiniteDifferences(0.1, steps=2, sigma=1e-4)(half, 0.5 + inputs / 2, labels)
+    assert found.examples.isfinite().all()

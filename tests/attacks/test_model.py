@@ -2,7 +2,16 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_poison.attacks import FGSM, PGD, adversarial_paths, class_scores, frozen_eval
+from lightning_poison.attacks import (
+    FGSM,
+    LBFGS,
+    PGD,
+    ExpectationOverTransformations,
+    FiniteDifferences,
+    adversarial_paths,
+    class_scores,
+    frozen_eval,
+)
 from lightning_poison.attacks.model import batch_layout
 from lightning_poison.errors import UserError
 
@@ -163,3 +172,53 @@ def test_a_module_that_changes_its_own_mode_is_restored():
     with frozen_eval(net):
         assert net[1].training
     assert not net[1].training
+
+
+def test_labels_of_any_integer_type(network):
+    inputs, labels = batch()
+    for run in RUNS.values():
+        expected = run(network, inputs, labels)
+        found = run(network, inputs, labels.int())
+        name = "examples" if hasattr(found, "examples") else "length"
+        assert getattr(found, name).equal(getattr(expected, name))
+
+
+class Overwriting(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs):
+        return self.network(inputs.sub_(0.1))
+
+
+@pytest.mark.parametrize("attack", [FGSM(0.1), PGD(0.1, steps=2), FiniteDifferences(0.1, steps=1)])
+def test_a_network_that_overwrites_its_inputs_is_refused_before_it_spoils_them(attack, network):
+    inputs, labels = batch()
+    before = inputs.clone()
+    with pytest.raises(UserError, match="the model overwrites its inputs"):
+        attack(Overwriting(network), inputs, labels)
+    assert inputs.equal(before)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        PGD(0.1, steps=2),
+        LBFGS(),
+        ExpectationOverTransformations(0.1, steps=1, transforms=nn.Identity(), survival=1.0),
+        lambda *batch: adversarial_paths(*batch),
+    ],
+)
+def test_a_network_without_gradients_is_refused_with_a_remedy(attack, network):
+    inputs, _ = batch()
+    labels = network.eval()(inputs).argmax(dim=1)
+    for scores in (lambda points: network(points).detach(), lambda points: torch.eye(10)[labels[: len(points)]]):
+        with pytest.raises(UserError, match=r"passes no gradient on to its inputs.*FiniteDifferences"):
+            attack(scores, inputs, labels)
+
+
+def test_as_many_ids_as_inputs(network):
+    inputs, labels = batch()
+    with pytest.raises(UserError, match="sample_ids must have one entry for each of 12 inputs, got 3"):
+        FGSM(0.1)(network, inputs, labels, sample_ids=torch.arange(3))

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchattacks
 
 DIGITS = ("fit", "--config", "digits.yaml")
 PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.attack=PGD")
+PLUS_NAMED = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.name=x")
+PLUS_PATHS = ("--trainer.callbacks+=AdversarialPaths", "--trainer.callbacks.name=x")
 
 
 @pytest.mark.parametrize(
@@ -22,10 +25,6 @@ PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.
         ([*PLUS_ATTACK, "--trainer.callbacks.attack.eps=8"], "for 8 grey levels of 255 write 8/255"),
         ([*PLUS_ATTACK[:1], "--trainer.callbacks.attack=PGE"], "there is no class PGE; did you mean PGD?"),
         (
-            [*PLUS_ATTACK[:1], "--trainer.callbacks.attack=torchattacks.JSMO"],
-            "trainer.callbacks.attack: there is no class torchattacks.JSMO",
-        ),
-        (
             [
                 *PLUS_ATTACK[:1],
                 "--trainer.callbacks.attack=torchattacks.PGD",
@@ -34,7 +33,30 @@ PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.
             ],
             "eps must lie in [0, 1] pixel units, got 8; for 8 grey levels of 255 write 8/255",
         ),
-        ([*PLUS_ATTACK[:1], "--trainer.callbacks.target=nxt"], "target"),
+        (
+            [*PLUS_ATTACK[:1], "--trainer.callbacks.attack=torchattacks.JSMO"],
+            f"JSMO in torchattacks {torchattacks.__version__}; if a newer one has it: pip install --no-deps torchattacks==3.5.1",
+        ),
+        (
+            [*PLUS_ATTACK[:1], "--trainer.callbacks.target=nxt"],
+            "trainer.callbacks.target must be int, next, least_likely or null, got nxt",
+        ),
+        ([*PLUS_ATTACK, "--trainer.callbacks.attack.norm=l3"], "trainer.callbacks.attack.norm must be linf, l2 or l1"),
+        ([*PLUS_ATTACK, "--trainer.callbacks.attack.step=3"], "attack.step; did you mean steps?"),
+        (PLUS_ATTACK[:1], "trainer.callbacks hold two equal AdversarialAccuracy; leave one out, or give each its own"),
+        ([*PLUS_NAMED, "--trainer.callbacks.target=12"], "target must be one of the victim's classes 0 to 9, got 12"),
+        (
+            [*PLUS_NAMED, "--trainer.callbacks.source=12", "--trainer.callbacks.target=1"],
+            "source must be one of the victim's classes 0 to 9, got 12",
+        ),
+        ([*PLUS_NAMED, "--trainer.callbacks.output=logits"], "output must name an item of the model's output, got"),
+        ([*PLUS_NAMED, "--trainer.callbacks.attack=[PGD,PGD]"], "attack must not list one twice, got two equal PGD"),
+        (
+            [*PLUS_NAMED, "--trainer.callbacks.attack=FiniteDifferences", "--trainer.callbacks.attack.max_queries=1"],
+            "max_queries must be at least 130 for one step along 64 directions, got 1",
+        ),
+        ([*PLUS_PATHS, "--trainer.callbacks.target=12"], "target must be one of the victim's classes 0 to 9, got 12"),
+        ([*PLUS_PATHS, "--trainer.callbacks.output=logits"], "output must name an item of the model's output, got"),
         (["--model.net=PoolCN"], "model.net: there is no class PoolCN; did you mean PoolCNN?"),
         (["--model.net.widht=3"], "there is no key model.net.widht; did you mean width?"),
         (["--modle=3"], "there is no key modle; did you mean model?"),

@@ -165,3 +165,14 @@ def test_each_sample_is_projected_on_its_own(name):
     for row in range(0, 60, 7):
         alone = NORMS[name].onto_ball_and_box(points[row : row + 1], centres[row : row + 1], 0.4)
         torch.testing.assert_close(alone[0], whole[row], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["l2", "l1"])
+def test_mixed_precision_around_it_changes_nothing(name):
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.rand(4, 784, generator=generator)
+    points = centres + torch.randn(4, 784, generator=generator)
+    for eps in (0.5, 3.0):
+        expected = NORMS[name].onto_ball_and_box(points, centres, eps)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert NORMS[name].onto_ball_and_box(points, centres, eps).equal(expected)

@@ -63,3 +63,11 @@ def test_check_labels_names_the_row(labels: torch.Tensor, message: str) -> None:
 def test_nearest_names_ignores_case() -> None:
     assert nearest_names("pgd", ["FGSM", "PGD"]) == ["PGD"]
     assert nearest_names("zzz", ["FGSM", "PGD"]) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_labels_of_small_integer_types(dtype):
+    labels = torch.tensor([0, 100, 3], dtype=dtype)
+    assert check_labels("labels", labels, 2**63 - 1) is labels
+    with pytest.raises(UserError, match="got 100 at row 1"):
+        check_labels("labels", labels, 100)

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from scipy.optimize import linprog
@@ -126,3 +128,26 @@ def test_is_inside_sees_a_pixel_that_is_out(name):
 def test_unknown_norm():
     with pytest.raises(UserError, match="norm must be one of linf, l2, l1, got l7"):
         named_norm("l7")
+
+
+@pytest.mark.parametrize(("name", "order"), [("l2", 2), ("l1", 1)])
+def test_sizes_are_summed_exactly_enough(name, order):
+    # What attacks make: many coordinates of one size, whose rounding errors all have one sign.
+    for dtype in (torch.float32, torch.float64):
+        vectors = torch.full((2, 150_528), 0.0274, dtype=dtype)
+        exact = math.fsum(value**order for value in vectors[0].tolist()) ** (1 / order)
+        assert float(NORMS[name].size(vectors)[0]) == pytest.approx(exact, rel=20 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("name", "eps"), [("l1", 601.7), ("l2", 5.0)])
+def test_what_a_projection_returns_is_inside(name, eps, dtype):
+    centres = torch.full((2, 30_000), 0.5, dtype=dtype)
+    points = centres + torch.tensor([[1.0], [-0.9]], dtype=dtype)
+    assert NORMS[name].is_inside(NORMS[name].onto_ball_and_box(points, centres, eps), centres, eps).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_step_along_many_coordinates_in_half_precision(dtype):
+    gradients = torch.full((1, 150_528), 0.01, dtype=dtype)  # the sum of their squares, scaled, is beyond float16
+    assert float(NORMS["l2"].ascent(gradients).double().norm()) == pytest.approx(1, rel=0.02)
