@@ -38,6 +38,12 @@ def test_a_measured_radius_zero_is_not_drawn_twice():
     assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 0.1]
 
 
+def test_without_natural_accuracy_nothing_stands_at_zero():
+    axes = robustness_curve_figure([0.1, 0.2], [0.9, 0.5], ylabel="not driven to the target").axes[0]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[0.1, 0.2]]
+    assert (axes.get_ylabel(), axes.texts[:]) == ("not driven to the target", [])
+
+
 def test_a_series_of_another_length():
     with pytest.raises(UserError, match=r"accuracy 'pgd' must have one value per radius \(2,\), got \(1,\)"):
         robustness_curve_figure([0.1, 0.2], {"pgd": [0.5]})

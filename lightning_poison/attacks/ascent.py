@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_poison.attacks.base import AttackResult, Criterion
 from lightning_poison.attacks.engine import ball_move, network_look, walk
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.functional.norms import Norm
 
 __all__ = ["projected_ascent"]
@@ -15,10 +16,8 @@ __all__ = ["projected_ascent"]
 
 def projected_ascent(
     model: Callable[[Tensor], Tensor],
-    inputs: Tensor,
+    samples: Samples,
     start: Tensor,
-    labels: Tensor,
-    targets: Tensor | None,
     *,
     eps: float,
     steps: int,
@@ -34,10 +33,8 @@ def projected_ascent(
 
     Args:
         model: maps (N, ...) to logits (N, K).
-        inputs: shape (N, ...), in [0, 1]: the balls' centres.
+        samples: N of them, whose inputs are the balls' centres; with targets the loss to the target is descended.
         start: shape (N, ...), in the balls and [0, 1].
-        labels: shape (N,), int64.
-        targets: shape (N,), int64, or None; with targets the loss to the target is descended.
         eps: radius of the ball.
         steps: number of steps.
         step_size: their length in the norm.
@@ -46,8 +43,8 @@ def projected_ascent(
         criterion: a sample is fooled by "any iterate", or only by its start or "last iterate".
         aims: shape (N,), int64: classes whose loss is descended; None: the targets.
     """
-    look = network_look(model, inputs, labels, targets, loss, aims=aims)
-    move = ball_move(norm, inputs, eps, step_size)
+    look = network_look(model, samples, loss, aims=aims)
+    move = ball_move(norm, samples.inputs, eps, step_size)
     found = walk(start, look, move, max_steps=steps, any_iterate=criterion == "any iterate")
     ends = start if found.ends is None else found.ends
     return AttackResult(ends, found.reached, criterion, {"zero_gradient": found.flat.double()})

@@ -11,13 +11,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_poison.attacks.model import check_samples, frozen_eval, without_history
+from lightning_poison.attacks.model import frozen_eval
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice
 from lightning_poison.functional.norms import NORMS, named_norm
 from lightning_poison.functional.pixels import Radius
 
-__all__ = ["Attack", "AttackResult", "Criterion", "GradientMaskingWarning", "NormName", "checked_radius"]
+__all__ = ["Attack", "AttackResult", "Criterion", "GradientMaskingWarning", "NormName", "check_sizes", "checked_radius"]
 
 Criterion = Literal["any iterate", "last iterate"]
 NormName = Literal["linf", "l2", "l1"]
@@ -118,49 +119,27 @@ class Attack(ABC):
             UserError: the inputs, the labels or the model's output are unusable.
         """
         with frozen_eval(model):
-            inputs, labels = without_history(inputs), without_history(labels)
-            targets = None if targets is None else without_history(targets)
-            ids = torch.arange(len(inputs)) if sample_ids is None else without_history(sample_ids)
-            check_samples(inputs, labels, targets)
-            if ids.shape != labels.shape:
-                raise UserError(f"sample_ids must have one entry for each of {len(labels)} inputs, got {len(ids)}")
-            labels, targets = labels.long(), None if targets is None else targets.long()
-            result = self._run_in_blocks(model, inputs, labels, targets, ids)
+            result = self._run_in_blocks(model, Samples.checked(inputs, labels, targets, sample_ids))
         if _share_of_zero_gradients(result) > 0.1:
             warnings.warn(_MASKED, GradientMaskingWarning, stacklevel=2)
         return result
 
-    def _run_in_blocks(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,
-    ) -> AttackResult:
+    def _run_in_blocks(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         """Run block by block and verify each; what comes out is laid down in place, as memory is not to grow."""
-        examples, fooled = torch.empty_like(inputs), torch.empty_like(labels, dtype=torch.bool)
+        examples, fooled = torch.empty_like(samples.inputs), torch.empty_like(samples.labels, dtype=torch.bool)
         criterion: Criterion = "any iterate"
         details: dict[str, Tensor] = {}
-        for first in range(0, max(1, len(inputs)), _BLOCK):
+        for first in range(0, max(1, len(samples)), _BLOCK):
             block = slice(first, first + _BLOCK)
-            aims = None if targets is None else targets[block]
-            part = self._run(model, inputs[block], labels[block], aims, sample_ids[block])
-            self._verify(part.examples, inputs[block])
+            part = self._run(model, samples[block])
+            self._verify(part.examples, samples.inputs[block])
             examples[block], fooled[block], criterion = part.examples, part.fooled, part.criterion
             for key, values in part.details.items():
-                details.setdefault(key, values.new_full((len(inputs),), torch.nan))[block] = values
+                details.setdefault(key, values.new_full((len(samples),), torch.nan))[block] = values
         return AttackResult(examples, fooled, criterion, details)
 
     @abstractmethod
-    def _run(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,
-    ) -> AttackResult:
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         """Attack checked samples, with the model in eval mode and gradients on."""
 
     def _verify(self, examples: Tensor, inputs: Tensor) -> None:
@@ -179,6 +158,18 @@ class Attack(ABC):
 def _share_of_zero_gradients(result: AttackResult) -> float:
     zero = result.details.get("zero_gradient")
     return 0.0 if zero is None or not len(zero) else float(zero.nanmean())
+
+
+def check_sizes(attack: Attack, norm: str) -> None:
+    """Put the checked values of an attack's ``eps`` and ``step_size``, where it has one, in their places.
+
+    Raises:
+        UserError: one is not a size in pixel units.
+    """
+    for name in ("eps", "step_size"):
+        value = getattr(attack, name, None)
+        if value is not None:
+            object.__setattr__(attack, name, checked_radius(name, value, norm))
 
 
 def checked_radius(name: str, value: float, norm: str) -> float:

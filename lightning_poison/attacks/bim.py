@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_poison.attacks.ascent import projected_ascent
-from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, checked_radius
+from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, check_sizes
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.functional.checks import check_choice, check_integer
 from lightning_poison.functional.losses import cross_entropy
 from lightning_poison.functional.norms import named_norm
@@ -48,36 +49,18 @@ class BIM(Attack):
     success: Criterion = "any iterate"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm))
-        if self.step_size is not None:
-            object.__setattr__(self, "step_size", checked_radius("step_size", self.step_size, self.norm))
+        check_sizes(self, self.norm)
         check_integer("steps", self.steps, minimum=1, remedy="steps=10 is usual")
         check_choice("success", self.success, ("any iterate", "last iterate"))
 
-    def _run(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,  # noqa: ARG002  # of the base; steps from the input draw nothing
-    ) -> AttackResult:
-        return self._ascend(model, inputs, labels, targets)
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
+        return self._ascend(model, samples)
 
-    def _ascend(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        aims: Tensor | None = None,
-    ) -> AttackResult:
+    def _ascend(self, model: Callable[[Tensor], Tensor], samples: Samples, aims: Tensor | None = None) -> AttackResult:
         return projected_ascent(
             model,
-            inputs,
-            inputs,
-            labels,
-            targets,
+            samples,
+            samples.inputs,
             eps=self.eps,
             steps=self.steps,
             step_size=self.eps / self.steps if self.step_size is None else self.step_size,

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks.model import batch_layout, class_scores, input_gradients
-from lightning_poison.functional.checks import check_labels
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.functional.norms import Norm
 
-__all__ = ["Look", "Move", "Walk", "ball_move", "is_fooled", "network_look", "usual_chunk", "walk"]
+__all__ = ["Look", "Move", "Walk", "ball_move", "network_look", "usual_chunk", "walk"]
 
 Look = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
 """``look(points, rows, with_gradient)``: whether each point is at its sample's goal, shape (n,), bool, and the
@@ -148,60 +148,24 @@ def usual_chunk(inputs: Tensor) -> int:
     return max(128, min(8192, 2**22 // max(1, inputs[:1].numel())))
 
 
-def is_fooled(scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    """Untargeted: whether the prediction is not the label. Targeted: whether it is the target.
-
-    Args:
-        scores: shape (N, K).
-        labels: shape (N,), int64.
-        targets: shape (N,), int64, or None.
-
-    Returns:
-        shape (N,), bool.
-
-    Raises:
-        UserError: a label or target is not below K.
-
-    Example:
-        >>> is_fooled(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 0]), None)
-        tensor([ True, False])
-    """
-    _check_classes(labels, targets, scores.shape[1])
-    return _at_goal(scores, labels, targets)
-
-
-def _check_classes(labels: Tensor, targets: Tensor | None, num_classes: int) -> None:
-    check_labels("labels", labels, num_classes)
-    if targets is not None:
-        check_labels("targets", targets, num_classes)
-
-
-def _at_goal(scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    predictions = scores.argmax(dim=1)
-    return predictions != labels if targets is None else predictions == targets
-
-
 def network_look(
     model: Callable[[Tensor], Tensor],
-    inputs: Tensor,
-    labels: Tensor,
-    targets: Tensor | None,
+    samples: Samples,
     loss: Callable[[Tensor, Tensor], Tensor],
     *,
     aims: Tensor | None = None,
 ) -> Look:
-    """Look with one pass forward and one backward.
+    """Look with one pass forward and one backward; the goal is that the sample is fooled.
 
     Args:
         model: maps (n, ...) to logits (n, K).
-        inputs: shape (N, ...): the samples, to learn which memory layout the network takes.
-        labels: shape (N,), int64.
-        targets: shape (N,), int64: the goal is to be taken for them; None: for anything but the label.
+        samples: N of them.
         loss: (n, K), (n,) to (n,).
         aims: shape (N,), int64: classes whose loss is descended; None: the targets, and without targets the loss of the
             label is ascended.
     """
-    layout = batch_layout(model, inputs)
+    layout = batch_layout(model, samples.inputs)
+    labels, targets = samples.labels, samples.targets
     aims = targets if aims is None else aims
     wanted, sign = (labels, 1) if aims is None else (aims, -1)
     checked = False
@@ -210,10 +174,11 @@ def network_look(
         nonlocal checked
         points = layout(points.detach()).requires_grad_(with_gradient)
         scores = class_scores(model, points)
-        if not checked:
-            _check_classes(labels, targets, scores.shape[1])
+        if not checked:  # once, for all samples
+            samples.check_classes(scores.shape[1])
             checked = True
-        hit = _at_goal(scores.detach(), labels[rows], None if targets is None else targets[rows])
+        predictions = scores.detach().argmax(dim=1)
+        hit = predictions != labels[rows] if targets is None else predictions == targets[rows]
         if not with_gradient:
             return hit, None
         return hit, input_gradients(sign * loss(scores, wanted[rows]).sum(), points)

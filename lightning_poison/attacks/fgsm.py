@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_poison.attacks.ascent import projected_ascent
-from lightning_poison.attacks.base import Attack, AttackResult, NormName, checked_radius
+from lightning_poison.attacks.base import Attack, AttackResult, NormName, check_sizes
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.functional.losses import cross_entropy
 from lightning_poison.functional.norms import named_norm
 from lightning_poison.functional.pixels import Radius
@@ -38,22 +39,13 @@ class FGSM(Attack):
     norm: NormName = "linf"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm))
+        check_sizes(self, self.norm)
 
-    def _run(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,  # noqa: ARG002  # of the base; one step from the input draws nothing
-    ) -> AttackResult:
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         return projected_ascent(
             model,
-            inputs,
-            inputs,
-            labels,
-            targets,
+            samples,
+            samples.inputs,
             eps=self.eps,
             steps=1,
             step_size=self.eps,

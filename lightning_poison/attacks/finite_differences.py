@@ -9,10 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_poison.attacks.base import Attack, AttackResult, NormName, checked_radius
-from lightning_poison.attacks.engine import ball_move, is_fooled, usual_chunk, walk
+from lightning_poison.attacks.base import Attack, AttackResult, NormName, check_sizes
+from lightning_poison.attacks.engine import ball_move, usual_chunk, walk
 from lightning_poison.attacks.gradient_estimates import coordinate_directions, estimate_gradients, random_directions
 from lightning_poison.attacks.model import batch_layout, class_scores
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer, check_number
 from lightning_poison.functional.losses import margin
@@ -76,9 +77,7 @@ class FiniteDifferences(Attack):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm))
-        if self.step_size is not None:
-            object.__setattr__(self, "step_size", checked_radius("step_size", self.step_size, self.norm))
+        check_sizes(self, self.norm)
         check_integer("steps", self.steps, minimum=1, remedy="use steps=20")
         check_choice("directions", self.directions, ("coordinates", "random"))
         check_integer("samples", self.samples, minimum=1, remedy="use samples=50")
@@ -87,17 +86,11 @@ class FiniteDifferences(Attack):
         if self.max_queries is not None:
             check_integer("max_queries", self.max_queries, minimum=1)
 
-    def _run(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,
-    ) -> AttackResult:
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
+        inputs = samples.inputs
         steps = self._affordable_steps(inputs.shape[1:].numel())
         step_size = 2.5 * self.eps / steps if self.step_size is None else self.step_size
-        look = _ScoreLook(self, steps, model, inputs, labels, targets, sample_ids)
+        look = _ScoreLook(self, steps, model, samples)
         found = walk(inputs, look, ball_move(named_norm(self.norm), inputs, self.eps, step_size), max_steps=steps)
         examples = inputs if found.ends is None else found.ends
         details = {"queries": look.queries.double(), "zero_gradient": found.flat.double()}
@@ -124,26 +117,19 @@ class _ScoreLook:
     """A look that estimates the margin's gradient from scores, and counts queries."""
 
     def __init__(
-        self,
-        attack: FiniteDifferences,
-        steps: int,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,
+        self, attack: FiniteDifferences, steps: int, model: Callable[[Tensor], Tensor], samples: Samples
     ) -> None:
         self.attack, self.steps = attack, steps
-        self.model, self.layout = model, batch_layout(model, inputs)
-        self.labels, self.targets, self.ids = labels, targets, sample_ids.tolist()
-        self.at_once = 2 * usual_chunk(inputs)
-        self.queries = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
+        self.model, self.layout = model, batch_layout(model, samples.inputs)
+        self.samples, self.ids = samples, samples.ids.tolist()
+        self.at_once = 2 * usual_chunk(samples.inputs)
+        self.queries = torch.zeros_like(samples.labels)
         self.looks = torch.zeros_like(self.queries)
 
     @torch.no_grad()
     def __call__(self, points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         scores = class_scores(self.model, self.layout(points))
-        hit = is_fooled(scores, self.labels[rows], None if self.targets is None else self.targets[rows])
+        hit = self.samples[rows].fooled(scores)
         self.queries[rows] += 1
         gradients = None
         if with_gradient:
@@ -163,7 +149,7 @@ class _ScoreLook:
         else:
             keys = [(self.ids[row], step) for row, step in zip(rows.tolist(), self.looks[rows].tolist(), strict=True)]
             directions = random_directions(points, self.attack.seed, keys)
-        sign, wanted = (1, self.labels) if self.targets is None else (-1, self.targets)
+        sign, wanted = (1, self.samples.labels) if self.samples.targets is None else (-1, self.samples.targets)
 
         def objective(ends: Tensor, whose: Tensor) -> Tensor:
             return sign * margin(class_scores(self.model, self.layout(ends)), wanted[rows[whose]])

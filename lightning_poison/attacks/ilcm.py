@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_poison.attacks.base import AttackResult
 from lightning_poison.attacks.bim import BIM
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.attacks.targets import choose_targets
 
 __all__ = ["ILCM"]
@@ -45,13 +46,7 @@ class ILCM(BIM):
         tensor([[0.4700]])
     """
 
-    def _run(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,  # noqa: ARG002  # of the base; steps from the input draw nothing
-    ) -> AttackResult:
-        aims = choose_targets("least_likely", model, inputs, labels) if targets is None else targets
-        return self._ascend(model, inputs, labels, targets, aims)
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
+        if samples.targets is not None:
+            return self._ascend(model, samples)
+        return self._ascend(model, samples, choose_targets("least_likely", model, samples.inputs, samples.labels))

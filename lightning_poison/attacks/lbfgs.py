@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from lightning_poison.attacks.base import Attack, AttackResult, checked_radius
-from lightning_poison.attacks.engine import is_fooled
 from lightning_poison.attacks.model import class_scores, input_gradients
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.losses import cross_entropy
 from lightning_poison.functional.pixels import Radius
@@ -66,23 +66,16 @@ class LBFGS(Attack):
         check_integer("max_iterations", self.max_iterations, minimum=1, remedy="max_iterations=20 is usual")
         check_number("initial_c", self.initial_c, minimum=1e-12, maximum=1e12, remedy="initial_c=1 is usual")
 
-    def _run(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,  # noqa: ARG002  # of the base; nothing is drawn
-    ) -> AttackResult:
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         radius = math.inf if self.eps is None else self.eps
-        examples, sizes = inputs.clone(), torch.full((len(inputs),), math.nan, dtype=torch.float64)
-        for row in range(len(inputs)):
+        examples, sizes = samples.inputs.clone(), torch.full((len(samples),), math.nan, dtype=torch.float64)
+        for row in range(len(samples)):
             here = slice(row, row + 1)
-            search = _Search(model, inputs[here], labels[here], None if targets is None else targets[here])
+            search = _Search(model, samples[here])
             search.run(self.initial_c, self.search_steps, self.max_iterations)
             if search.size <= radius and search.nearest is not None:
                 examples[here], sizes[row] = search.nearest, search.size
-        sizes = sizes.to(inputs.device)
+        sizes = sizes.to(examples.device)
         return AttackResult(examples, ~sizes.isnan(), "any iterate", {"l2": sizes})
 
 
@@ -94,14 +87,15 @@ class _Search:
         size: its l2 distance from the input.
     """
 
-    def __init__(self, model: Callable[[Tensor], Tensor], centre: Tensor, label: Tensor, target: Tensor | None) -> None:
-        self.model, self.centre, self.label, self.target = model, centre, label, target
+    def __init__(self, model: Callable[[Tensor], Tensor], sample: Samples) -> None:
+        self.model, self.sample, self.centre = model, sample, sample.inputs
         self.nearest: Tensor | None = None
         self.size = math.inf
         with torch.no_grad():
-            scores = class_scores(model, centre)
-        self.aim = scores.scatter(1, label[:, None], -torch.inf).argmax(dim=1) if target is None else target
-        self._note(centre, scores)
+            scores = class_scores(model, self.centre)
+        runner_up = scores.scatter(1, sample.labels[:, None], -torch.inf).argmax(dim=1)
+        self.aim = runner_up if sample.targets is None else sample.targets
+        self._note(self.centre, scores)
 
     def run(self, c: float, search_steps: int, max_iterations: int) -> None:
         """Try ``search_steps`` values of the penalty's weight, from ``c`` on."""
@@ -146,7 +140,7 @@ class _Search:
 
     def _note(self, point: Tensor, scores: Tensor) -> bool:
         """Keep a point that fools if it is the nearest so far; whether it fools."""
-        fools = bool(is_fooled(scores, self.label, self.target))
+        fools = bool(self.sample.fooled(scores))
         size = float((point.double() - self.centre.double()).norm())
         if fools and size < self.size:
             self.nearest, self.size = point.clone(), size

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks.engine import Move, network_look, walk
-from lightning_poison.attacks.model import check_samples, frozen_eval, without_history
+from lightning_poison.attacks.model import frozen_eval
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.losses import cross_entropy
 
@@ -81,20 +82,17 @@ def adversarial_paths(
     if chunk_size is not None:
         check_integer("chunk_size", chunk_size, minimum=1)
     with frozen_eval(model):
-        inputs, labels = without_history(inputs), without_history(labels)
-        targets = None if targets is None else without_history(targets)
-        check_samples(inputs, labels, targets)
-        labels, targets = labels.long(), None if targets is None else targets.long()
+        samples = Samples.checked(inputs, labels, targets)
         found = walk(
-            inputs,
-            network_look(model, inputs, labels, targets, cross_entropy),
+            samples.inputs,
+            network_look(model, samples, cross_entropy),
             sign_move(step, clip=clip),
             max_steps=max_steps,
             chunk_size=chunk_size,
             keep_ends=keep_ends,
             advance=advance,
         )
-    aims = torch.full_like(labels, -1) if targets is None else targets
+    aims = torch.full_like(samples.labels, -1) if samples.targets is None else samples.targets
     ends = None if found.ends is None else found.ends.cpu()
     return PathLengths(found.steps.cpu(), found.reached.cpu(), aims.cpu(), ends)
 

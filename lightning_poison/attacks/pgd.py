@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks.ascent import projected_ascent
-from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, checked_radius
+from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, check_sizes
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer
 from lightning_poison.functional.losses import named_loss
@@ -61,9 +62,7 @@ class PGD(Attack):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm))
-        if self.step_size is not None:
-            object.__setattr__(self, "step_size", checked_radius("step_size", self.step_size, self.norm))
+        check_sizes(self, self.norm)
         check_integer("steps", self.steps, minimum=1, remedy="use steps=40 for a thorough attack")
         check_integer("restarts", self.restarts, minimum=0)
         check_choice("success", self.success, ("any iterate", "last iterate"))
@@ -73,30 +72,21 @@ class PGD(Attack):
         for loss in self.losses:
             named_loss(loss)
 
-    def _run(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,
-    ) -> AttackResult:
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         norm = named_norm(self.norm)
         step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
-        examples, fooled = inputs.clone(), torch.zeros_like(labels, dtype=torch.bool)
-        flat = torch.zeros_like(labels, dtype=torch.float64)
+        examples, fooled = samples.inputs.clone(), torch.zeros_like(samples.labels, dtype=torch.bool)
+        flat = torch.zeros_like(samples.labels, dtype=torch.float64)
         for run in range((1 + self.restarts) * len(self.losses)):
             restart, loss = divmod(run, len(self.losses))
             rows = (~fooled).nonzero().squeeze(1)
             if not len(rows):
                 break
-            centres, ids = inputs[rows], sample_ids[rows.to(sample_ids.device)]
+            standing = samples[rows]
             found = projected_ascent(
                 model,
-                centres,
-                self._random_start(centres, ids, run) if restart else centres,
-                labels[rows],
-                None if targets is None else targets[rows],
+                standing,
+                self._random_start(standing, run) if restart else standing.inputs,
                 eps=self.eps,
                 steps=self.steps,
                 step_size=step_size,
@@ -109,7 +99,7 @@ class PGD(Attack):
                 flat[rows] = found.details["zero_gradient"] * (flat[rows] if run else 1)
         return AttackResult(examples, fooled, self.success, {"zero_gradient": flat})
 
-    def _random_start(self, inputs: Tensor, sample_ids: Tensor, run: int) -> Tensor:
-        noise = uniform_noise(inputs.shape, sample_ids, self.seed, "restart", run).to(inputs)
-        norm = named_norm(self.norm)
+    def _random_start(self, samples: Samples, run: int) -> Tensor:
+        inputs, norm = samples.inputs, named_norm(self.norm)
+        noise = uniform_noise(inputs.shape, samples.ids, self.seed, "restart", run).to(inputs)
         return norm.onto_ball_and_box(inputs + self.eps * norm.random_direction(noise), inputs, self.eps)

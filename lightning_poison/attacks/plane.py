@@ -27,8 +27,8 @@ class DecisionPlane:
         x: shape (W,), float64, rising: distance from the origin along the line to the first point.
         y: shape (H,), float64, rising: distance from that line, on the second point's side.
         predictions: shape (H, W), int64.
-        confidence: shape (H, W), float: probability of the predicted class.
-        lead: shape (H, W), float: how far its score is above the second highest; 0 on the boundary.
+        confidence: shape (H, W), float64: probability of the predicted class.
+        lead: shape (H, W), float64: how far its score is above the second highest; 0 on the boundary.
         anchors: shape (3, 2), float64: where origin, first and second point lie.
         origin: shape (D,), float64: the flattened origin.
         basis: shape (2, D), float64: the orthonormal directions of x and y.
@@ -109,9 +109,9 @@ def decision_plane(
 
 def _judged(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Prediction, its probability, and its lead over the second highest score, (n,) each, on the CPU."""
+    scores = scores.cpu().double()  # half precision would be too coarse
     highest = scores.topk(2, dim=1).values
-    lead = highest[:, 0] - highest[:, 1]
-    return scores.argmax(dim=1).cpu(), scores.softmax(dim=1).max(dim=1).values.cpu(), lead.cpu()
+    return scores.argmax(dim=1), scores.softmax(dim=1).amax(dim=1), highest[:, 0] - highest[:, 1]
 
 
 def _frame(origin: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks.base import Attack, AttackResult, checked_radius
-from lightning_poison.attacks.engine import is_fooled, usual_chunk
+from lightning_poison.attacks.engine import usual_chunk
 from lightning_poison.attacks.model import class_scores, frozen_eval
+from lightning_poison.attacks.samples import is_fooled
 from lightning_poison.errors import UserError
 from lightning_poison.functional.norms import Norm, named_norm
 

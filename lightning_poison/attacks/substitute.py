@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, checked_radius
-from lightning_poison.attacks.engine import Look, ball_move, is_fooled, network_look, walk
+from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, check_sizes
+from lightning_poison.attacks.engine import Look, ball_move, network_look, walk
 from lightning_poison.attacks.model import check_samples, frozen_eval
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.attacks.substitute_training import SubstituteTraining, decisions, small_network
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
@@ -87,9 +88,7 @@ class SubstituteTransfer(Attack):
     training_queries: int = field(default=0, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm))
-        if self.step_size is not None:
-            object.__setattr__(self, "step_size", checked_radius("step_size", self.step_size, self.norm))
+        check_sizes(self, self.norm)
         object.__setattr__(self, "augmentation_step", float(Pixels(self.augmentation_step)))
         check_integer("steps", self.steps, minimum=1, remedy="use steps=40")
         check_integer("own_inputs", self.own_inputs, minimum=2, remedy="use own_inputs=150")
@@ -142,48 +141,39 @@ class SubstituteTransfer(Attack):
             net, queries = training.run(net, lambda points: decisions(model, points)[0], inputs, labels)
         return replace(self, substitute=net, training_queries=queries)
 
-    def _run(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,  # noqa: ARG002  # of the base; nothing is drawn
-    ) -> AttackResult:
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         if self.substitute is None:
             raise UserError(
                 "SubstituteTransfer has no substitute yet; call attack = attack.prepare(victim, inputs) with inputs "
                 "that are not evaluated, and use what it returns"
             )
-        examples, transferred = inputs.clone(), torch.full_like(labels, torch.nan, dtype=torch.float64)
+        examples, transferred = samples.inputs.clone(), torch.full_like(samples.labels, torch.nan, dtype=torch.float64)
         agreement, queries = torch.zeros_like(transferred), torch.ones_like(transferred)
-        fooled = torch.zeros_like(labels, dtype=torch.bool)
-        if len(inputs):
-            clean, num_classes = decisions(model, inputs)
-            agreement = (clean == decisions(self.substitute, inputs)[0]).double()
-            fooled = _misled(clean, labels, targets, num_classes)
+        fooled = torch.zeros_like(samples.labels, dtype=torch.bool)
+        if len(samples):
+            clean, num_classes = decisions(model, samples.inputs)
+            agreement = (clean == decisions(self.substitute, samples.inputs)[0]).double()
+            fooled = _misled(clean, samples, num_classes)
             rows = (~fooled).nonzero().squeeze(1)
-        if len(inputs) and len(rows):
-            aims = None if targets is None else targets[rows]
-            examples[rows], crossed = self._craft(self.substitute, inputs[rows], labels[rows], aims)
-            fooled[rows] = _misled(decisions(model, examples[rows])[0], labels[rows], aims, num_classes)
+        if len(samples) and len(rows):
+            right = samples[rows]
+            examples[rows], crossed = self._craft(self.substitute, right)
+            fooled[rows] = _misled(decisions(model, examples[rows])[0], right, num_classes)
             transferred[rows[crossed]] = fooled[rows[crossed]].double()
             queries[rows] = 2
         details = {"queries": queries, "agreement": agreement, "transferred": transferred}
         return AttackResult(examples, fooled, self.success, details)
 
-    def _craft(
-        self, substitute: nn.Module, inputs: Tensor, labels: Tensor, targets: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _craft(self, substitute: nn.Module, samples: Samples) -> tuple[Tensor, Tensor]:
         """Examples by steps on the substitute, and which of them fool it."""
         step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
-        move = ball_move(named_norm(self.norm), inputs, self.eps, step_size)
+        move = ball_move(named_norm(self.norm), samples.inputs, self.eps, step_size)
         with frozen_eval(substitute):
-            look = _to_the_end(network_look(substitute, inputs, labels, targets, named_loss(self.loss)))
-            ends = walk(inputs, look, move, max_steps=self.steps).ends
-            examples = inputs if ends is None else ends
+            look = _to_the_end(network_look(substitute, samples, named_loss(self.loss)))
+            ends = walk(samples.inputs, look, move, max_steps=self.steps).ends
+            examples = samples.inputs if ends is None else ends
             found, num_classes = decisions(substitute, examples)
-        return examples, _misled(found, labels, targets, num_classes)
+        return examples, _misled(found, samples, num_classes)
 
 
 def _to_the_end(look: Look) -> Look:
@@ -194,5 +184,5 @@ def _to_the_end(look: Look) -> Look:
     return restless
 
 
-def _misled(found: Tensor, labels: Tensor, targets: Tensor | None, num_classes: int) -> Tensor:
-    return is_fooled(nn.functional.one_hot(found, num_classes), labels, targets)
+def _misled(found: Tensor, samples: Samples, num_classes: int) -> Tensor:
+    return samples.fooled(nn.functional.one_hot(found, num_classes))

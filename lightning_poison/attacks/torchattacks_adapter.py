@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_poison.attacks.base import Attack, AttackResult, checked_radius
-from lightning_poison.attacks.engine import is_fooled
 from lightning_poison.attacks.model import class_scores
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
@@ -58,31 +58,24 @@ class TorchAttack(Attack):
         """What tables call the attack."""
         return self.title
 
-    def _run(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,
-    ) -> AttackResult:
-        examples = inputs.clone()
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
+        examples = samples.inputs.clone()
         with torch.no_grad():
-            natural = class_scores(model, inputs)
-            num_classes, fooled = natural.shape[1], is_fooled(natural, labels, targets)
+            natural = class_scores(model, samples.inputs)
+            num_classes, fooled = natural.shape[1], samples.fooled(natural)
             rows = (~fooled).nonzero().squeeze(1)
         if len(rows):
-            with kept_random_state(mix_seed(self.seed, int(sample_ids[0])), inputs.device):
+            left = samples[rows]
+            with kept_random_state(mix_seed(self.seed, int(samples.ids[0])), examples.device):
                 scores = _Scores(model)
                 attack = _build(self.factory, scores)
                 _check_classes(attack, self.title, num_classes)
-                if targets is not None:
-                    _aim(attack, self.title, targets[rows])
-                found = _examples(attack, scores, self.title, inputs[rows].contiguous(), labels[rows])
+                if left.targets is not None:
+                    _aim(attack, self.title, left.targets)
+                found = _examples(attack, scores, self.title, left.inputs.contiguous(), left.labels)
             examples[rows] = found.detach().to(examples)
             with torch.no_grad():
-                left = None if targets is None else targets[rows]
-                fooled[rows] = is_fooled(class_scores(model, examples[rows]), labels[rows], left)
+                fooled[rows] = left.fooled(class_scores(model, examples[rows]))
         return AttackResult(examples, fooled, "last iterate")
 
 
@@ -140,7 +133,7 @@ class _Scores(nn.Module):
         self.failed = True
         scores = class_scores(self.model, inputs)
         self.failed = False
-        return scores
+        return scores.to(torch.promote_types(scores.dtype, inputs.dtype))  # the library mixes them with the inputs
 
 
 def _build(factory: Callable[[nn.Module], Any], scores: _Scores) -> Any:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks.engine import network_look, walk
-from lightning_poison.attacks.model import check_samples, class_scores, frozen_eval
+from lightning_poison.attacks.model import class_scores, frozen_eval
 from lightning_poison.attacks.paths import sign_move
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.losses import cross_entropy
 
@@ -103,23 +104,21 @@ def path_trace(
     check_number("step", step, minimum=0, maximum=1, remedy="steps of 0.01 are usual")
     check_integer("max_steps", max_steps, minimum=0)
     with frozen_eval(model):
-        inputs, labels = inputs.detach().clone(), labels.detach().clone().long()
-        targets = None if targets is None else targets.detach().clone().long()
-        check_samples(inputs, labels, targets)
-        recorder = _Recorder(model, len(inputs))
-        inner = network_look(recorder.scores, inputs, labels, targets, cross_entropy)
+        samples = Samples.checked(inputs, labels, targets)
+        recorder = _Recorder(model, len(samples))
+        inner = network_look(recorder.scores, samples, cross_entropy)
 
         def look(points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
             seen = inner(points, rows, with_gradient)
             recorder.note(points, rows)
             return seen
 
-        found = walk(inputs, look, sign_move(step, clip=clip), max_steps=max_steps, keep_ends=False)
-    aims = torch.full_like(labels, -1) if targets is None else targets
+        found = walk(samples.inputs, look, sign_move(step, clip=clip), max_steps=max_steps, keep_ends=False)
+    aims = torch.full_like(samples.labels, -1) if samples.targets is None else samples.targets
     return [
         Trace(torch.stack(points), torch.stack(probabilities), label, target, reached)
         for (points, probabilities), label, target, reached in zip(
-            recorder.trails, labels.tolist(), aims.tolist(), found.reached.tolist(), strict=True
+            recorder.trails, samples.labels.tolist(), aims.tolist(), found.reached.tolist(), strict=True
         )
     ]
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, checked_radius
-from lightning_poison.attacks.engine import Look, ball_move, is_fooled, usual_chunk, walk
+from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, check_sizes
+from lightning_poison.attacks.engine import Look, ball_move, usual_chunk, walk
 from lightning_poison.attacks.model import batch_layout, class_scores, input_gradients
 from lightning_poison.attacks.random_views import Transforms, random_view, usual_transforms
+from lightning_poison.attacks.samples import Samples, is_fooled
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.losses import cross_entropy
@@ -64,8 +65,8 @@ class ExpectationOverTransformations(Attack):
         >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
         >>> attack = ExpectationOverTransformations(eps=0.1, steps=2, draws=2, evaluation_draws=4)
         >>> result = attack(net, torch.rand(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64))
-        >>> result.fooled.equal(result.details["survival"] >= 0.5) or "wrong as it is"
-        True
+        >>> result.criterion, result.details["survival"].shape
+        ('last iterate', torch.Size([3]))
     """
 
     eps: Radius = 0.1
@@ -80,9 +81,7 @@ class ExpectationOverTransformations(Attack):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm))
-        if self.step_size is not None:
-            object.__setattr__(self, "step_size", checked_radius("step_size", self.step_size, self.norm))
+        check_sizes(self, self.norm)
         check_integer("steps", self.steps, minimum=1, remedy="use steps=40")
         check_integer("draws", self.draws, minimum=1, remedy="use draws=8")
         check_integer("evaluation_draws", self.evaluation_draws, minimum=1, remedy="use evaluation_draws=50")
@@ -117,49 +116,42 @@ class ExpectationOverTransformations(Attack):
             shape (N,), float64.
         """
         transforms = _in_turn(self.transforms if self.evaluation_transforms is None else self.evaluation_transforms)
-        counts = torch.zeros(len(examples), dtype=torch.float64, device=labels.device)
+        counts = torch.zeros(len(examples), dtype=torch.float64, device=examples.device)
         layout = batch_layout(model, examples)
         with torch.no_grad():
             for draw in range(self.evaluation_draws):
-                for rows in torch.split(torch.arange(len(examples), device=labels.device), usual_chunk(examples)):
+                for rows in torch.split(torch.arange(len(examples), device=examples.device), usual_chunk(examples)):
                     seen = random_view(transforms, examples[rows], self.seed, "evaluation", draw)
                     aims = None if targets is None else targets[rows]
                     counts[rows] += is_fooled(class_scores(model, layout(seen)), labels[rows], aims).double()
         return counts / self.evaluation_draws
 
-    def _run(
-        self,
-        model: Callable[[Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        sample_ids: Tensor,  # noqa: ARG002  # of the base; all samples share the draws
-    ) -> AttackResult:
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         with torch.no_grad():
-            fooled = torch.zeros_like(labels, dtype=torch.bool)
-            if len(inputs):
-                fooled = is_fooled(class_scores(model, inputs), labels, targets)
-        survival = self.survivals(model, inputs, labels, targets)
+            fooled = torch.zeros_like(samples.labels, dtype=torch.bool)
+            if len(samples):
+                fooled = samples.fooled(class_scores(model, samples.inputs))
+        survival = self.survivals(model, samples.inputs, samples.labels, samples.targets)
         fooled |= survival >= self.survival
-        examples, flat = inputs.clone(), torch.zeros_like(survival)
+        examples, flat = samples.inputs.clone(), torch.zeros_like(survival)
         step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
-        for rows in torch.split((~fooled).nonzero().squeeze(1), usual_chunk(inputs)):
-            aims = None if targets is None else targets[rows]
-            look = self._look(model, inputs[rows], labels[rows], aims)
-            move = ball_move(named_norm(self.norm), inputs[rows], self.eps, step_size)
-            found = walk(inputs[rows], look, move, max_steps=self.steps, chunk_size=len(rows))
-            examples[rows] = inputs[rows] if found.ends is None else found.ends
+        for rows in torch.split((~fooled).nonzero().squeeze(1), usual_chunk(samples.inputs)):
+            part = samples[rows]
+            look = self._look(model, part)
+            move = ball_move(named_norm(self.norm), part.inputs, self.eps, step_size)
+            found = walk(part.inputs, look, move, max_steps=self.steps, chunk_size=len(rows))
+            examples[rows] = part.inputs if found.ends is None else found.ends
             flat[rows] = found.flat.double()
-            survival[rows] = self.survivals(model, examples[rows], labels[rows], aims)
+            survival[rows] = self.survivals(model, examples[rows], part.labels, part.targets)
             fooled[rows] = survival[rows] >= self.survival
         return AttackResult(examples, fooled, self.success, {"survival": survival, "zero_gradient": flat})
 
-    def _look(self, model: Callable[[Tensor], Tensor], inputs: Tensor, labels: Tensor, targets: Tensor | None) -> Look:
+    def _look(self, model: Callable[[Tensor], Tensor], samples: Samples) -> Look:
         """The mean gradient over the draws of the step; no point is at the goal before the last.
 
         All samples of the walk start together and none leaves early, so the looks count the steps.
         """
-        transforms, layout, step = _in_turn(self.transforms), batch_layout(model, inputs), 0
+        transforms, layout, step = _in_turn(self.transforms), batch_layout(model, samples.inputs), 0
 
         def look(points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
             nonlocal step
@@ -170,8 +162,7 @@ class ExpectationOverTransformations(Attack):
             for draw in range(self.draws):
                 points = points.detach().requires_grad_()
                 seen = random_view(transforms, _inwards(points), self.seed, "step", step, draw)
-                aims = None if targets is None else targets[rows]
-                value = _goal_log_probability(class_scores(model, layout(seen)), labels[rows], aims).sum()
+                value = _goal_log_probability(class_scores(model, layout(seen)), samples[rows]).sum()
                 total += input_gradients(value, points) / self.draws
             step += 1
             return hit, total
@@ -185,12 +176,12 @@ def _in_turn(transforms: Callable[..., Any] | Sequence[Callable[..., Any]] | Non
     return tuple(transforms) if isinstance(transforms, Sequence) else (transforms,)
 
 
-def _goal_log_probability(scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    if targets is not None:
-        return -cross_entropy(scores, targets)
-    own = functional.one_hot(labels, scores.shape[1]).bool()
+def _goal_log_probability(scores: Tensor, samples: Samples) -> Tensor:
+    if samples.targets is not None:
+        return -cross_entropy(scores, samples.targets)
+    own = functional.one_hot(samples.labels, scores.shape[1]).bool()
     others = scores.masked_fill(own, -torch.inf).logsumexp(dim=1)
-    return functional.logsigmoid(others - scores.gather(1, labels[:, None]).squeeze(1))
+    return functional.logsigmoid(others - scores.gather(1, samples.labels[:, None]).squeeze(1))
 
 
 def _inwards(images: Tensor) -> Tensor:

@@ -222,7 +222,8 @@ class AdversarialAccuracy(Measurement):
         title = f"Adversarial accuracy, {suffix}" if suffix else "Adversarial accuracy"
         latest = list(self._latest.values())
         words = self._in_words()
-        return [attack_section(title, words, self.key, self._attacks, latest, self.history, self.eps_sweep)]
+        radii, aimed = self.eps_sweep, self.target is not None
+        return [attack_section(title, words, self.key, self._attacks, latest, self.history, radii, targeted=aimed)]
 
     def report_notes(self) -> dict[str, str]:
         """For each logged key, how it was measured."""

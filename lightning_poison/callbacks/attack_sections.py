@@ -31,6 +31,8 @@ def attack_section(
     latest: Sequence[AttackedSamples],
     history: Sequence[AttackedSamples],
     radii: Sequence[float],
+    *,
+    targeted: bool = False,
 ) -> Section:
     """Words, tables and curves of what one callback measured.
 
@@ -42,6 +44,7 @@ def attack_section(
         latest: the last measurement of each split.
         history: those of ``fit``.
         radii: of the sweep; empty without one.
+        targeted: whether the attacks have a target, so that the share at radius 0 isn't the natural accuracy.
     """
     warnings = [f"Mind that {sentence}." for entry in latest for sentence in masking_warnings(entry)]
     tables = [attack_table(attacks), result_table(latest)]
@@ -53,7 +56,7 @@ def attack_section(
     if len(history) > 1:
         tables.append(history_table(history))
     norm = next(iter(attacks.values())).norm or ""
-    figures = tuple(_curve_figure(entry, radii, key, norm) for entry in swept)
+    figures = tuple(_curve_figure(entry, radii, key, norm, targeted) for entry in swept)
     return Section(title, (text, *warnings), tuple(tables), figures)
 
 
@@ -75,7 +78,7 @@ def _curve_table(entry: AttackedSamples, radii: Sequence[float]) -> ReportTable:
     return ReportTable(f"Accuracy against the radius, {_DATA[entry.split]} points", columns, tuple(rows))
 
 
-def _curve_figure(entry: AttackedSamples, radii: Sequence[float], key: str, norm: str) -> ReportFigure:
+def _curve_figure(entry: AttackedSamples, radii: Sequence[float], key: str, norm: str, targeted: bool) -> ReportFigure:
     from lightning_poison.plots import robustness_curve_figure
 
     series = _series(entry)
@@ -83,12 +86,14 @@ def _curve_figure(entry: AttackedSamples, radii: Sequence[float], key: str, norm
         radii,
         {name: [count / entry.samples for count in counts] for name, counts in series.items()},
         intervals={name: [interval(count, entry.samples) for count in counts] for name, counts in series.items()},
-        natural_accuracy=entry.correct / entry.samples,
+        natural_accuracy=None if targeted else entry.correct / entry.samples,
         norm=norm,
+        ylabel="not driven to the target" if targeted else "accuracy",
     )
     name = re.sub(r"[^A-Za-z0-9_-]", "-", f"robustness-curve-{entry.split}-{key}")
+    share = "Share of the {} points not driven to the target" if targeted else "Accuracy on the {} points"
     caption = (
-        f"Accuracy on the {_DATA[entry.split]} points against the radius within which the attacker may change a point; "
+        f"{share.format(_DATA[entry.split])} against the radius within which the attacker may change a point; "
         "the band is the 95 % interval of the share."
     )
     return ReportFigure.from_figure(name, caption, figure)

@@ -26,6 +26,7 @@ def robustness_curve_figure(
     intervals: Any | Mapping[str, Any] | None = None,
     natural_accuracy: float | None = None,
     norm: str | None = "linf",
+    ylabel: str = "accuracy",
 ) -> Figure:
     """Accuracy under attack against the attack's radius, one curve an attack.
 
@@ -37,6 +38,7 @@ def robustness_curve_figure(
         intervals: shape (m, 2), lower and upper ends, drawn as a band; or several by name.
         natural_accuracy: accuracy without an attack, drawn at radius 0.
         norm: of the radius, for the label of the axis; None: left open.
+        ylabel: what the series are a share of; under a targeted attack, points that don't get to the target.
 
     Raises:
         UserError: a series has another length than ``radii``.
@@ -51,7 +53,7 @@ def robustness_curve_figure(
     places = as_array(radii).astype(np.float64)
     figure = new_figure(height=3.6)
     radius = "radius eps" if norm is None else f"radius eps ({norm})"
-    axes = polish(figure.subplots(), xlabel=f"{radius}, pixel units", ylabel="accuracy", grid="both")
+    axes = polish(figure.subplots(), xlabel=f"{radius}, pixel units", ylabel=ylabel, grid="both")
     for number, (name, values) in enumerate(series.items()):
         heights = as_array(values)
         if heights.shape != places.shape:

@@ -7,6 +7,7 @@ from torch.nn import functional
 from lightning_poison.attacks import PGD, adversarial_paths, base, frozen_eval
 from lightning_poison.attacks.base import GradientMaskingWarning
 from lightning_poison.attacks.engine import network_look, walk
+from lightning_poison.attacks.samples import Samples
 from lightning_poison.errors import UserError
 
 NEED = torch.tensor([3, 0, 5, 1, 9, 2, 4, 0, 7, 3])  # steps of 1 each until the goal
@@ -80,7 +81,7 @@ def test_a_gradient_that_is_zero_is_told(linear, middling):
 
     right = linear(inputs).argmax(dim=1) == labels
     with frozen_eval(linear):
-        look = network_look(masked, inputs, labels, None, functional.cross_entropy)
+        look = network_look(masked, Samples.checked(inputs, labels), functional.cross_entropy)
         found = walk(inputs, look, lambda points, gradients, rows: points + gradients, max_steps=2, chunk_size=7)
     assert found.flat.equal(right)  # who is wrong anyway needs no gradient
     assert PGD()(masked, inputs, labels).details["zero_gradient"].bool().equal(right)

@@ -5,7 +5,7 @@ import torch
 import torchattacks
 
 from lightning_poison.attacks import PGD, adversarial_paths
-from lightning_poison.attacks.engine import is_fooled
+from lightning_poison.attacks.samples import Samples, is_fooled
 from lightning_poison.errors import UserError
 from lightning_poison.functional.losses import cross_entropy, margin
 
@@ -204,12 +204,12 @@ def test_bad_arguments(arguments, message):
 
 def test_restarts_are_uniform_in_the_linf_ball_and_on_the_l2_sphere():
     centres = torch.full((50, 1, 8, 8), 0.5, dtype=torch.float64)
-    ids = torch.arange(50)
-    away = PGD(eps=0.1)._random_start(centres, ids, 1) - centres
+    samples = Samples.checked(centres, torch.zeros(50, dtype=torch.int64))
+    away = PGD(eps=0.1)._random_start(samples, 1) - centres
     assert away.abs().max() < 0.1
     assert away.abs().mean() == pytest.approx(0.05, rel=0.03)
     assert away.square().mean() == pytest.approx(0.1**2 / 3, rel=0.05)
-    away = PGD(eps=0.3, norm="l2")._random_start(centres, ids, 1) - centres
+    away = PGD(eps=0.3, norm="l2")._random_start(samples, 1) - centres
     torch.testing.assert_close(away.flatten(1).norm(dim=1), torch.full((50,), 0.3, dtype=torch.float64))
     assert away.mean().abs() < 0.005
 

@@ -79,7 +79,8 @@ class Wasteful(Attack):
     survival: bool = False
     reach: float = 1.0
 
-    def _run(self, model, inputs, labels, targets, sample_ids):
+    def _run(self, model, samples):
+        inputs, labels = samples.inputs, samples.labels
         worth = self.eps >= self.least
         examples = (inputs + min(self.eps, self.reach) * worth).clamp(0, 1)
         fooled = model(examples).argmax(dim=1) != labels

@@ -98,8 +98,8 @@ class Choosy(Attack):
     norm: str = "linf"
     number: int = 2
 
-    def _run(self, model, inputs, labels, targets, sample_ids):
-        return AttackResult(inputs, sample_ids % self.number == 0, "any iterate")
+    def _run(self, model, samples):
+        return AttackResult(samples.inputs, samples.ids % self.number == 0, "any iterate")
 
 
 def test_points_that_withstand_one_of_two_withstand_not_both():
@@ -266,10 +266,10 @@ class Learning(Attack):
         self.log[0].append(inputs)
         return replace(self, learnt=inputs)
 
-    def _run(self, model, inputs, labels, targets, sample_ids):
+    def _run(self, model, samples):
         assert self.learnt is not None
-        self.log[1].append(sample_ids)
-        return AttackResult(inputs, torch.zeros_like(labels, dtype=torch.bool), "any iterate")
+        self.log[1].append(samples.ids)
+        return AttackResult(samples.inputs, torch.zeros_like(samples.labels, dtype=torch.bool), "any iterate")
 
 
 @pytest.mark.parametrize("max_samples", [None, 20, 48])
@@ -323,17 +323,17 @@ class Telling(Attack):
     norm: str = "linf"
     flat: float = 0.0
 
-    def _run(self, model, inputs, labels, targets, sample_ids):
-        ids = sample_ids.float()
+    def _run(self, model, samples):
+        ids = samples.ids.float()
         nan = torch.full_like(ids, torch.nan)
         details = {
             "queries": ids,
-            "survival": torch.where(sample_ids % 2 == 0, 0.25, nan),
+            "survival": torch.where(samples.ids % 2 == 0, 0.25, nan),
             "zero_gradient": (ids < self.flat).float(),
             "agreement": nan,
             "unheard-of": ids,
         }
-        return AttackResult(inputs, torch.zeros_like(labels, dtype=torch.bool), "any iterate", details)
+        return AttackResult(samples.inputs, torch.zeros_like(samples.labels, dtype=torch.bool), "any iterate", details)
 
 
 def test_figures_are_averaged_over_the_samples_that_have_one():

@@ -35,7 +35,7 @@ PLUS_PATHS = ("--trainer.callbacks+=AdversarialPaths", "--trainer.callbacks.name
         ),
         (
             [*PLUS_ATTACK[:1], "--trainer.callbacks.attack=torchattacks.JSMO"],
-            f"JSMO in torchattacks {torchattacks.__version__}; if a newer one has it: pip install --no-deps torchattacks==3.5.1",
+            f"JSMO in torchattacks {torchattacks.__version__}; if a newer one has it: pip install --no-deps",
         ),
         (
             [*PLUS_ATTACK[:1], "--trainer.callbacks.target=nxt"],
