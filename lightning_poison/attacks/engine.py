@@ -82,14 +82,15 @@ def walk(
     reached, flat = (torch.zeros(count, dtype=torch.bool, device=device) for _ in range(2))
     active = _ActiveSet(starts, size)
     while len(active.rows):
-        rows, points, at_limit = active.rows, active.points, active.taken >= max_steps
-        hit, gradients = look(points, rows, not bool(at_limit.all()))
+        rows, points = active.rows, active.points
+        at_limit = active.taken >= max_steps if active.longest >= max_steps else None
+        hit, gradients = look(points, rows, at_limit is None or not bool(at_limit.all()))
         if not any_iterate:
-            hit = hit & ((active.taken == 0) | at_limit).to(device)
-        if gradients is not None and bool((active.taken == 0).any()):
-            flat[rows] |= (active.taken == 0).to(device) & ~gradients.flatten(1).any(dim=1) & ~hit
+            hit = hit & active.at_start_or(at_limit).to(device)
+        if gradients is not None and active.has_fresh:
+            flat[rows] |= active.at_start_or(None).to(device) & ~gradients.flatten(1).any(dim=1) & ~hit
         next_points = points if gradients is None else move(points, gradients, rows)
-        ended = hit | at_limit.to(device) if bool(at_limit.any()) else hit
+        ended = hit if at_limit is None else hit | at_limit.to(device)
         slots = ended.nonzero().squeeze(1)
         if len(slots):
             gone = rows[slots]
@@ -109,6 +110,8 @@ class _ActiveSet:
         rows: shape (n,), int64: which samples they are.
         points: shape (n, ...): where they are.
         taken: shape (n,), int64, on the CPU, which has to know it without waiting for a device: steps taken.
+        longest: the most steps that any of them has taken.
+        has_fresh: whether any of them has taken none.
     """
 
     def __init__(self, starts: Tensor, size: int) -> None:
@@ -116,11 +119,18 @@ class _ActiveSet:
         self.rows = torch.arange(self._waiting, device=starts.device)
         self.points = starts[: self._waiting].clone()
         self.taken = torch.zeros(self._waiting, dtype=torch.int64)
+        self.longest, self.has_fresh = 0, True
+
+    def at_start_or(self, also: Tensor | None) -> Tensor:
+        """Which have taken no step, or are among ``also``, shape (n,), bool, on the CPU."""
+        fresh = self.taken == 0
+        return fresh if also is None else fresh | also
 
     def step(self, points: Tensor, slots: Tensor) -> None:
         """Move to ``points``; who waits takes the ``slots`` of those that have ended, the rest of them are closed."""
         self.points = points
         self.taken += 1
+        self.longest, self.has_fresh = self.longest + 1, False
         if not len(slots):
             return
         joining = min(len(slots), len(self._starts) - self._waiting)
@@ -130,10 +140,12 @@ class _ActiveSet:
             self.rows[filled] = torch.arange(self._waiting, self._waiting + joining, device=slots.device)
             self.taken[filled.cpu()] = 0
             self._waiting += joining
+            self.has_fresh = True
         if len(closed):
             kept = torch.ones_like(self.rows, dtype=torch.bool)
             kept[closed] = False
             self.points, self.rows, self.taken = self.points[kept], self.rows[kept], self.taken[kept.cpu()]
+        self.longest = int(self.taken.max()) if len(self.taken) else 0
 
 
 def usual_chunk(inputs: Tensor) -> int:

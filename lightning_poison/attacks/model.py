@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -17,11 +18,15 @@ from lightning_poison.functional.checks import check_finite, check_labels
 __all__ = ["batch_layout", "check_samples", "class_scores", "frozen_eval", "input_gradients", "without_history"]
 
 
+_FAST: ContextVar[FastInputGradients | None] = ContextVar("fast input gradients", default=None)
+
+
 @contextmanager
 def frozen_eval(model: Callable[..., Any]) -> Iterator[None]:
     """Gradients with respect to inputs, and none to weights, also within ``torch.inference_mode``.
 
-    Inside, ``model`` is in eval mode and its parameters require no gradient; outside, every module's mode and every
+    Inside, ``model`` is in eval mode, its parameters require no gradient, and :func:`class_scores` makes the gradients
+    of its first convolution fast; outside, every module's mode and every
     parameter's flag is as before, also after an exception. Tensors made in inference mode must be cloned inside
     before a gradient can flow through them.
 
@@ -40,7 +45,7 @@ def frozen_eval(model: Callable[..., Any]) -> Iterator[None]:
     modes = [(part, part.training) for part in module.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     try:
-        with torch.inference_mode(False), torch.enable_grad(), FastInputGradients():
+        with torch.inference_mode(False), torch.enable_grad(), _fast_input_gradients(FastInputGradients()):
             module.eval()
             for parameter, _ in flags:
                 parameter.requires_grad_(False)
@@ -51,6 +56,15 @@ def frozen_eval(model: Callable[..., Any]) -> Iterator[None]:
         with torch.inference_mode(False):
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
+
+
+@contextmanager
+def _fast_input_gradients(mode: FastInputGradients | None) -> Iterator[None]:
+    token = _FAST.set(mode)
+    try:
+        yield
+    finally:
+        _FAST.reset(token)
 
 
 def class_scores(model: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
@@ -83,7 +97,10 @@ def class_scores(model: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
 def _unharmed(model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
     """The model's output; a model that overwrites its inputs is refused, as others will still read them."""
     before = None if inputs.is_inference() else inputs._version
-    output = model(inputs)
+    fast = _FAST.get()
+    # On for the network alone: it looks at every operation, which takes time. Off where networks call each other.
+    with nullcontext() if fast is None else fast, _fast_input_gradients(None):
+        output = model(inputs)
     if before is not None and inputs._version != before:
         raise UserError(
             "the model overwrites its inputs; let its forward make new tensors (x = x - mean, not x -= mean)"

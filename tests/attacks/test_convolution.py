@@ -34,6 +34,19 @@ def test_equals_the_library(kernel, stride, padding, dilation, bias, channels):
     torch.testing.assert_close(fast, usual, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(("stride", "padding", "kernel", "fast"), [(2, 2, 5, True), (2, 1, 3, False), (1, 2, 5, False)])
+def test_strided_convolutions_of_more_channels(stride, padding, kernel, fast):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(8, 6, kernel, stride, padding).double().requires_grad_(False)
+    inputs = torch.rand(4, 8, 14, 14, dtype=torch.float64)
+    found, outputs = gradients(layer, inputs, fast=True)
+    usual, expected = gradients(layer, inputs, fast=False)
+    assert ("_Convolution" in type(outputs.grad_fn).__name__) == fast
+    assert outputs.equal(expected)
+    torch.testing.assert_close(found, usual, rtol=1e-12, atol=1e-12)
+
+
+
 @pytest.mark.parametrize(
     "layer",
     [

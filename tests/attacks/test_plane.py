@@ -130,3 +130,12 @@ def test_points_of_several_shapes_or_without_a_value():
         decision_plane(Three(), origin, first, second[0])
     with pytest.raises(UserError, match="first must be finite"):
         decision_plane(Three(), origin, first * torch.nan, second)
+
+
+def test_scores_in_half_precision_are_judged_in_double():
+    model = lambda x: Three()(x).bfloat16()  # noqa: E731
+    plane = decision_plane(model, *points(), resolution=5)
+    assert plane.lead.dtype == plane.confidence.dtype == torch.float64
+    exact = decision_plane(Three(), *points(), resolution=5)
+    assert torch.allclose(plane.confidence, exact.confidence, atol=0.01)
+    assert not plane.confidence.equal(plane.confidence.bfloat16().double())  # the softmax wasn't rounded as well

@@ -11,6 +11,8 @@ from torch import nn
 from lightning_poison.attacks import from_torchattacks
 from lightning_poison.errors import UserError
 
+_FEW_QUERIES = {"Square": {"n_queries": 20}, "OnePixel": {"steps": 2, "popsize": 4}}
+
 
 def test_equals_a_direct_call(trained, digits):
     inputs, labels = digits[0][1200:1300], digits[1][1200:1300]
@@ -45,6 +47,17 @@ def test_random_attacks_leave_the_global_streams_and_the_network_alone(network, 
     assert random.getstate() == states[0]
     assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
     assert results[0].examples.equal(results[1].examples)
+
+
+@pytest.mark.parametrize("name", ["Square", "OnePixel", "PGD"])
+def test_scores_in_half_precision(trained, digits, name):
+    inputs, labels = digits[0][1200:1206], digits[1][1200:1206]
+    attack = from_torchattacks(functools.partial(getattr(torchattacks, name), **_FEW_QUERIES.get(name, {})), trained)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert trained(inputs).dtype == torch.bfloat16
+        result = attack(trained, inputs, labels)
+        assert result.fooled.equal(trained(result.examples).argmax(1) != labels)
+    assert result.examples.dtype == torch.float32
 
 
 def test_a_failing_network_is_left_alone(network, digits, unchanged):

@@ -1,5 +1,6 @@
 import csv
 import io
+import re
 import statistics
 from pathlib import Path
 
@@ -239,9 +240,23 @@ def test_the_state_key_without_a_name_is_that_of_older_checkpoints():
     assert AdversarialPaths("next").state_key == "AdversarialPaths(target='next', step=0.01, clip=False)"
 
 
-def test_a_target_that_the_victim_does_not_know():
-    with pytest.raises(UserError, match=r"targets must lie in \[0, 3\], got 7"):
-        fit(AdversarialPaths(7), data(16), max_epochs=1)
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (AdversarialPaths(7), "target must be one of the victim's classes 0 to 3, got 7"),
+        (
+            AdversarialPaths(output="logits"),
+            "output must name an item of the model's output, got 'logits' for a tensor",
+        ),
+    ],
+)
+def test_a_target_or_an_output_that_the_victim_does_not_know_is_refused_before_the_first_step(callback, message):
+    class Untrained(Victim):
+        def training_step(self, *_):
+            raise AssertionError("trained")
+
+    with pytest.raises(UserError, match=re.escape(message)):
+        fit(callback, data(16), victim=Untrained(), max_epochs=1)
 
 
 def test_data_without_indices_are_refused_before_the_first_step():

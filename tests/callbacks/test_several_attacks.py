@@ -18,6 +18,7 @@ from lightning_poison.callbacks import AdversarialAccuracy
 from lightning_poison.callbacks.attack_tables import masking_warnings
 from lightning_poison.callbacks.attacked_samples import AttackedSamples
 from lightning_poison.errors import UserError
+from lightning_poison.plots.style import new_figure
 
 CLASSES = 4
 
@@ -230,6 +231,61 @@ def test_a_sweep_of_several_is_the_worst_case_and_each_in_the_report():
         assert logged[f"val/adv_acc_eps_{radius}"] == pytest.approx(expected, abs=1e-7)
     (section,) = callback.report_sections()
     assert section.tables[-1].columns[2:5] == ("worst case", "pgd", "fgsm")
+
+
+@pytest.mark.parametrize("target", [None, "next"])
+def test_only_an_untargeted_curve_begins_at_natural_accuracy(target, monkeypatch):
+    drawn = []
+    plots = "lightning_poison.plots.robustness_curve_figure"
+    monkeypatch.setattr(plots, lambda *_, **words: drawn.append(words) or new_figure(2))
+    callback = AdversarialAccuracy(PGD(0.03, steps=2), target=target, eps_sweep=[0.01, 0.03])
+    validate(data(30), callback)
+    (figure,) = callback.report_sections()[0].figures
+    assert drawn[0]["natural_accuracy"] == (None if target else pytest.approx(callback._latest["val"].correct / 30))
+    assert drawn[0]["ylabel"] == ("not driven to the target" if target else "accuracy")
+    assert ("not driven to the target" in figure.caption) == (target is not None)
+
+
+def test_an_attack_is_listed_once():
+    twice = [functools.partial(torchattacks.PGD, eps=eps) for eps in (0.1, 0.1)]
+    for attacks in (twice, [PGD(0.1), FGSM(), PGD(0.1)]):
+        with pytest.raises(UserError, match="attack must not list one twice, got two equal PGD; leave one out"):
+            AdversarialAccuracy(attacks)
+    AdversarialAccuracy([PGD(0.1), PGD(0.1, seed=1), functools.partial(torchattacks.PGD, eps=0.2), *twice[:1]])
+
+
+# --- mistakes that show before any training --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fussy(Choosy):
+    """Refuses samples that count as fooled already, and whatever else."""
+
+    def _run(self, model, samples):
+        assert model(samples.inputs).argmax(1).equal(samples.labels)
+        raise UserError("such samples can't be attacked")
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (AdversarialAccuracy(Fussy()), "such samples can't be attacked"),
+        (AdversarialAccuracy(target=4), "target must be one of the victim's classes 0 to 3, got 4"),
+        (AdversarialAccuracy(target=1, source=4), "source must be one of the victim's classes 0 to 3, got 4"),
+        (AdversarialAccuracy(output=1), "output must say where in the model's output the logits stand, got 1"),
+    ],
+)
+def test_the_sanity_check_tries_the_attacks_out(callback, message):
+    class Untrained(Victim):
+        def training_step(self, *_):
+            raise AssertionError("trained")
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    dataset = data(20)
+    with pytest.raises(UserError, match=message):
+        make_trainer(callback).fit(Untrained(), loader(dataset), loader(dataset))
 
 
 def test_sweeps_that_cannot_be():
