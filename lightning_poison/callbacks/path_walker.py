@@ -52,11 +52,12 @@ class PathWalker:
         """Look at the first point, to no other end than finding mistakes early.
 
         Raises:
-            UserError: the point, the target or the model's output is unusable.
+            UserError: the target or the model's output is unusable; broken pixels are left to the training to find.
         """
         if len(self.dataset):
             with self.undisturbed():
                 inputs, labels = self.fetch(torch.tensor([0]))
+                inputs = inputs.nan_to_num(nan=0, posinf=0, neginf=0)
                 self.probabilities(inputs)
                 self._targets(inputs, labels.cpu())
 

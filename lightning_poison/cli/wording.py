@@ -38,6 +38,8 @@ def one_line(message: str, options: Iterable[str] = (), arguments: Sequence[str]
     Example:
         >>> one_line("Parser key \"seed_everything\":\n  Expected a <class 'int'>. Got value: x")
         'seed_everything must be int, got x'
+        >>> one_line("- Multiple subclasses with name Net. Give the full class path ...: a.Net, b.Net.\n")
+        'an argument: there are several classes Net; write one of a.Net, b.Net'
     """
     for rule in _RULES:
         line = rule(message, list(options), arguments)
@@ -105,6 +107,13 @@ def _unknown_option(message: str, options: list[str], arguments: Sequence[str]) 
         return f"there is no key {name}{_suggestion(f'--{name}', options)}"
     found = re.search(r"(?:Key|does not accept (?:nested )?(?:key|option)) ['\"]([\w.+]+)['\"]", message)
     return f"there is no key {found[1]}{_suggestion(f'--{found[1]}', options)}" if found else None
+
+
+def _ambiguous_class(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
+    found = re.search(r"Multiple subclasses with name (\w+)\. .*?: ([\w.<>, ]+)\.\s", message)
+    if found is None:
+        return None
+    return f"{_key(message, arguments)}: there are several classes {found[1]}; write one of {found[2]}"
 
 
 def _unknown_class(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
@@ -196,6 +205,7 @@ _RULES = (
     _unknown_option,
     _missing_key,
     _other_lightning,
+    _ambiguous_class,
     _unknown_class,
     _no_such_attribute,
     _key_of_function,

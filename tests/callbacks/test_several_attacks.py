@@ -30,7 +30,7 @@ def data(count, seed=0):
     return TensorDataset(inputs, ((inputs - 0.5).flatten(1) @ ways).argmax(1))
 
 
-class Victim(pl.LightningModule):
+class Scorer(pl.LightningModule):
     """Right on most points."""
 
     def __init__(self, outputs=CLASSES, form=None):
@@ -70,12 +70,12 @@ def make_trainer(*callbacks):
 
 
 def validate(dataset, *callbacks, victim=None, **arguments):
-    victim = Victim() if victim is None else victim
+    victim = Scorer() if victim is None else victim
     return make_trainer(*callbacks).validate(victim, loader(dataset, **arguments), verbose=False)[0]
 
 
 def fooled(attack, dataset, targets=None, victim=None):
-    return attack(Victim() if victim is None else victim, *dataset.tensors, targets=targets).fooled
+    return attack(Scorer() if victim is None else victim, *dataset.tensors, targets=targets).fooled
 
 
 # --- several at once -------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_points_that_withstand_one_of_two_withstand_not_both():
     assert list(logged.values()) == pytest.approx([20 / 60, 30 / 60, 40 / 60], abs=1e-7)
     dataset = data(60)
     with torch.no_grad():  # a curve counts what is wrong anyway as broken, whatever an attack claims
-        dataset = TensorDataset(dataset.tensors[0], Victim()(dataset.tensors[0]).argmax(dim=1))
+        dataset = TensorDataset(dataset.tensors[0], Scorer()(dataset.tensors[0]).argmax(dim=1))
     swept = validate(dataset, AdversarialAccuracy([Choosy(number=2), Choosy(number=3)], eps_sweep=[0.05]))
     assert swept["val/adv_acc_eps_0.05"] == pytest.approx(20 / 60, abs=1e-7)
 
@@ -173,16 +173,16 @@ def test_the_next_class_is_one_of_the_clean_classes():
             return loader(dataset)
 
     callback = AdversarialAccuracy(attack, target="next", source=CLASSES - 1)
-    logged = make_trainer(callback).validate(Victim(CLASSES + 1), datamodule=Poisoned(), verbose=False)[0]
+    logged = make_trainer(callback).validate(Scorer(CLASSES + 1), datamodule=Poisoned(), verbose=False)[0]
     rows = labels == CLASSES - 1
     part = TensorDataset(*(tensor[rows] for tensor in dataset.tensors))
-    withstood = ~fooled(attack, part, torch.zeros_like(part.tensors[1]), Victim(CLASSES + 1))
+    withstood = ~fooled(attack, part, torch.zeros_like(part.tensors[1]), Scorer(CLASSES + 1))
     assert logged == {"val/adv_acc_3_to_next": pytest.approx(float(withstood.double().mean()), abs=1e-7)}
     assert 0 < expected < 1
 
 
 def test_the_least_likely_class():
-    dataset, attack, victim = data(51), PGD(0.3, steps=5), Victim()
+    dataset, attack, victim = data(51), PGD(0.3, steps=5), Scorer()
     with torch.no_grad():
         least = victim(dataset.tensors[0]).argmin(dim=1)
     kept = least != dataset.tensors[1]
@@ -206,7 +206,7 @@ def test_a_sweep_logs_the_curve():
     callback = AdversarialAccuracy(attack, eps_sweep=radii, name="x")
     logged = validate(dataset, callback)
     assert list(logged) == ["val/adv_acc_x", *(f"val/adv_acc_x_eps_{radius}" for radius in radii)]
-    curve = robustness_curve(attack, radii, Victim(), *dataset.tensors)
+    curve = robustness_curve(attack, radii, Scorer(), *dataset.tensors)
     assert list(logged.values())[1:] == pytest.approx(curve.accuracy.tolist(), abs=1e-7)
     separate = [float((~fooled(replace(attack, eps=radius), dataset)).double().mean()) for radius in radii]
     assert (torch.tensor(list(logged.values())[1:]) <= torch.tensor(separate) + 1e-6).all()
@@ -224,7 +224,7 @@ def test_a_sweep_of_several_is_the_worst_case_and_each_in_the_report():
     attacks = [PGD(0.03, steps=4), FGSM(0.03)]
     callback = AdversarialAccuracy(attacks, eps_sweep=[0.02, 0.06])
     logged = validate(data(51), callback)
-    curves = [robustness_curve(attack, [0.02, 0.06], Victim(), *data(51).tensors).broken_at for attack in attacks]
+    curves = [robustness_curve(attack, [0.02, 0.06], Scorer(), *data(51).tensors).broken_at for attack in attacks]
     worst = torch.stack(curves).amin(dim=0)
     for place, radius in enumerate([0.02, 0.06]):
         expected = float((worst > place).double().mean())
@@ -276,14 +276,15 @@ class Fussy(Choosy):
     ],
 )
 def test_the_sanity_check_tries_the_attacks_out(callback, message):
-    class Untrained(Victim):
+    class Untrained(Scorer):
         def training_step(self, *_):
             raise AssertionError("trained")
 
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), 0.1)
 
-    dataset = data(20)
+    inputs, labels = data(20).tensors
+    dataset = TensorDataset(inputs, (labels + 1) % CLASSES)  # an untrained victim errs on most samples
     with pytest.raises(UserError, match=message):
         make_trainer(callback).fit(Untrained(), loader(dataset), loader(dataset))
 
@@ -335,7 +336,7 @@ def test_own_inputs_are_taken_out_of_the_evaluation(stage, max_samples):
     callback = AdversarialAccuracy(Learning(log=log), max_samples=max_samples)
     trainer = make_trainer(callback)
     for _ in range(2):
-        getattr(trainer, stage)(Victim(), loader(dataset), verbose=False)
+        getattr(trainer, stage)(Scorer(), loader(dataset), verbose=False)
     assert len(log[0]) == 2, "once an evaluation"
     assert log[0][0].equal(log[0][1])
     assert log[0][0].shape == (5, 1, 6, 6)
@@ -353,7 +354,7 @@ def test_own_inputs_need_samples_and_an_order():
     with pytest.raises(UserError, match="needs 51 inputs of its own besides the evaluated ones, got 51 samples in all"):
         validate(data(51), AdversarialAccuracy(Learning(wanted=51, log=([], []))))
 
-    victim = Victim()
+    victim = Scorer()
     victim.training_step = lambda *_: pytest.fail("it could have been known before the training")
     victim.configure_optimizers = lambda: torch.optim.SGD(victim.parameters(), 0.1)
     trainer = make_trainer(AdversarialAccuracy(Learning(wanted=60, log=([], [])), every_n_epochs=None))
@@ -417,7 +418,7 @@ def test_gradient_masking_is_a_warning_with_a_remedy():
 
 
 def test_attacks_without_a_radius_tell_the_size_of_what_they_change():
-    dataset, victim = data(20), Victim()
+    dataset, victim = data(20), Scorer()
     maker = functools.partial(torchattacks.DeepFool, steps=10)
     callback = AdversarialAccuracy(maker)
     validate(dataset, callback)
@@ -438,9 +439,9 @@ def test_the_logits_are_found_in_what_the_victim_returns():
     expected = validate(dataset, AdversarialAccuracy(attack, target="next"))
     for form, output in ((lambda scores: (0, scores), 1), (lambda scores: {"logits": scores}, "logits")):
         callback = AdversarialAccuracy(attack, target="next", output=output)
-        assert validate(dataset, callback, victim=Victim(form=form)) == expected
+        assert validate(dataset, callback, victim=Scorer(form=form)) == expected
     with pytest.raises(UserError, match="must return a tensor of class scores, got tuple"):
-        validate(dataset, AdversarialAccuracy(), victim=Victim(form=lambda scores: (scores,)))
+        validate(dataset, AdversarialAccuracy(), victim=Scorer(form=lambda scores: (scores,)))
 
 
 # --- command line ----------------------------------------------------------------------------------------------------
@@ -465,7 +466,7 @@ def test_the_command_line_takes_several(arguments):
     for callback in parsed(*arguments):
         own, foreign = callback.attack
         assert own == PGD(8 / 255)
-        assert isinstance(foreign(Victim()), torchattacks.Square)
+        assert isinstance(foreign(Scorer()), torchattacks.Square)
 
 
 def test_the_command_line_reads_fractions_for_torchattacks():

@@ -46,7 +46,8 @@ def few_samples(config: dict[str, Any]) -> dict[str, Any]:
     callbacks = copy.deepcopy(config["trainer"]["callbacks"])
     for callback in callbacks:
         if callback["class_path"].rpartition(".")[2] in ("AdversarialAccuracy", "AdversarialPaths"):
-            callback.setdefault("init_args", {})["max_samples"] = 16
+            given = callback.setdefault("init_args", {})
+            given["max_samples"] = min(8, given.get("max_samples", 8))
     return {"trainer": {"callbacks": callbacks}}
 
 
