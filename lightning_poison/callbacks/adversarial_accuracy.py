@@ -16,13 +16,13 @@ from lightning_poison.attacks import Attack
 from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.attacks.robustness_curve import check_sweep
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
-from lightning_poison.callbacks.attack_arguments import checked_sweep, given_attacks
-from lightning_poison.callbacks.attack_names import short_names
-from lightning_poison.callbacks.attack_round import AttackRound
-from lightning_poison.callbacks.attack_sections import attack_section
-from lightning_poison.callbacks.attack_tables import describe_attack, masking_warnings
-from lightning_poison.callbacks.attack_targets import TargetRule, checked_classes, target_in_words
-from lightning_poison.callbacks.attacked_samples import AttackedSamples
+from lightning_poison.callbacks.accuracy.arguments import checked_sweep, given_attacks
+from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
+from lightning_poison.callbacks.accuracy.names import short_names
+from lightning_poison.callbacks.accuracy.round import AttackRound
+from lightning_poison.callbacks.accuracy.sections import attack_section
+from lightning_poison.callbacks.accuracy.tables import describe_attack, masking_warnings
+from lightning_poison.callbacks.accuracy.targets import TargetRule, checked_classes, target_in_words
 from lightning_poison.callbacks.base import Measurement
 from lightning_poison.callbacks.evaluation import validation_batches
 from lightning_poison.errors import UserError

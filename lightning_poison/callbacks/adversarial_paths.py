@@ -10,10 +10,10 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import Measurement
-from lightning_poison.callbacks.path_pictures import PathPictures, take_pictures
-from lightning_poison.callbacks.path_suspects import Suspects, find_suspects
-from lightning_poison.callbacks.path_table import PathTable
-from lightning_poison.callbacks.path_walker import PathTarget, PathWalker
+from lightning_poison.callbacks.paths.pictures import PathPictures, take_pictures
+from lightning_poison.callbacks.paths.suspects import Suspects, find_suspects
+from lightning_poison.callbacks.paths.table import PathTable
+from lightning_poison.callbacks.paths.walker import PathTarget, PathWalker
 from lightning_poison.callbacks.training_points import drawn_positions, training_set
 from lightning_poison.datamodules import report_folder
 from lightning_poison.errors import UserError

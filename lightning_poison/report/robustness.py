@@ -60,6 +60,8 @@ def _figure(key: str, points: dict[float, tuple[float, float]], label: str) -> R
 
     radii = sorted(points)
     mine, other = ([points[radius][number] for radius in radii] for number in (0, 1))
-    figure = robustness_curve_figure(radii, {"this run": mine, label: other}, norm=None)
+    # In the order of the colours of the other comparisons, the baseline's first.
+    series, what = {label: other, "this run": mine}, "not driven to the target" if "_to_" in key else "accuracy"
+    figure = robustness_curve_figure(radii, series, norm=None, ylabel=what)
     caption = f"{describe(key).label}, against the radius, of this run and of the {label}."
     return ReportFigure.from_figure(f"robustness-{re.sub(r'[^A-Za-z0-9_-]', '-', key)}", caption, figure)

@@ -46,7 +46,6 @@ def test_strided_convolutions_of_more_channels(stride, padding, kernel, fast):
     torch.testing.assert_close(found, usual, rtol=1e-12, atol=1e-12)
 
 
-
 @pytest.mark.parametrize(
     "layer",
     [

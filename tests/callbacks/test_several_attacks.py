@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from lightning_poison.attacks import FGSM, PGD, Attack, AttackResult
 from lightning_poison.attacks.robustness_curve import robustness_curve
 from lightning_poison.callbacks import AdversarialAccuracy
-from lightning_poison.callbacks.attack_tables import masking_warnings
-from lightning_poison.callbacks.attacked_samples import AttackedSamples
+from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
+from lightning_poison.callbacks.accuracy.tables import masking_warnings
 from lightning_poison.errors import UserError
 from lightning_poison.plots.style import new_figure
 

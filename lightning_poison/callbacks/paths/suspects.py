@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.callbacks.path_table import PathTable
-from lightning_poison.callbacks.path_walker import PathWalker
+from lightning_poison.callbacks.paths.table import PathTable
+from lightning_poison.callbacks.paths.walker import PathWalker
 from lightning_poison.report import ReportFigure, ReportTable, Section
 
 __all__ = ["Suspects", "find_suspects"]

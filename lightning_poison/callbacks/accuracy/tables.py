@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lightning_poison.attacks import Attack
 from lightning_poison.attacks.torchattacks_adapter import TorchAttack
-from lightning_poison.callbacks.attacked_samples import AttackedSamples, interval
+from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples, interval
 from lightning_poison.functional.pixels import in_grey_levels
 from lightning_poison.report import ReportTable
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_poison.callbacks.attacked_samples import AttackedSamples
+from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
 
 __all__ = ["DETAILS", "AttackCounts"]
 

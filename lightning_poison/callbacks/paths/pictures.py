@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks import DecisionPlane, Trace, decision_plane
-from lightning_poison.callbacks.path_table import PathTable
-from lightning_poison.callbacks.path_walker import PathWalker
+from lightning_poison.callbacks.paths.table import PathTable
+from lightning_poison.callbacks.paths.walker import PathWalker
 from lightning_poison.errors import UserError
 from lightning_poison.report import ReportFigure
 

@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from lightning_poison.attacks import Attack
-from lightning_poison.callbacks.attack_tables import (
+from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples, interval
+from lightning_poison.callbacks.accuracy.tables import (
     attack_table,
     detail_table,
     history_table,
     masking_warnings,
     result_table,
 )
-from lightning_poison.callbacks.attacked_samples import AttackedSamples, interval
 from lightning_poison.functional.pixels import in_grey_levels
 from lightning_poison.report import ReportFigure, ReportTable, Section
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_poison.attacks import Trace, adversarial_paths, class_scores, frozen_eval, path_trace
 from lightning_poison.attacks.targets import choose_targets
-from lightning_poison.callbacks.path_table import COLUMNS, PathTable
+from lightning_poison.callbacks.paths.table import COLUMNS, PathTable
 from lightning_poison.callbacks.progress import progress
 from lightning_poison.callbacks.training_points import clean_labels, clean_num_classes, fetch
 from lightning_poison.functional.random_state import kept_random_state
