@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.runner import Row, median_ratio, paired_seconds, row
 from benchmarks.subject import NETWORKS, trained_network
-from lightning_poison.attacks import adversarial_paths, frozen_eval
+from lightning_poison.attacks import adversarial_paths, class_scores, frozen_eval
 from lightning_poison.attacks.engine import usual_chunk
 from lightning_poison.attacks.model import batch_layout
 
@@ -87,4 +87,4 @@ def _same_gradients(net: nn.Module, images: Tensor, targets: Tensor, count: int)
         layout = batch_layout(net, images)
         for _ in range(-(-count // size)):
             points = layout(images[:size].detach()).requires_grad_()
-            torch.autograd.grad(cross_entropy(net(points), targets[:size], reduction="sum"), points)
+            torch.autograd.grad(cross_entropy(class_scores(net, points), targets[:size], reduction="sum"), points)
