@@ -91,7 +91,10 @@ def class_scores(model: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
             f"class scores must be floats of shape ({len(inputs)}, number of classes >= 2), "
             f"got shape {tuple(scores.shape)}, dtype {scores.dtype}; let the model's forward return one logit a class"
         )
-    return check_finite("class scores", scores, remedy="look for a diverged training (lower the learning rate)")
+    if not torch.isfinite(scores).all():
+        check_finite("inputs", inputs, remedy="remove the broken samples")
+        check_finite("class scores", scores, remedy="look for a diverged training (lower the learning rate)")
+    return scores
 
 
 def _unharmed(model: Callable[[Tensor], Any], inputs: Tensor) -> Any:

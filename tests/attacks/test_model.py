@@ -222,3 +222,10 @@ def test_as_many_ids_as_inputs(network):
     inputs, labels = batch()
     with pytest.raises(UserError, match="sample_ids must have one entry for each of 12 inputs, got 3"):
         FGSM(0.1)(network, inputs, labels, sample_ids=torch.arange(3))
+
+
+def test_broken_inputs_are_not_taken_for_a_diverged_network(network):
+    inputs, _ = batch()
+    inputs[3, 0, 2, 2] = float("nan")
+    with pytest.raises(UserError, match="inputs must be finite, got 1 NaN or infinite.*remove the broken samples"):
+        class_scores(network.eval(), inputs)
