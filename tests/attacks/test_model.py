@@ -227,5 +227,5 @@ def test_as_many_ids_as_inputs(network):
 def test_broken_inputs_are_not_taken_for_a_diverged_network(network):
     inputs, _ = batch()
     inputs[3, 0, 2, 2] = float("nan")
-    with pytest.raises(UserError, match="inputs must be finite, got 1 NaN or infinite.*remove the broken samples"):
+    with pytest.raises(UserError, match=r"inputs must be finite, got 1 NaN or infinite.*remove the broken samples"):
         class_scores(network.eval(), inputs)
