@@ -18,22 +18,39 @@ from lightning_poison.functional.checks import check_choice
 from lightning_poison.functional.norms import NORMS, named_norm
 from lightning_poison.functional.pixels import Radius
 
-__all__ = ["Attack", "AttackResult", "Criterion", "GradientMaskingWarning", "NormName", "check_sizes", "checked_radius"]
+__all__ = [
+    "MASKED_SHARE",
+    "MASKING_REMEDY",
+    "Attack",
+    "AttackResult",
+    "Criterion",
+    "GradientMaskingWarning",
+    "NormName",
+    "check_sizes",
+    "checked_radius",
+]
 
 Criterion = Literal["any iterate", "last iterate"]
 NormName = Literal["linf", "l2", "l1"]
 
-
-_BLOCK = 2048  # samples at once: of them there are a few copies
+MASKED_SHARE = 0.1
+"""Share of samples with a first gradient of exactly zero above which a measurement is doubted."""
+MASKING_REMEDY = (
+    "use losses margin or dlr, let the network return logits rather than probabilities, attack in float64 "
+    "(--trainer.precision=64-true), or take FiniteDifferences with a larger sigma or torchattacks.Square"
+)
 _MASKED = (
     "the gradient is exactly zero on more than a tenth of the samples (gradient masking), so the attack is blind there "
-    "and overstates the robustness; use losses margin or dlr, let the network return logits rather than probabilities, "
-    "attack in float64, or take FiniteDifferences with a larger sigma or torchattacks.Square"
+    f"and overstates the robustness; {MASKING_REMEDY}"
 )
+_BLOCK = 2048  # samples at once: of them there are a few copies
 
 
 class GradientMaskingWarning(UserWarning):
-    """The network's gradients say nothing on many samples."""
+    """The network's gradients say nothing on many samples (gradient masking).
+
+    Source: Athalye et al., "Obfuscated gradients give a false sense of security", 2018.
+    """
 
 
 @dataclass(frozen=True)
@@ -120,7 +137,7 @@ class Attack(ABC):
         """
         with frozen_eval(model):
             result = self._run_in_blocks(model, Samples.checked(inputs, labels, targets, sample_ids))
-        if _share_of_zero_gradients(result) > 0.1:
+        if _share_of_zero_gradients(result) > MASKED_SHARE:
             warnings.warn(_MASKED, GradientMaskingWarning, stacklevel=2)
         return result
 

@@ -17,7 +17,6 @@ from lightning_poison.functional.checks import check_finite, check_labels
 
 __all__ = ["batch_layout", "check_samples", "class_scores", "frozen_eval", "input_gradients", "without_history"]
 
-
 _FAST: ContextVar[FastInputGradients | None] = ContextVar("fast input gradients", default=None)
 
 
@@ -26,9 +25,8 @@ def frozen_eval(model: Callable[..., Any]) -> Iterator[None]:
     """Gradients with respect to inputs, and none to weights, also within ``torch.inference_mode``.
 
     Inside, ``model`` is in eval mode, its parameters require no gradient, and :func:`class_scores` makes the gradients
-    of its first convolution fast; outside, every module's mode and every
-    parameter's flag is as before, also after an exception. Tensors made in inference mode must be cloned inside
-    before a gradient can flow through them.
+    of its first convolution fast; outside, every module's mode and every parameter's flag is as before, also after an
+    exception. Tensors made in inference mode must be cloned inside before a gradient can flow through them.
 
     Args:
         model: an ``nn.Module``; of any other callable only the gradient mode is set.

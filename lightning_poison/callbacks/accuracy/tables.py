@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from lightning_poison.attacks import Attack
+from lightning_poison.attacks.base import MASKED_SHARE, MASKING_REMEDY
 from lightning_poison.attacks.torchattacks_adapter import TorchAttack
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples, interval
 from lightning_poison.functional.pixels import in_grey_levels
@@ -20,7 +21,6 @@ __all__ = [
     "result_table",
 ]
 
-_MASKED = 0.1
 _DETAIL_WORDS = {
     "queries": "queries to the victim per sample",
     "zero_gradient": "samples whose first gradient is exactly zero",
@@ -93,18 +93,14 @@ def detail_table(latest: Sequence[AttackedSamples]) -> ReportTable | None:
 
 
 def masking_warnings(measured: AttackedSamples) -> list[str]:
-    """A sentence for each attack that found no slope to follow on many samples (gradient masking).
-
-    Source: Athalye et al., "Obfuscated Gradients Give a False Sense of Security" (2018).
-    """
+    """A sentence for each attack that found no slope to follow on many samples."""
     shares = {name: figures.get("zero_gradient", (0.0, 0))[0] for name, figures in measured.details.items()}
     return [
         f"the gradient is exactly zero on {100 * share:.1f} % of the {measured.split} samples that {name} attacked, so "
-        "it cannot tell one step from another and the victim may be less robust than it looks (gradient masking); "
-        "try losses=[margin] or [dlr], logits instead of probabilities as the model's output, "
-        "--trainer.precision=64-true, FiniteDifferences, or torchattacks.Square"
+        f"it cannot tell one step from another and the victim may be less robust than it looks (gradient masking); "
+        f"{MASKING_REMEDY}"
         for name, share in shares.items()
-        if share > _MASKED
+        if share > MASKED_SHARE
     ]
 
 

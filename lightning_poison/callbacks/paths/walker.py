@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_poison.attacks import Trace, adversarial_paths, class_scores, frozen_eval, path_trace
-from lightning_poison.attacks.targets import choose_targets
 from lightning_poison.callbacks.paths.table import COLUMNS, PathTable
 from lightning_poison.callbacks.progress import progress
-from lightning_poison.callbacks.training_points import clean_labels, clean_num_classes, fetch
+from lightning_poison.callbacks.target_classes import targets_of
+from lightning_poison.callbacks.training_points import clean_labels, fetch
 from lightning_poison.functional.random_state import kept_random_state
 
 __all__ = ["PathTarget", "PathWalker"]
@@ -127,8 +127,6 @@ class PathWalker:
 
     def _targets(self, inputs: Tensor, labels: Tensor) -> Tensor | None:
         """The class that each path is to reach, on the CPU."""
-        if self.target == "untargeted":
-            return None
-        if self.target == "next":
-            return (labels + 1) % clean_num_classes(self.trainer, self.model, inputs)
-        return choose_targets(self.target, self.model, inputs, labels.to(inputs.device)).cpu()
+        rule = None if self.target == "untargeted" else self.target
+        targets = targets_of(rule, self.trainer, self.model, inputs, labels.to(inputs.device))
+        return None if targets is None else targets.cpu()

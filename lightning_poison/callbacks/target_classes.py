@@ -1,4 +1,4 @@
-"""The classes that a callback's attacks steer to."""
+"""The classes that a callback's attacks and paths steer to."""
 
 from __future__ import annotations
 
