@@ -28,7 +28,7 @@ commands:
   configs    list the shipped configs, or print one
 
 first steps:
-  lightning-poison fit --config digits.yaml              under a minute, no download
+  lightning-poison fit --config digits.yaml              about a minute, no download
   lightning-poison fit --config mnist.yaml               MNIST; --data.root DIR if you have it
   lightning-poison fit --config digits.yaml --poison=null                    the clean run
   lightning-poison fit --config digits.yaml --poison.select=RandomPoints --poison.select.per_class=20
