@@ -123,7 +123,8 @@ def test_figures_are_averaged_over_the_samples_that_have_one():
 
 def test_gradient_masking_is_a_warning_with_a_remedy():
     callback = AdversarialAccuracy(Telling(flat=6))
-    with pytest.warns(UserWarning, match=r"gradient is exactly zero on 11\.8 % .*use losses margin.*torchattacks\.Square"):
+    sentence = r"gradient is exactly zero on 11\.8 % .*use losses margin or dlr.*torchattacks\.Square"
+    with pytest.warns(UserWarning, match=sentence):
         validate(data(51), callback)
     (section,) = callback.report_sections()
     assert section.text[1].startswith("Mind that the gradient is exactly zero on 11.8 % of the val samples that tell")
