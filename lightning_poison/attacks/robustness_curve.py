@@ -63,7 +63,7 @@ def robustness_curve(
     An attack is no exact search: with other step sizes it may fool a sample at a radius although it failed at a
     larger one, and a cut-back example may fool where the attack on its own does not. Measured on MNIST with PGD (40
     steps, eight radii; 512 points untargeted, 256 targeted, 256 in l2): the curve and separate runs agreed in all
-    8,192 verdicts, for 0.26, 0.17 and 0.23 of the gradients. One long step (FGSM) may well overshoot at a large radius
+    8,192 verdicts, for 0.26, 0.17 and 0.22 of the gradients. One long step (FGSM) may well overshoot at a large radius
     and succeed at a small one; there the curve counts a sample as standing below the largest radius that it withstood.
 
     Args:
