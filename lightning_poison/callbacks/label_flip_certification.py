@@ -16,16 +16,15 @@ from lightning_poison.callbacks.certification_data import EvaluationPoints, Trai
 from lightning_poison.callbacks.evaluation import first_of
 from lightning_poison.callbacks.progress import progress
 from lightning_poison.certificates import (
+    CertifiedLearner,
     CertifiedPoints,
     CertifiedRidge,
-    LabelFreeFeatures,
-    RandomConvFeatures,
     certification_section,
     default_radii,
 )
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_integer
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
@@ -36,11 +35,11 @@ _FAST_DEV_POINTS = 1000
 
 
 class LabelFlipCertification(Measurement):
-    """Certify ridge regression on label-free features against label flips, beside the victim.
+    """Certify a learner against label flips, beside the victim.
 
     The learner is fitted to the training set as poisoned and evaluated on the validation set at the end of ``fit``
-    (and in ``validate``) and on the test set in ``test``. Its certificates are exact
-    (:mod:`lightning_poison.certificates.label_linear`) and say nothing about the victim: they show what the same data
+    (and in ``validate``) and on the test set in ``test``. Its certificates say
+    nothing about the victim: they show what the same data
     allow a learner that flips cannot mislead, and the report says so next to every number. Only the first evaluation
     loader is used; samples that a distributed sampler repeats count once.
 
@@ -54,9 +53,8 @@ class LabelFlipCertification(Measurement):
     trained on one fixed draw of it.
 
     Args:
-        features: feature map that sees no label; the default suits images and vectors of any size.
-        regularisation: strength of the ridge relative to the mean eigenvalue of the features' second moments; larger
-            values trade accuracy for radius. It must be fixed without the labels that are certified.
+        method: the certified learner; None: ridge regression on random convolutions, which suits images and vectors
+            of any size, with exact certificates.
         radii: numbers R of changed labels to report; None: 0, 1, 2, 5, 10, ... up to the size of a class, above which
             no fair learner gets.
         max_samples: certify at most so many evaluation points (the first ones); None: all.
@@ -64,25 +62,23 @@ class LabelFlipCertification(Measurement):
         suffix: ends the keys and the file name, to tell several instances apart.
 
     Raises:
-        UserError: a radius or the regularisation is negative.
+        UserError: a radius is negative.
 
     Example:
-        >>> LabelFlipCertification(radii=[0, 100], regularisation=1.0).radii
+        >>> LabelFlipCertification(CertifiedRidge(regularisation=1.0), radii=[0, 100]).radii
         [0, 100]
     """
 
     def __init__(
         self,
-        features: LabelFreeFeatures | None = None,
-        regularisation: float = 0.05,
+        method: CertifiedLearner | None = None,
         radii: list[int] | None = None,
         max_samples: int | None = None,
         every_n_epochs: int | None = None,
         suffix: str = "",
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
-        self.features = features if features is not None else RandomConvFeatures()
-        self.regularisation = check_number("regularisation", regularisation, minimum=0)
+        self.method = method if method is not None else CertifiedRidge()
         for radius in radii or []:
             check_integer("radii", radius, minimum=0, remedy="a radius counts changed labels")
         self.radii = None if radii is None else sorted({0, *radii})
@@ -166,7 +162,7 @@ class LabelFlipCertification(Measurement):
         labels = dataset_labels(dataset)
         declared = getattr(trainer.datamodule, "num_classes", None)
         num_classes = max(int(labels.max()) + 1, declared if isinstance(declared, int) else 0)
-        learner = CertifiedRidge(self.features, self.regularisation)
+        learner = self.method
         with progress(trainer, "certificate: training features", count) as advance:
             learner.fit(TrainingInputs(loader, count), labels[:count], num_classes, advance)
         self._training = _Training(dataset, labels, learner)
@@ -199,7 +195,7 @@ class _Training:
 
     dataset: Any
     labels: Tensor
-    learner: CertifiedRidge
+    learner: CertifiedLearner
 
     def is_of(self, dataset: Any) -> bool:
         """Whether the learner is the one of this data set with its present labels."""

@@ -12,15 +12,18 @@ from lightning_poison.certificates.features import (
 )
 from lightning_poison.certificates.guarantee import guarantee
 from lightning_poison.certificates.label_linear import LabelFlipCertificate, certify_label_linear
-from lightning_poison.certificates.ridge_learner import CertifiedRidge
+from lightning_poison.certificates.learner import CertifiedLearner
+from lightning_poison.certificates.learners import CertifiedRidge, LabelLinearLearner
 from lightning_poison.certificates.section import certification_section
 
 __all__ = [
+    "CertifiedLearner",
     "CertifiedPoints",
     "CertifiedRidge",
     "FrozenFeatures",
     "LabelFlipCertificate",
     "LabelFreeFeatures",
+    "LabelLinearLearner",
     "OptimalFlips",
     "PCAFeatures",
     "RandomConvFeatures",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lightning_poison.certificates.certified_points import CertifiedPoints
-from lightning_poison.certificates.ridge_learner import CertifiedRidge
+from lightning_poison.certificates.learner import CertifiedLearner
 
 if TYPE_CHECKING:
     from lightning_poison.report import Section
@@ -18,7 +18,7 @@ __all__ = ["certification_section"]
 _CURVE_POINTS = 200
 
 
-def certification_section(points: CertifiedPoints, learner: CertifiedRidge, radii: Sequence[int]) -> Section:
+def certification_section(points: CertifiedPoints, learner: CertifiedLearner, radii: Sequence[int]) -> Section:
     """Guarantee, table of certified accuracy at ``radii`` and curve over all radii.
 
     Args:
@@ -35,13 +35,13 @@ def certification_section(points: CertifiedPoints, learner: CertifiedRidge, radi
     figure = certified_accuracy_curve(every, points.accuracy(every), clean_accuracy=accuracy[0])
     table = ReportTable(
         f"Share of {len(points)} evaluation points classified as their clean label whatever r of the "
-        f"{learner.num_points} training labels are changed ({learner.features.reach})",
+        f"{learner.num_points} training labels are changed ({learner.reach})",
         ("r", "certified accuracy"),
         tuple((radius, f"{share:.2%}") for radius, share in zip(radii, accuracy, strict=True)),
     )
     caption = (
-        "Certified accuracy against the number r of changed training labels, for ridge regression on "
-        f"{learner.features.describe()} ({learner.features.reach}), not for the neural network."
+        "Certified accuracy against the number r of changed training labels, for "
+        f"{learner.describe()} on {learner.features.describe()} ({learner.reach}), not for the neural network."
     )
     picture = ReportFigure.from_figure("certified-accuracy", caption, figure)
     text = tuple(learner.guarantee().splitlines())

@@ -41,7 +41,8 @@ def expected(train: TensorDataset = TRAIN, points: TensorDataset = VAL, classes:
 
 
 def certification(**arguments: Any) -> LabelFlipCertification:
-    return LabelFlipCertification(**{"features": RawFeatures(), "regularisation": 0.1, "radii": RADII, **arguments})
+    features = arguments.pop("features", RawFeatures())
+    return LabelFlipCertification(CertifiedRidge(features, 0.1), **{"radii": RADII, **arguments})
 
 
 class Data(LightningDataModule):
@@ -258,7 +259,7 @@ def test_bad_arguments_are_one_clear_line() -> None:
     with pytest.raises(UserError, match="radii must be an integer of at least 0, got -1"):
         LabelFlipCertification(radii=[-1])
     with pytest.raises(UserError, match="regularisation must lie in"):
-        LabelFlipCertification(regularisation=-1.0)
+        LabelFlipCertification(CertifiedRidge(regularisation=-1.0))
     assert LabelFlipCertification(radii=[5, 2]).radii == [0, 2, 5]
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_poison.attacks import PGD, adversarial_paths
 from lightning_poison.callbacks import AdversarialAccuracy, AdversarialPaths, LabelFlipCertification, PoisonMemorization
-from lightning_poison.certificates import FrozenFeatures, RawFeatures
+from lightning_poison.certificates import CertifiedRidge, FrozenFeatures, RawFeatures
 from lightning_poison.datamodules import PoisonedDataset
 from lightning_poison.poisons import FlipList
 
@@ -151,7 +151,10 @@ def test_a_data_module_without_training_data_is_warned_about(package):
             return DataLoader(VAL, 8)
 
     trainer = package.Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[LabelFlipCertification(RawFeatures())]
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        callbacks=[LabelFlipCertification(CertifiedRidge(RawFeatures()))],
     )
     with pytest.warns(UserWarning, match="needs the training data"):
         trainer.validate(make_victim(package), Evaluation(), verbose=False)
@@ -170,7 +173,7 @@ class Uneven:
 
 def test_batches_of_any_sizes_count_every_sample_once(tmp_path):
     loader = DataLoader(VAL, batch_sampler=Uneven())
-    certification = LabelFlipCertification(RawFeatures(), radii=[0, 1])
+    certification = LabelFlipCertification(CertifiedRidge(RawFeatures()), radii=[0, 1])
     accuracy = AdversarialAccuracy(ATTACK, max_samples=20)
     run(make_victim(), certification, accuracy, val=loader, logger=True, default_root_dir=tmp_path, max_epochs=2)
     (file,) = tmp_path.rglob("certificates.csv")
@@ -211,12 +214,15 @@ def test_points_pass_the_transfer_hooks_of_the_module():
 @pytest.mark.parametrize(
     ("features", "words"),
     [
-        (RawFeatures(), "end-to-end; ridge on raw pixels, not the victim"),
-        (FrozenFeatures(nn.Flatten()), "not end-to-end, the head only; ridge on a frozen Flatten, not the victim"),
+        (RawFeatures(), "end-to-end; ridge regression (relative strength 0.05) on raw pixels, not the victim"),
+        (
+            FrozenFeatures(nn.Flatten()),
+            "not end-to-end, the head only; ridge regression (relative strength 0.05) on a frozen Flatten, not the victim",
+        ),
     ],
 )
 def test_every_certified_number_has_its_guarantee_beside_it(features, words):
-    certification = LabelFlipCertification(features, radii=[0, 3], suffix="a")
+    certification = LabelFlipCertification(CertifiedRidge(features), radii=[0, 3], suffix="a")
     assert certification.report_notes() == {}
     trainer = run(make_victim(), certification, max_epochs=1)
     logged = {key for key in trainer.callback_metrics if key.startswith("cert/")}

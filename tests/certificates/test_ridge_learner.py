@@ -86,7 +86,7 @@ def test_no_points_give_an_empty_certificate() -> None:
 
 
 def test_the_guarantee_names_threat_learner_reach_and_assumptions() -> None:
-    text = guarantee(PCAFeatures(7), 0.25, count=1234, num_classes=11)
+    text = guarantee(CertifiedRidge(PCAFeatures(7), 0.25).fit(IMAGES[:1234], LABELS[:1234], 11))
     for words in (
         "up to r of the 1234 training labels",
         "any of 11 classes",
@@ -103,12 +103,10 @@ def test_the_guarantee_names_threat_learner_reach_and_assumptions() -> None:
 
 
 def test_features_that_may_have_seen_labels_change_the_wording() -> None:
-    text = guarantee(FrozenFeatures(nn.Identity()), 0.1, count=10, num_classes=2)
+    text = guarantee(CertifiedRidge(FrozenFeatures(nn.Identity()), 0.1))
     assert "not end-to-end" in text
     assert "the features may have been learnt from poisoned labels" in text
-    assert "not end-to-end" not in guarantee(
-        FrozenFeatures(nn.Identity(), label_free=True), 0.1, count=10, num_classes=2
-    )
+    assert "not end-to-end" not in guarantee(CertifiedRidge(FrozenFeatures(nn.Identity(), label_free=True)))
 
 
 @pytest.mark.parametrize("features", [RawFeatures(), FrozenFeatures(nn.Identity())])

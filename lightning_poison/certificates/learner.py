@@ -1,0 +1,163 @@
+"""What every certified learner is to its users: fitted, asked for certificates, able to say what they mean."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.features import LabelFreeFeatures
+from lightning_poison.certificates.guarantee import guarantee
+from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_labels
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Advance", "CertifiedLearner"]
+
+Advance = Callable[[int], object]
+"""Told how many points were done since the last call."""
+
+_BATCH = 1000
+
+
+def _silent(_: int) -> None:
+    """No progress is shown."""
+
+
+class CertifiedLearner(ABC):
+    """A classifier that tells for each prediction how many training labels may change without changing it.
+
+    The data go through four steps: ``features.fit`` sees the training inputs, :meth:`transform` turns inputs into
+    features, :meth:`_fit` takes those of the training points (the labels stand in ``labels``), and
+    :meth:`certify_features` certifies evaluation points.
+
+    Args:
+        features: the feature map below the learner; it is fitted here, to the training inputs alone.
+
+    Attributes:
+        labels: shape (n,), int64: the training labels as they are, flips included; empty before ``fit``.
+        num_classes: K, every class that an adversary may write.
+    """
+
+    transductive: ClassVar[bool] = False
+    """Whether the prediction of a point may depend on the inputs of the points that are certified along with it."""
+
+    def __init__(self, features: LabelFreeFeatures) -> None:
+        self.features = features
+        self.labels = torch.empty(0, dtype=torch.int64)
+        self.num_classes = 0
+        self._fitted = False
+
+    @property
+    def num_points(self) -> int:
+        """Number of training points, n."""
+        return len(self.labels)
+
+    def fit(
+        self,
+        inputs: Tensor | Iterable[Tensor],
+        labels: Tensor,
+        num_classes: int,
+        advance: Advance = _silent,
+    ) -> Self:
+        """Fit the feature map, then the learner.
+
+        Args:
+            inputs: shape (n, ...), or an iterable of batches that can be read twice.
+            labels: shape (n,), integers in [0, K): the training labels as they are, flips included.
+            num_classes: K: every class that an adversary may write.
+            advance: called with the number of points turned into features, batch by batch.
+
+        Returns:
+            the learner itself.
+
+        Raises:
+            UserError: inputs and labels do not match, or hold values that no certificate can be built on.
+        """
+        self._fitted = False
+        self.labels, self.num_classes = check_labels("labels", labels, num_classes).long(), num_classes
+        self.features.fit(inputs)
+        features = self.transform(inputs, advance)
+        if len(features) != len(labels):
+            raise UserError(f"inputs must match the labels, got {len(features)} inputs for {len(labels)} labels")
+        self._fit(features)
+        self._fitted = True
+        return self
+
+    def certify(self, inputs: Tensor | Iterable[Tensor]) -> LabelFlipCertificate:
+        """Predictions and certified radii of points.
+
+        Args:
+            inputs: shape (m, ...), or batches of such.
+
+        Raises:
+            UserError: the learner is not fitted, or the features are not finite.
+        """
+        self._check_fitted()
+        return self.certify_features(self.transform(inputs))
+
+    def transform(self, inputs: Tensor | Iterable[Tensor], advance: Advance = _silent) -> Tensor:
+        """Features of points.
+
+        Args:
+            inputs: shape (m, ...), or batches of such.
+            advance: called with the number of points done, batch by batch.
+
+        Returns:
+            shape (m, d), float.
+        """
+        features = []
+        for batch in torch.split(inputs, _BATCH) if isinstance(inputs, Tensor) else inputs:
+            features.append(self.features.transform(batch))
+            advance(len(batch))
+        return torch.cat(features) if features else torch.empty(0, 0)
+
+    @abstractmethod
+    def _fit(self, features: Tensor) -> None:
+        """Learn from the training points' features (n, d) and ``self.labels``."""
+
+    @abstractmethod
+    def certify_features(self, features: Tensor, advance: Advance = _silent) -> LabelFlipCertificate:
+        """:meth:`certify` for points whose features are known.
+
+        Args:
+            features: shape (m, d), as :meth:`transform` gives them; m may be 0.
+            advance: called with the number of points certified, chunk by chunk; the numbers add up to m.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The learner without its features in a few words: "ridge regression (relative strength 0.05)"."""
+
+    @property
+    def reach(self) -> str:
+        """How far the guarantee goes: "end-to-end" or "not end-to-end, the head only"."""
+        return self.features.reach
+
+    def choices(self) -> tuple[str, ...]:
+        """What had to be fixed without the certified labels, such as "the strength"."""
+        return ()
+
+    def certainty(self) -> str:
+        """A sentence on how certain a certificate is; probabilistic ones say what the probability is over."""
+        return "Each certificate is a proof and holds with certainty."
+
+    def guarantee(self) -> str:
+        """What the certificates promise, in lines of words."""
+        return guarantee(self)
+
+    def note(self) -> str:
+        """What the certificates promise in the few words that fit beside a number."""
+        return f"{self.reach}; {self.describe()} on {self.features.describe()}, not the victim"
+
+    def _check_fitted(self) -> None:
+        if not self._fitted:
+            raise UserError(
+                f"{type(self).__name__} must be fitted before certify, got no training points; call fit first"
+            )

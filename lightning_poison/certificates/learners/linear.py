@@ -1,0 +1,56 @@
+"""Learners whose class scores are sums of weights over the training points of a class."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.attack import OptimalFlips, optimal_label_flips
+from lightning_poison.certificates.label_linear import LabelFlipCertificate, certify_label_linear
+from lightning_poison.certificates.learner import Advance, CertifiedLearner
+
+__all__ = ["LabelLinearLearner"]
+
+
+class LabelLinearLearner(CertifiedLearner):
+    """A learner that is linear in its labels: exact certificates, and the optimal attack.
+
+    A subclass says with which weights w_i(x) the training points vote on x; they may depend on every input, and on no
+    label. The theorem is that of :mod:`lightning_poison.certificates.label_linear`.
+    """
+
+    @abstractmethod
+    def weight_chunks(self, features: Tensor) -> Iterator[Tensor]:
+        """The vote weights of points, in chunks (m', n) that follow each other, so that (m, n) never exists.
+
+        Args:
+            features: shape (m, d), m > 0.
+        """
+
+    def weights(self, features: Tensor) -> Tensor:
+        """The vote weights of points as one matrix, shape (m, n), float."""
+        self._check_fitted()
+        chunks = list(self.weight_chunks(features)) if len(features) else []
+        return torch.cat(chunks) if chunks else torch.empty(0, self.num_points)
+
+    def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
+        """Exact certificates of points whose features are known."""
+        self._check_fitted()
+
+        def chunks() -> Iterator[Tensor]:
+            for weights in self.weight_chunks(features):
+                yield weights
+                advance(len(weights))
+
+        return certify_label_linear(chunks() if len(features) else (), self.labels, self.num_classes)
+
+    def optimal_flips(self, features: Tensor) -> list[OptimalFlips | None]:
+        """For each point the fewest label changes that alter its prediction; None where nothing does.
+
+        Args:
+            features: shape (m, d).
+        """
+        return [optimal_label_flips(weights, self.labels, self.num_classes) for weights in self.weights(features)]
