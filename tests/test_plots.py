@@ -67,6 +67,7 @@ def test_image_grid_labels_rows():
         lambda: plots.image_grid(np.zeros((2, 4, 4)), ["one"]),
         lambda: plots.image_grid(np.zeros((3, 4, 4)), row_labels=["a", "b"], columns=1),
         lambda: plots.certified_accuracy_curve([0, 1], [0.5]),
+        lambda: plots.required_margin_figure([0, 1], [0.5]),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(call):
@@ -83,6 +84,25 @@ def test_certified_curve_is_a_lower_bound_between_radii():
         assert line.get_ydata().tolist() == values
         assert line.get_xdata().tolist() == [0, 10]
     assert list(lines[2].get_ydata()) == [0.95, 0.95]
+
+
+def test_others_figures_stand_beside_the_certified_curve():
+    figure = plots.certified_accuracy_curve(
+        [0, 10], [0.9, 0.5], published={"theirs": {10: 0.4, 0: 0.8}}, attacked={"undefended": {0: 1.0, 5: 0.2}}
+    )
+    certified, attacked, published = figure.axes[0].lines
+    assert (attacked.get_linestyle(), attacked.get_drawstyle()) == (":", "steps-post")
+    assert published.get_xydata().tolist() == [[0, 0.8], [10, 0.4]]
+    assert (published.get_linestyle(), published.get_marker()) == ("None", "o")
+    assert certified.get_label() == "certified accuracy"
+
+
+def test_required_margins_are_one_relation_drawn_twice():
+    errors = np.log([0.3, 0.01])
+    figure = plots.required_margin_figure([1, 20], {"KL": errors, "tight": errors / 2})
+    left, right = figure.axes
+    np.testing.assert_allclose(left.lines[0].get_xydata(), [[1, 0.7], [20, 0.99]])
+    np.testing.assert_allclose(right.lines[0].get_xydata(), [[0.3, 1], [0.01, 20]])
 
 
 def test_training_curves_show_the_history():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,18 +15,19 @@ from torch.utils.data import DataLoader
 
 from lightning_poison.callbacks.base import Measurement, report_folder
 from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
+from lightning_poison.callbacks.certification_methods import certify_points, fit_methods, named_methods
 from lightning_poison.callbacks.evaluation import first_of
 from lightning_poison.callbacks.progress import progress
 from lightning_poison.certificates import (
     CertifiedLearner,
-    CertifiedPoints,
-    CertifiedRidge,
+    CertifiedMethod,
+    LabelFreeFeatures,
     certification_section,
     default_radii,
 )
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
@@ -35,53 +38,64 @@ _FAST_DEV_POINTS = 1000
 
 
 class LabelFlipCertification(Measurement):
-    """Certify a learner against label flips, beside the victim.
+    """Certify one learner or several against label flips, beside the victim.
 
     The learner is fitted to the training set as poisoned and evaluated on the validation set at the end of ``fit``
-    (and in ``validate``) and on the test set in ``test``. Its certificates say
-    nothing about the victim: they show what the same data
-    allow a learner that flips cannot mislead, and the report says so next to every number. Only the first evaluation
-    loader is used; samples that a distributed sampler repeats count once.
+    (and in ``validate``) and on the test set in ``test``. Its certificates say nothing about the victim: they show what
+    the same data allow a learner that flips cannot mislead, and the report says so next to every number. Only the first
+    evaluation loader is used; samples that a distributed sampler repeats count once.
 
     Logs ``cert/acc_at_R`` for each radius R (the share of points classified as their clean label whatever R training
     labels are changed), ``cert/acc_at_0`` (natural accuracy), ``cert/radius_median`` and ``cert/radius_mean`` (in
-    labels); writes ``certificates.csv`` (index, label, prediction, radius) to the report folder. The numbers do not
-    depend on the epoch: they are computed once for each pair of training and evaluation set.
+    labels); of several methods each under its name, ``cert/acc_at_R_NAME``. Writes ``certificates.csv`` (index, label,
+    prediction, radius) to the report folder, or one ``certificates_NAME.csv`` a method. The numbers do not depend on
+    the epoch: they are computed once for each pair of training and evaluation set.
 
     The training set must be map-style. In ``test`` and ``validate`` without a ``fit`` before, it comes from the data
     module; with loaders alone nothing can be certified, which a warning says. With random augmentation the learner is
     trained on one fixed draw of it.
 
     Args:
-        method: the certified learner; None: ridge regression on random convolutions, which suits images and vectors
-            of any size, with exact certificates.
+        method: the certified learner, or several by name, to be compared in one table and one picture; None: ridge
+            regression, with exact certificates.
+        features: the feature map of every method that names none of its own, computed once for all of them; None:
+            random convolutions, which suit images and vectors of any size.
         radii: numbers R of changed labels to report; None: 0, 1, 2, 5, 10, ... up to the size of a class, above which
             no fair learner gets.
+        published: other people's certified accuracy by name, as {R: share}, drawn beside ours as marks.
         max_samples: certify at most so many evaluation points (the first ones); None: all.
         every_n_epochs: log after every n-th epoch of ``fit`` and after the last one; None: after the last only.
         suffix: ends the keys and the file name, to tell several instances apart.
 
     Raises:
-        UserError: a radius is negative.
+        UserError: a radius is negative, a method's name is not fit for a file, or a published share is no share.
 
     Example:
+        >>> from lightning_poison.certificates import CertifiedRidge
         >>> LabelFlipCertification(CertifiedRidge(regularisation=1.0), radii=[0, 100]).radii
         [0, 100]
     """
 
     def __init__(
         self,
-        method: CertifiedLearner | None = None,
+        method: CertifiedLearner | dict[str, CertifiedLearner] | None = None,
+        features: LabelFreeFeatures | None = None,
         radii: list[int] | None = None,
+        published: dict[str, dict[int, float]] | None = None,
         max_samples: int | None = None,
         every_n_epochs: int | None = None,
         suffix: str = "",
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
-        self.method = method if method is not None else CertifiedRidge()
+        self.methods = named_methods(method, features)
         for radius in radii or []:
             check_integer("radii", radius, minimum=0, remedy="a radius counts changed labels")
         self.radii = None if radii is None else sorted({0, *radii})
+        self.published = published or {}
+        for name, points in self.published.items():
+            for radius, share in points.items():
+                check_integer(f"published radius of {name}", radius, minimum=0)
+                check_number(f"published accuracy of {name}", share, minimum=0, maximum=1)
         self.suffix = f"_{suffix}" if suffix else ""
         self._training: _Training | None = None
         self._measured: _Measured | None = None
@@ -111,20 +125,28 @@ class LabelFlipCertification(Measurement):
         self.log_values(trainer, pl_module, self._measure(trainer))
 
     def report_sections(self) -> list[Section]:
-        """Guarantee, table and curve of the last measurement."""
-        if (measured := self._measured) is None:
+        """Guarantee, tables and curves of the last measurement."""
+        if (measured := self._measured) is None or not all(len(one.points) for one in measured.methods.values()):
             return []
-        return [certification_section(measured.points, measured.training.learner, measured.radii)]
+        name = re.sub(r"[^A-Za-z0-9_-]", "-", f"certified-accuracy{self.suffix}")
+        return [certification_section(measured.methods, measured.radii, published=self.published, name=name)]
 
     def report_notes(self) -> dict[str, str]:
         """For each logged key, what the number is about and how far it reaches."""
         if (measured := self._measured) is None:
             return {}
-        note = measured.training.learner.note()
-        return dict.fromkeys(measured.points.values(measured.radii, self.suffix), note)
+        return {key: one.learner.note() for name, one in measured.methods.items() for key in self._values(name, one)}
+
+    def _values(self, name: str, method: CertifiedMethod) -> dict[str, float]:
+        radii = self._measured.radii if self._measured is not None else []
+        return method.points.values(radii, self._ending(name))
+
+    def _ending(self, name: str) -> str:
+        """What a method's keys and file end with."""
+        return (f"_{name}" if name else "") + self.suffix
 
     def _measure(self, trainer: Any) -> dict[str, float]:
-        """The values to log, empty where there is nothing to certify with; writes the table."""
+        """The values to log, empty where there is nothing to certify with; writes the tables."""
         loader = first_of(trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders)
         max_batches = first_of(trainer.num_test_batches if trainer.testing else trainer.num_val_batches)
         if loader is None or not max_batches:
@@ -145,16 +167,17 @@ class LabelFlipCertification(Measurement):
             training = self._prepare(trainer, source)
             measured = self._measured
             if measured is None or not measured.is_of(training, loader.dataset, max_batches):
-                points = self._certify(trainer, training, loader, max_batches)
+                methods = self._certify(trainer, loader, max_batches)
                 radii = self.radii or default_radii(training.labels)
-                measured = self._measured = _Measured(training, loader.dataset, max_batches, points, radii)
+                measured = self._measured = _Measured(training, loader.dataset, max_batches, methods, radii)
         folder = report_folder(trainer)
         if folder is not None and trainer.is_global_zero:
-            write_atomically(folder / f"certificates{self.suffix}.csv", measured.points.csv())
-        return measured.points.values(measured.radii, self.suffix)
+            for name, method in measured.methods.items():
+                write_atomically(folder / f"certificates{self._ending(name)}.csv", method.points.csv())
+        return {key: value for name, one in measured.methods.items() for key, value in self._values(name, one).items()}
 
     def _prepare(self, trainer: Any, loader: Any) -> _Training:
-        """The fitted learner; a new one only for a new training set or new labels."""
+        """The training set that the methods are fitted to; they are fitted only to a new one, or to new labels."""
         if self._training is not None and (loader is None or self._training.is_of(loader.dataset)):
             return self._training
         dataset = loader.dataset
@@ -162,43 +185,29 @@ class LabelFlipCertification(Measurement):
         labels = dataset_labels(dataset)
         declared = getattr(trainer.datamodule, "num_classes", None)
         num_classes = max(int(labels.max()) + 1, declared if isinstance(declared, int) else 0)
-        learner = self.method
-        with progress(trainer, "certificate: training features", count) as advance:
-            learner.fit(TrainingInputs(loader, count), labels[:count], num_classes, advance)
-        self._training = _Training(dataset, labels, learner)
+        self._training = None  # should fitting fail
+        inputs = TrainingInputs(loader, count)
+        fit_methods(self.methods, inputs, labels[:count], num_classes, partial(progress, trainer))
+        self._training = _Training(dataset, labels)
         return self._training
 
-    def _certify(self, trainer: Any, training: _Training, loader: Any, max_batches: int) -> CertifiedPoints:
-        """Certify this rank's share of the evaluation points, then join the shares of all ranks."""
-        share: CertifiedPoints | str
-        try:
-            share = self._certify_share(trainer, training, loader, max_batches)
-        except UserError as error:
-            share = str(error)  # the others wait for this rank in the exchange; they must hear of it
-        shares = _from_all_ranks(trainer, share)
-        for other in shares:
-            if isinstance(other, str):
-                raise UserError(other)
-        return CertifiedPoints.merge([other for other in shares if isinstance(other, CertifiedPoints)])
+    def _certify(self, trainer: Any, loader: Any, max_batches: int) -> dict[str, CertifiedMethod]:
+        def points() -> EvaluationPoints:
+            return EvaluationPoints(trainer, loader, max_batches, self.max_samples)
 
-    def _certify_share(self, trainer: Any, training: _Training, loader: Any, max_batches: int) -> CertifiedPoints:
-        points = EvaluationPoints(trainer, loader, max_batches, self.max_samples)
-        features = training.learner.transform(points)
-        with progress(trainer, "certificate: evaluation points", len(features)) as advance:
-            certificate = training.learner.certify_features(features, advance)
-        return CertifiedPoints(*points.index_and_labels(), certificate)
+        found = certify_points(trainer, self.methods, points, partial(progress, trainer))
+        return {name: CertifiedMethod(self.methods[name], certified) for name, certified in found.items()}
 
 
 @dataclass(frozen=True)
 class _Training:
-    """A training set and the learner fitted to it."""
+    """A training set that the methods were fitted to."""
 
     dataset: Any
     labels: Tensor
-    learner: CertifiedLearner
 
     def is_of(self, dataset: Any) -> bool:
-        """Whether the learner is the one of this data set with its present labels."""
+        """Whether it is this data set with its present labels."""
         return dataset is self.dataset and torch.equal(dataset_labels(dataset), self.labels)
 
 
@@ -209,7 +218,7 @@ class _Measured:
     training: _Training
     dataset: Any
     max_batches: int
-    points: CertifiedPoints
+    methods: dict[str, CertifiedMethod]
     radii: list[int]
 
     def is_of(self, training: _Training, dataset: Any, max_batches: int) -> bool:
@@ -239,11 +248,3 @@ def _training_loader(trainer: Any) -> DataLoader[Any] | None:
 def _has_training_loader(data: Any) -> bool:
     """Whether a data module has a method of its own; the one that it inherits from Lightning only raises."""
     return not type(data).train_dataloader.__module__.endswith(".core.hooks")
-
-
-def _from_all_ranks(trainer: Any, share: CertifiedPoints | str) -> list[CertifiedPoints | str]:
-    if trainer.world_size == 1 or not torch.distributed.is_initialized():
-        return [share]
-    shares: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(shares, share)
-    return shares

@@ -46,12 +46,7 @@ def certified_accuracy(certificate: LabelFlipCertificate, labels: Tensor, radii:
 def default_radii(labels: Tensor) -> list[int]:
     """0, 1, 2, 5, 10, 20, 50, ... up to the largest radius that any fair learner can reach.
 
-    Theorem: a deterministic learner that treats the classes alike (renaming them in the training labels renames its
-    prediction) has no radius above ceil((N_c + N_j) / 2) - 1 at a point that it assigns to c, for any rival j; N are
-    the class counts. Proof: relabel points of c and j so that the two classes have exchanged half of their points
-    (rounded up). The result and its mirror image, with c and j renamed, are both within that many changes of the
-    training labels, and the learner must answer differently on them, or else with neither class. The two largest
-    classes bound every pair.
+    The two largest classes bound every pair in :func:`radius_ceiling`.
 
     Args:
         labels: shape (n,), integers: the training labels.

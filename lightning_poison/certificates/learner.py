@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.features import LabelFreeFeatures
+from lightning_poison.certificates.features import LabelFreeFeatures, RandomConvFeatures
 from lightning_poison.certificates.guarantee import guarantee
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
@@ -38,9 +38,12 @@ class CertifiedLearner(ABC):
     :meth:`certify_features` certifies evaluation points.
 
     Args:
-        features: the feature map below the learner; it is fitted here, to the training inputs alone.
+        features: the feature map below the learner; it is fitted here, to the training inputs alone. None: the default
+            of ``RandomConvFeatures``, which suits images and vectors of any size, unless whoever uses the learner
+            replaces it by a map that several learners share.
 
     Attributes:
+        has_own_features: whether ``features`` was given.
         labels: shape (n,), int64: the training labels as they are, flips included; empty before ``fit``.
         num_classes: K, every class that an adversary may write.
     """
@@ -48,8 +51,9 @@ class CertifiedLearner(ABC):
     transductive: ClassVar[bool] = False
     """Whether the prediction of a point may depend on the inputs of the points that are certified along with it."""
 
-    def __init__(self, features: LabelFreeFeatures) -> None:
-        self.features = features
+    def __init__(self, features: LabelFreeFeatures | None = None) -> None:
+        self.has_own_features = features is not None
+        self.features: LabelFreeFeatures = features if features is not None else RandomConvFeatures()
         self.labels = torch.empty(0, dtype=torch.int64)
         self.num_classes = 0
         self._fitted = False
@@ -80,10 +84,23 @@ class CertifiedLearner(ABC):
         Raises:
             UserError: inputs and labels do not match, or hold values that no certificate can be built on.
         """
+        check_labels("labels", labels, num_classes)
+        self.features.fit(inputs)
+        return self.fit_features(self.transform(inputs, advance), labels, num_classes)
+
+    def fit_features(self, features: Tensor, labels: Tensor, num_classes: int) -> Self:
+        """:meth:`fit` for training points whose features are known, the feature map being fitted.
+
+        Args:
+            features: shape (n, d), as :meth:`transform` gives them.
+            labels: shape (n,), integers in [0, K).
+            num_classes: K.
+
+        Raises:
+            UserError: as for :meth:`fit`.
+        """
         self._fitted = False
         self.labels, self.num_classes = check_labels("labels", labels, num_classes).long(), num_classes
-        self.features.fit(inputs)
-        features = self.transform(inputs, advance)
         if len(features) != len(labels):
             raise UserError(f"inputs must match the labels, got {len(features)} inputs for {len(labels)} labels")
         self._fit(features)

@@ -1,48 +1,162 @@
-"""Certificates as a part of a report: numbers, curve, and what they promise."""
+"""Certificates as a part of a report: numbers, curves, and what they promise."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
+from lightning_poison.certificates.ceiling import radius_ceiling
 from lightning_poison.certificates.certified_points import CertifiedPoints
 from lightning_poison.certificates.learner import CertifiedLearner
 
 if TYPE_CHECKING:
-    from lightning_poison.report import Section
+    from lightning_poison.report import ReportFigure, ReportTable, Section
 
-__all__ = ["certification_section"]
+__all__ = ["CertifiedMethod", "Curve", "certification_section"]
+
+Curve = Mapping[int, float]
+"""Accuracy in [0, 1] at numbers r of changed labels."""
 
 _CURVE_POINTS = 200
 
 
-def certification_section(points: CertifiedPoints, learner: CertifiedLearner, radii: Sequence[int]) -> Section:
-    """Guarantee, table of certified accuracy at ``radii`` and curve over all radii.
+@dataclass(frozen=True)
+class CertifiedMethod:
+    """A learner and its certificates of the evaluation points.
 
     Args:
-        points: the certified evaluation points.
-        learner: the learner that was certified.
-        radii: increasing; begins with 0.
+        learner: fitted.
+        points: certified evaluation points.
     """
-    from lightning_poison.plots import certified_accuracy_curve
-    from lightning_poison.report import ReportFigure, ReportTable, Section
 
-    accuracy = points.accuracy(radii)
-    longest = int(points.certificate.radius.max())
-    every = sorted({int(radius) for radius in torch.linspace(0, longest, _CURVE_POINTS).tolist()})
-    figure = certified_accuracy_curve(every, points.accuracy(every), clean_accuracy=accuracy[0])
-    table = ReportTable(
-        f"Share of {len(points)} evaluation points classified as their clean label whatever r of the "
-        f"{learner.num_points} training labels are changed ({learner.reach})",
-        ("r", "certified accuracy"),
-        tuple((radius, f"{share:.2%}") for radius, share in zip(radii, accuracy, strict=True)),
-    )
+    learner: CertifiedLearner
+    points: CertifiedPoints
+
+    def ceiling(self) -> Tensor:
+        """For each point the radius that no learner exceeds, see :func:`radius_ceiling`; shape (m,), int64."""
+        return radius_ceiling(self.points.certificate.prediction, self.learner.labels, self.learner.num_classes)
+
+
+def certification_section(
+    methods: Mapping[str, CertifiedMethod],
+    radii: Sequence[int],
+    *,
+    published: Mapping[str, Curve] | None = None,
+    attacked: Mapping[str, Curve] | None = None,
+    title: str = "Certified accuracy under label flips",
+    name: str = "certified-accuracy",
+) -> Section:
+    """Guarantees, table of certified accuracy at ``radii``, the distance still possible, and curves over all radii.
+
+    Args:
+        methods: certified learners by name, all on the same evaluation points; a single one needs no name ("").
+        radii: increasing; begins with 0.
+        published: other people's figures, drawn as marks: certified accuracy at some radii.
+        attacked: accuracy of undefended learners after r flips that were found, drawn as dotted lines.
+        title: of the section.
+        name: of the picture's file.
+    """
+    from lightning_poison.report import Section
+
+    text = _texts({label: method.learner for label, method in methods.items()})
+    tables = (_accuracy_table(methods, radii), _radius_table(methods))
+    return Section(title, text, tables, (_curves(methods, published or {}, attacked or {}, name),))
+
+
+def _texts(learners: Mapping[str, CertifiedLearner]) -> tuple[str, ...]:
+    """The guarantees line by line; what all learners share is said once."""
+    lines: list[str] = []
+    for versions in zip(*(learner.guarantee().splitlines() for learner in learners.values()), strict=True):
+        if len(set(versions)) == 1:
+            lines.append(versions[0])
+        else:
+            lines += [f"{label}. {version}" for label, version in zip(learners, versions, strict=True)]
+    return tuple(lines)
+
+
+def _accuracy_table(methods: Mapping[str, CertifiedMethod], radii: Sequence[int]) -> ReportTable:
+    from lightning_poison.report import ReportTable
+
+    first = next(iter(methods.values()))
+    shares = [method.points.accuracy(radii) for method in methods.values()]
+    rows = [(radius, *(f"{share:.2%}" for share in row)) for radius, *row in zip(radii, *shares, strict=True)]
     caption = (
-        "Certified accuracy against the number r of changed training labels, for "
-        f"{learner.describe()} on {learner.features.describe()} ({learner.reach}), not for the neural network."
+        f"Share of {len(first.points)} evaluation points classified as their clean label whatever r of the "
+        f"{first.learner.num_points} training labels are changed ({_reaches(methods)})"
     )
-    picture = ReportFigure.from_figure("certified-accuracy", caption, figure)
-    text = tuple(learner.guarantee().splitlines())
-    return Section("Certified accuracy under label flips", text, (table,), (picture,))
+    return ReportTable(caption, ("r", *(label or "certified accuracy" for label in methods)), tuple(rows))
+
+
+def _radius_table(methods: Mapping[str, CertifiedMethod]) -> ReportTable:
+    from lightning_poison.report import ReportTable
+
+    rows: list[tuple[str | int | float | None, ...]] = []
+    for label, method in methods.items():
+        certificate = method.points.certificate
+        radius = certificate.radius[certificate.radius >= 0]
+        if not len(radius):
+            rows.append((label or "this learner", None, None, None, None, None, len(certificate)))
+            continue
+        figures = (int(radius.median()), float(radius.double().mean()), float(method.ceiling().double().mean()))
+        unchanged = int(certificate.radius.min())
+        rows.append(
+            (
+                label or "this learner",
+                figures[0],
+                round(figures[1], 1),
+                round(figures[2], 1),
+                f"{figures[1] / figures[2]:.1%}" if figures[2] > 0 else None,
+                unchanged if unchanged >= 0 else None,
+                int((certificate.radius < 0).sum()),
+            )
+        )
+    columns = ("learner", "median radius", "mean radius", "mean ceiling", "reached", "all unchanged up to", "abstains")
+    caption = (
+        "Certified radii in changed training labels, and how far they could go: no learner that treats the classes "
+        "alike has a radius above ceil((N_c + N_j) / 2) - 1 where it predicts c, for any class j. Up to the "
+        "smallest radius no prediction of all the evaluation points changes, whichever labels are changed."
+    )
+    return ReportTable(caption, columns, tuple(rows))
+
+
+def _curves(
+    methods: Mapping[str, CertifiedMethod],
+    published: Mapping[str, Curve],
+    attacked: Mapping[str, Curve],
+    name: str,
+) -> ReportFigure:
+    from lightning_poison.plots import certified_accuracy_curve
+    from lightning_poison.report import ReportFigure
+
+    longest = max(int(method.points.certificate.radius.max()) for method in methods.values())
+    every = sorted({int(radius) for radius in torch.linspace(0, max(longest, 0), _CURVE_POINTS).tolist()})
+    single = len(methods) == 1
+    shares = {label or "certified accuracy": method.points.accuracy(every) for label, method in methods.items()}
+    figure = certified_accuracy_curve(
+        every,
+        shares,
+        clean_accuracy=next(iter(shares.values()))[0] if single else None,
+        published=published,
+        attacked=attacked,
+    )
+    what = _what(next(iter(methods.values())).learner) if single else f"{len(methods)} certified learners"
+    caption = (
+        f"Certified accuracy against the number r of changed training labels, for {what} "
+        f"({_reaches(methods)}), not for the neural network."
+    )
+    if attacked:
+        caption += " Dotted: accuracy of an undefended learner after flips that were found for each point."
+    return ReportFigure.from_figure(name, caption, figure)
+
+
+def _what(learner: CertifiedLearner) -> str:
+    return f"{learner.describe()} on {learner.features.describe()}"
+
+
+def _reaches(methods: Mapping[str, CertifiedMethod]) -> str:
+    """How far the methods reach, each kind of reach once."""
+    return "; ".join(dict.fromkeys(method.learner.reach for method in methods.values()))

@@ -8,6 +8,7 @@ from lightning_poison.plots.images import image_grid
 from lightning_poison.plots.path_ends import path_ends
 from lightning_poison.plots.path_lengths import path_length_histogram
 from lightning_poison.plots.path_trace import path_trace
+from lightning_poison.plots.required_margin import required_margin_figure
 from lightning_poison.plots.robustness_curve import robustness_curve_figure
 from lightning_poison.plots.training import curve_groups, training_curves
 
@@ -21,6 +22,7 @@ __all__ = [
     "path_ends",
     "path_length_histogram",
     "path_trace",
+    "required_margin_figure",
     "robustness_curve_figure",
     "training_curves",
 ]

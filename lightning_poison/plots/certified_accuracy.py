@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from lightning_poison.errors import UserError
-from lightning_poison.plots.style import INK, PALETTE, as_array, new_figure, polish
+from lightning_poison.plots.style import INK, MUTED, PALETTE, as_array, new_figure, polish
 
 __all__ = ["certified_accuracy_curve"]
 
-_DASHES = ("-", "--", "-.", ":")
+_DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))
+_MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def certified_accuracy_curve(
@@ -21,6 +23,8 @@ def certified_accuracy_curve(
     accuracy: Any | Mapping[str, Any],
     *,
     clean_accuracy: float | None = None,
+    published: Mapping[str, Mapping[int, float]] | None = None,
+    attacked: Mapping[str, Mapping[int, float]] | None = None,
     xlabel: str = "changed training labels r",
 ) -> Figure:
     """Step curve of certified accuracy against the radius.
@@ -32,6 +36,8 @@ def certified_accuracy_curve(
         radii: shape (m,), increasing.
         accuracy: shape (m,), in [0, 1]; or several such series by name.
         clean_accuracy: drawn as a horizontal line.
+        published: other people's figures by name, accuracy at a radius, drawn as marks.
+        attacked: accuracy of undefended learners by name, at numbers of changes, drawn as dotted lines.
         xlabel: what a radius counts.
 
     Raises:
@@ -44,21 +50,34 @@ def certified_accuracy_curve(
     """
     series: Mapping[str, Any] = accuracy if isinstance(accuracy, Mapping) else {"certified accuracy": accuracy}
     places = as_array(radii)
-    figure = new_figure(height=3.2)
+    figure = new_figure(height=3.2 + 0.16 * max(len(series) - 4, 0))
     axes = polish(figure.subplots(), xlabel=xlabel, ylabel="certified accuracy", grid="both")
     for number, (name, values) in enumerate(series.items()):
         heights = as_array(values)
         if heights.shape != places.shape:
             raise UserError(f"accuracy {name!r} must have one value per radius {places.shape}, got {heights.shape}")
-        colour = PALETTE[number % len(PALETTE)]
-        axes.plot(places, heights, color=colour, linewidth=2, label=name, drawstyle="steps-pre", ls=_DASHES[number % 4])
+        colour, dashes = PALETTE[number % len(PALETTE)], _DASHES[number % len(_DASHES)]
+        axes.plot(places, heights, color=colour, linewidth=2, label=name, drawstyle="steps-pre", ls=dashes)
         if len(series) == 1:
             axes.fill_between(places, heights, step="pre", color=colour, alpha=0.12, linewidth=0)
     if clean_accuracy is not None:
         axes.axhline(clean_accuracy, color=INK, linewidth=1, linestyle=":", label="accuracy without attack")
+    _others(axes, attacked or {}, published or {})
     axes.set_ylim(0, 1.02)
     axes.set_xlim(left=float(places.min()) if places.size else 0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    if len(series) > 1 or clean_accuracy is not None:
+    if len(axes.get_lines()) > 1:
         axes.legend(fontsize=9, frameon=False, labelcolor=INK)
     return figure
+
+
+def _others(axes: Axes, attacked: Mapping[str, Mapping[int, float]], published: Mapping[str, Any]) -> None:
+    """What is compared with: attacked learners and published figures."""
+    for name, points in attacked.items():
+        at = sorted(points)
+        axes.plot(at, [points[r] for r in at], color=MUTED, linewidth=1.5, ls=":", drawstyle="steps-post", label=name)
+    for number, (name, points) in enumerate(published.items()):
+        at, marker = sorted(points), _MARKERS[number % len(_MARKERS)]
+        axes.plot(
+            at, [points[r] for r in at], marker, color=INK, markerfacecolor="white", label=name, zorder=4, clip_on=False
+        )

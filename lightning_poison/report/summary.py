@@ -12,7 +12,7 @@ __all__ = ["Headline", "headlines", "summarize", "table_keys"]
 
 _ORDER = ("test/", "val/", "poison/", "paths/", "cert/", "train/")
 _ADVERSARIAL = re.compile(r"(?P<split>test|val)/adv_acc(?P<rest>.*)")
-_RADIUS = re.compile(r"cert/acc_at_(\d+)")
+_RADIUS = re.compile(r"cert/acc_at_(?P<radius>\d+)(?P<ending>(?:_.+)?)")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,11 @@ def table_keys(report: RunReport) -> list[str]:
         group = next((number for number, start in enumerate(_ORDER) if key.startswith(start)), len(_ORDER))
         name = key.rpartition("/")[2]
         radius = _RADIUS.match(key)
-        return group, 0 if name == "acc" else 1 if name.startswith("adv_acc") else 2, int(radius[1]) if radius else -1
+        return (
+            group,
+            0 if name == "acc" else 1 if name.startswith("adv_acc") else 2,
+            int(radius["radius"]) if radius else -1,
+        )
 
     return sorted((key for key in report.metrics if not key.endswith("_step")), key=place)
 
@@ -95,11 +99,12 @@ def _certificate_words(report: RunReport) -> str:
     key = _certified_key(report)
     if not key:
         return ""
-    radius = _radius(key)
-    covering = _covering_radius(report, _radii(report))
+    radius, ending = _radius_and_ending(key)
+    covering = _covering_radius(report, _radii(report, ending))
     nothing = "" if radius == covering else f", and nothing if any {covering:,} do"
     labels = "training label changes" if radius == 1 else "training labels change"
-    return f"The certified learner provably keeps {_value(report, key)} if any {radius:,} {labels}{nothing}."
+    learner = f"The certified learner {ending[1:]}" if ending else "The certified learner"
+    return f"{learner} provably keeps {_value(report, key)} if any {radius:,} {labels}{nothing}."
 
 
 def _adversarial_key(report: RunReport) -> str | None:
@@ -109,15 +114,20 @@ def _adversarial_key(report: RunReport) -> str | None:
 
 
 def _certified_key(report: RunReport) -> str | None:
-    """The radius that covers the flips; where nothing is certified there, the largest that certifies half."""
-    radii = _radii(report)
-    if not radii:
+    """The radius that covers the flips; where nothing is certified there, the largest that certifies half.
+
+    Of several learners, the one whose numbers have no name, else the first.
+    """
+    matches = [match for key in report.metrics if (match := _RADIUS.fullmatch(key)) and match["radius"] != "0"]
+    if not matches:
         return None
+    ending = "" if any(match["ending"] == "" for match in matches) else str(matches[0]["ending"])
+    radii = _radii(report, ending)
     covering = _covering_radius(report, radii)
-    if report.metrics[f"cert/acc_at_{covering}"] > 0:
-        return f"cert/acc_at_{covering}"
-    halves = [radius for radius in radii if report.metrics[f"cert/acc_at_{radius}"] >= 0.5]
-    return f"cert/acc_at_{max(halves, default=radii[0])}"
+    if report.metrics[f"cert/acc_at_{covering}{ending}"] > 0:
+        return f"cert/acc_at_{covering}{ending}"
+    halves = [radius for radius in radii if report.metrics[f"cert/acc_at_{radius}{ending}"] >= 0.5]
+    return f"cert/acc_at_{max(halves, default=radii[0])}{ending}"
 
 
 def _covering_radius(report: RunReport, radii: list[int]) -> int:
@@ -126,20 +136,22 @@ def _covering_radius(report: RunReport, radii: list[int]) -> int:
     return next((radius for radius in radii if radius >= count), radii[-1])
 
 
-def _radii(report: RunReport) -> list[int]:
-    """The positive radii at which certified accuracy was measured."""
-    return sorted(int(match[1]) for key in report.metrics if (match := _RADIUS.fullmatch(key)) and match[1] != "0")
+def _radii(report: RunReport, ending: str) -> list[int]:
+    """The positive radii at which the certified accuracy of a learner was measured."""
+    found = (_RADIUS.fullmatch(key) for key in report.metrics)
+    return sorted({int(match["radius"]) for match in found if match and match["ending"] == ending} - {0})
 
 
 def _certificate_note(report: RunReport, key: str) -> str:
     """What may change, and whose number it is: the callback's note, else that it is not the victim's."""
-    radius = _radius(key)
+    radius, _ = _radius_and_ending(key)
     whose = report.notes.get(key, "of the certified learner, not of the victim")
     return f"if any {radius:,} training {'label changes' if radius == 1 else 'labels change'}; {whose}"
 
 
-def _radius(key: str) -> int:
-    return int(key.rpartition("_")[2])
+def _radius_and_ending(key: str) -> tuple[int, str]:
+    match = _RADIUS.fullmatch(key)
+    return (int(match["radius"]), str(match["ending"])) if match else (0, "")
 
 
 def _attack(report: RunReport, key: str) -> str:

@@ -41,8 +41,27 @@ def expected(train: TensorDataset = TRAIN, points: TensorDataset = VAL, classes:
 
 
 def certification(**arguments: Any) -> LabelFlipCertification:
-    features = arguments.pop("features", RawFeatures())
-    return LabelFlipCertification(CertifiedRidge(features, 0.1), **{"radii": RADII, **arguments})
+    method = arguments.pop("method", None) or CertifiedRidge(arguments.pop("features", RawFeatures()), 0.1)
+    return LabelFlipCertification(method, **{"radii": RADII, **arguments})
+
+
+class CountedFeatures(RawFeatures):
+    """Counts the points that go through it."""
+
+    points = 0
+
+    def transform(self, inputs: Tensor) -> Tensor:
+        self.points += len(inputs)
+        return super().transform(inputs)
+
+
+class Together(CertifiedRidge):
+    """Ridge on inputs from which the mean of all evaluation points is taken: it depends on the others."""
+
+    transductive = True
+
+    def certify_features(self, features: Tensor, *arguments: Any) -> Any:
+        return super().certify_features(features - features.mean(0), *arguments)
 
 
 class Data(LightningDataModule):
@@ -171,13 +190,13 @@ def test_training_is_the_same_with_and_without_the_callback(package: Any) -> Non
 
 
 def test_one_computation_serves_every_epoch(package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted, fits, fit = expected(), [], CertifiedRidge.fit
+    wanted, fits, fit = expected(), [], CertifiedRidge.fit_features
 
     def counted(self: CertifiedRidge, *arguments: Any) -> CertifiedRidge:
         fits.append(self)
         return fit(self, *arguments)
 
-    monkeypatch.setattr(CertifiedRidge, "fit", counted)
+    monkeypatch.setattr(CertifiedRidge, "fit_features", counted)
     callback = certification(every_n_epochs=1)
     run = trainer(package, callback, max_epochs=3)
     run.fit(victim(package), Data())
@@ -185,6 +204,49 @@ def test_one_computation_serves_every_epoch(package: Any, monkeypatch: pytest.Mo
     assert same(certified(run), wanted)
     run.test(victim(package), Data(), verbose=False)
     assert len(fits) == 1
+
+
+def test_several_methods_share_features_and_stand_side_by_side(package: Any) -> None:
+    features = CountedFeatures()
+    methods = {
+        "weak": CertifiedRidge(None, 0.1),
+        "strong": CertifiedRidge(None, 5.0),
+        "own": CertifiedRidge(PCAFeatures(2)),
+    }
+    callback = certification(method=methods, features=features, suffix="all", published={"theirs": {0: 0.5, 3: 0.1}})
+    run = trainer(package, callback)
+    run.fit(victim(package), Data())
+    assert features.points == len(TRAIN) + len(VAL)
+    found = certified(run)
+    assert {key: found[f"{key}_weak_all"] for key in expected()} == pytest.approx(expected(), abs=1e-6)
+    assert found["cert/radius_mean_strong_all"] != found["cert/radius_mean_own_all"]
+    assert len(list(Path.cwd().rglob("certificates_*_all.csv"))) == 3
+    (section,) = callback.report_sections()
+    assert section.tables[0].columns == ("r", "weak", "strong", "own")
+    assert set(callback.report_notes()) == set(found)
+
+
+def test_a_transductive_method_sees_all_evaluation_points_at_once(package: Any) -> None:
+    run = trainer(package, certification(method=Together(RawFeatures(), 0.1)))
+    run.fit(victim(package), Data())
+    learner = Together(RawFeatures(), 0.1).fit(*TRAIN.tensors, 3)
+    inputs, labels = VAL.tensors
+    points = CertifiedPoints(torch.arange(len(labels)), labels, learner.certify(inputs))
+    assert same(certified(run), points.values(RADII))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": {"a/b": CertifiedRidge()}}, "method names must be letters"),
+        ({"method": {}}, "at least one certified learner"),
+        ({"radii": [-1]}, "radii must be an integer of at least 0"),
+        ({"published": {"x": {10: 97.0}}}, "published accuracy of x must lie in"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        LabelFlipCertification(**arguments)
 
 
 def test_changed_labels_are_noticed(package: Any) -> None:
@@ -272,7 +334,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run = t.trainer(pl, t.certification(max_samples=29), strategy="ddp", devices=2)
+    method = t.Together(t.RawFeatures(), 0.1) if sys.argv[1] == "together" else None
+    run = t.trainer(pl, t.certification(method=method, max_samples=29), strategy="ddp", devices=2)
     inputs, labels = t.VAL.tensors
     if sys.argv[1] == "nan":
         inputs = inputs.clone()
@@ -303,6 +366,16 @@ def test_two_ranks_give_the_numbers_of_one_and_count_repeats_once() -> None:
         assert same(json.loads(Path(f"found{rank}.json").read_text()), wanted)
     (table,) = Path.cwd().rglob("certificates.csv")
     assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == [str(row) for row in range(29)]
+
+
+@pytest.mark.slow
+def test_two_ranks_give_a_transductive_method_all_points() -> None:
+    run_two_ranks("together")
+    inputs, labels = (part[:29] for part in VAL.tensors)
+    learner = Together(RawFeatures(), 0.1).fit(*TRAIN.tensors, 3)
+    wanted = CertifiedPoints(torch.arange(29), labels, learner.certify(inputs)).values(RADII)
+    for rank in (0, 1):
+        assert same(json.loads(Path(f"found{rank}.json").read_text()), wanted)
 
 
 @pytest.mark.slow

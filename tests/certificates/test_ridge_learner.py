@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from lightning_poison.certificates import (
+    CertifiedMethod,
     CertifiedPoints,
     CertifiedRidge,
     FrozenFeatures,
@@ -52,7 +53,7 @@ def test_leading_directions_equal_ridge_on_the_rank_reduced_features() -> None:
     certificate = learner.certify(IMAGES[300:340])
     assert torch.equal(certificate.prediction, expected.prediction)
     assert torch.equal(certificate.radius, expected.radius)
-    assert learner.transform(IMAGES[:3]).shape == (3, 12)
+    assert "12 leading directions" in learner.describe()
 
 
 def test_flipped_labels_move_votes_but_no_feature() -> None:
@@ -111,13 +112,40 @@ def test_features_that_may_have_seen_labels_change_the_wording() -> None:
 
 @pytest.mark.parametrize("features", [RawFeatures(), FrozenFeatures(nn.Identity())])
 def test_the_report_shows_every_radius_the_curve_and_the_guarantee(features: RawFeatures | FrozenFeatures) -> None:
-    learner = CertifiedRidge(features).fit(IMAGES[:100].flatten(1), LABELS[:100], 10)
-    certificate = learner.certify(IMAGES[100:150].flatten(1))
-    points = CertifiedPoints(torch.arange(50), LABELS[100:150], certificate)
-    section = certification_section(points, learner, [0, 2, 5])
+    method = certified(features, 0.05)
+    section = certification_section({"": method}, [0, 2, 5])
     assert [row[0] for row in section.tables[0].rows] == [0, 2, 5]
-    assert section.tables[0].rows[1][1] == f"{points.accuracy([2])[0]:.2%}"
-    assert section.text == tuple(learner.guarantee().splitlines())
+    assert section.tables[0].rows[1][1] == f"{method.points.accuracy([2])[0]:.2%}"
+    assert section.text == tuple(method.learner.guarantee().splitlines())
     assert section.figures[0].png.startswith(b"\x89PNG")
     for words in (section.tables[0].caption, section.figures[0].caption):
         assert features.reach in words
+
+
+def certified(features: RawFeatures | FrozenFeatures, regularisation: float) -> CertifiedMethod:
+    learner = CertifiedRidge(features, regularisation).fit(IMAGES[:100].flatten(1), LABELS[:100], 10)
+    points = CertifiedPoints(torch.arange(50), LABELS[100:150], learner.certify(IMAGES[100:150].flatten(1)))
+    return CertifiedMethod(learner, points)
+
+
+def test_the_report_compares_methods_and_says_once_what_they_share() -> None:
+    methods = {"weak": certified(RawFeatures(), 0.01), "strong": certified(RawFeatures(), 1.0)}
+    section = certification_section(methods, [0, 3], published={"SS-DPA": {0: 0.95}}, attacked={"none": {0: 1, 9: 0.1}})
+    assert section.tables[0].columns == ("r", "weak", "strong")
+    assert sum(line.startswith("Threat") for line in section.text) == 1
+    assert [line.split(".")[0] for line in section.text if "Learner" in line] == ["weak", "strong"]
+    median, mean, ceiling, reached, unchanged, abstains = section.tables[1].rows[1][1:]
+    radius = methods["strong"].points.certificate.radius
+    assert (median, mean, unchanged) == (
+        int(radius.median()),
+        round(float(radius.double().mean()), 1),
+        int(radius.min()),
+    )
+    assert ceiling == pytest.approx(9, abs=1)
+    assert reached == f"{float(radius.double().mean() / methods['strong'].ceiling().double().mean()):.1%}"
+    assert abstains == 0
+
+
+def test_no_radius_exceeds_the_ceiling() -> None:
+    method = certified(RawFeatures(), 100.0)
+    assert (method.points.certificate.radius <= method.ceiling()).all()

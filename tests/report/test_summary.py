@@ -81,3 +81,14 @@ def test_where_the_flips_exceed_every_certificate_the_report_says_so():
     report = RunReport("t", "now", metrics=metrics, poison={"count": 40})
     assert [headline.key for headline in headlines(report)] == ["cert/acc_at_5"]
     assert summarize(report).endswith("keeps 60.0 % if any 5 training labels change, and nothing if any 50 do.")
+
+
+def test_of_several_learners_the_one_without_a_name_else_the_first_stands_at_the_top():
+    named = {"cert/acc_at_0_q=0.1": 0.9, "cert/acc_at_5_q=0.1": 0.7, "cert/acc_at_5_q=0.2": 0.8}
+    report = RunReport("t", "now", metrics=named, poison={"count": 3})
+    assert [headline.key for headline in headlines(report)] == ["cert/acc_at_5_q=0.1"]
+    assert summarize(report).endswith(
+        "The certified learner q=0.1 provably keeps 70.0 % if any 5 training labels change."
+    )
+    report = RunReport("t", "now", metrics={**named, "cert/acc_at_2": 0.6}, poison={"count": 2})
+    assert [headline.key for headline in headlines(report)] == ["cert/acc_at_2"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.features import LabelFreeFeatures, RandomConvFeatures
-from lightning_poison.certificates.learner import Advance
+from lightning_poison.certificates.features import LabelFreeFeatures
 from lightning_poison.certificates.learners.linear import LabelLinearLearner
 from lightning_poison.functional.checks import check_finite, check_integer, check_number
 from lightning_poison.functional.ridge import Ridge
@@ -22,13 +21,13 @@ class CertifiedRidge(LabelLinearLearner):
     """Ridge regression of one-hot labels on label-free features, with exact label-flip certificates.
 
     Args:
-        features: the feature map; it is fitted here, to the training inputs alone. None: the default of
-            ``RandomConvFeatures``, which suits images and vectors of any size.
+        features: the feature map; None: that of :class:`CertifiedLearner`.
         regularisation: strength of the ridge, relative to the mean eigenvalue of the features' second moments, so
             that one value suits any data. More of it gives larger radii and, in time, fewer right predictions. Choose
             it without the labels that are certified.
         max_dim: keep at most so many leading directions of the training features (eigenvectors of their second
             moments, which see no label); the rest, which the ridge all but ignores, only costs time.
+        intercept: add a constant feature, see :class:`Ridge`. Without it weights are similarities around the origin.
 
     Example:
         >>> from lightning_poison.certificates.features import RawFeatures
@@ -38,29 +37,32 @@ class CertifiedRidge(LabelLinearLearner):
     """
 
     def __init__(
-        self, features: LabelFreeFeatures | None = None, regularisation: float = 0.05, max_dim: int = 256
+        self,
+        features: LabelFreeFeatures | None = None,
+        regularisation: float = 0.05,
+        max_dim: int = 256,
+        intercept: bool = True,
     ) -> None:
-        super().__init__(features if features is not None else RandomConvFeatures())
+        super().__init__(features)
         self.max_dim = check_integer("max_dim", max_dim, minimum=1)
         self.regularisation = check_number("regularisation", regularisation, minimum=0)
+        self.intercept = intercept
         self._directions: Tensor | None = None
-        self._ridge: Ridge
-
-    def transform(self, inputs: Tensor | Iterable[Tensor], advance: Advance = lambda _: None) -> Tensor:
-        """Features of points, along the leading directions where there are more than ``max_dim``."""
-        features = super().transform(inputs, advance)
-        return features if not self._fitted or self._directions is None else _projected(features, self._directions)
+        self._ridge: Ridge  # there is none before fit
 
     def _fit(self, features: Tensor) -> None:
-        self._directions = None
-        if features.shape[1] > self.max_dim:
-            self._directions = _leading_directions(features, self.max_dim)
-            features = _projected(features, self._directions)
-        self._ridge = Ridge(features, self.regularisation)
+        self._directions = _leading_directions(features, self.max_dim) if features.shape[1] > self.max_dim else None
+        self._ridge = Ridge(self._projected(features), self.regularisation, intercept=self.intercept)
 
     def weight_chunks(self, features: Tensor) -> Iterator[Tensor]:
         """The rows of :class:`Ridge`'s weights."""
-        yield from self._ridge.weight_chunks(features)
+        yield from self._ridge.weight_chunks(self._projected(features))
+
+    def _projected(self, features: Tensor) -> Tensor:
+        """Coordinates along the leading directions, float64, without a float64 copy of all features at once."""
+        if self._directions is None:
+            return features
+        return torch.cat([part.double() @ self._directions for part in torch.split(features, _BATCH)])
 
     def describe(self) -> str:
         """The learner in a few words."""
@@ -78,8 +80,3 @@ def _leading_directions(features: Tensor, count: int) -> Tensor:
     moments = sum((part.T @ part for part in map(Tensor.double, torch.split(features, _BATCH))), torch.zeros(()))
     directions: Tensor = torch.linalg.eigh(moments).eigenvectors[:, -count:]
     return directions
-
-
-def _projected(features: Tensor, directions: Tensor) -> Tensor:
-    """Coordinates along ``directions``, float64, without a float64 copy of all features at once."""
-    return torch.cat([part.double() @ directions for part in torch.split(features, _BATCH)])

@@ -1,0 +1,139 @@
+"""Certified learners as a callback is given them, fitted and asked together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_poison.callbacks.certification_data import EvaluationPoints
+from lightning_poison.callbacks.ranks import from_all_ranks
+from lightning_poison.certificates import (
+    CertifiedLearner,
+    CertifiedPoints,
+    CertifiedRidge,
+    LabelFlipCertificate,
+    LabelFreeFeatures,
+)
+from lightning_poison.errors import UserError
+
+__all__ = ["Methods", "Progress", "certify_points", "fit_methods", "named_methods"]
+
+Methods = Mapping[str, CertifiedLearner]
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""``progress(description, total)``: a context that yields ``advance``."""
+
+
+def named_methods(method: CertifiedLearner | Methods | None, features: LabelFreeFeatures | None) -> Methods:
+    """The learners by name, a single one under ""; those without features of their own share ``features``.
+
+    Raises:
+        UserError: there is no method, or a name is not fit for keys and files.
+    """
+    if method is None or isinstance(method, CertifiedLearner):
+        methods = {"": CertifiedRidge() if method is None else method}
+    else:
+        methods = dict(method)
+        for name in methods:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.=+-]*", name):
+                raise UserError(f"method names must be letters, digits and _.=+-, got {name!r}; they name files too")
+    if not methods:
+        raise UserError("method must hold at least one certified learner, got none; leave it out for the default")
+    for learner in methods.values():
+        if features is not None and not learner.has_own_features:
+            learner.features = features
+    return methods
+
+
+def fit_methods(
+    methods: Methods, inputs: Iterable[Tensor], labels: Tensor, num_classes: int, progress: Progress
+) -> None:
+    """Fit every method; features that several share are computed once."""
+    for names in _sharing_features(methods):
+        first = methods[names[0]]
+        with progress(_task("training features", names), len(labels)) as advance:
+            first.features.fit(inputs)
+            features = first.transform(inputs, advance)
+        for name in names:
+            methods[name].fit_features(features, labels, num_classes)
+
+
+def certify_points(
+    trainer: Any, methods: Methods, points: Callable[[], EvaluationPoints], progress: Progress
+) -> dict[str, CertifiedPoints]:
+    """Certificates of the evaluation points of all ranks, by every method.
+
+    Each rank certifies its own share. A transductive learner needs all points at once: the first rank certifies them.
+
+    Args:
+        trainer: says how many ranks there are.
+        methods: fitted.
+        points: makes a reader of this rank's share.
+        progress: shows how far it is.
+    """
+    found: dict[str, CertifiedPoints] = {}
+    for names in _sharing_features(methods):
+        features, index, labels = _read(trainer, methods[names[0]], points())
+        for name in names:
+            whole = methods[name].transductive
+            certify = _of_all_points if whole else _of_each_share
+            with progress(_task("evaluation points", [name]), len(index)) as advance:
+                found[name] = certify(trainer, methods[name], features, index, labels, advance)
+    return {name: found[name] for name in methods}
+
+
+def _of_each_share(
+    trainer: Any, learner: CertifiedLearner, features: Tensor, index: Tensor, labels: Tensor, advance: Any
+) -> CertifiedPoints:
+    def share() -> CertifiedPoints:
+        return CertifiedPoints(index, labels, learner.certify_features(features, advance))
+
+    return CertifiedPoints.merge(from_all_ranks(trainer, share))
+
+
+def _of_all_points(
+    trainer: Any, learner: CertifiedLearner, features: Tensor, index: Tensor, labels: Tensor, advance: Any
+) -> CertifiedPoints:
+    shares = from_all_ranks(trainer, lambda: (features, index, labels))
+    rows = torch.cat([share[1] for share in shares])
+    order = _once(rows)
+
+    def certificate() -> LabelFlipCertificate | None:
+        if not trainer.is_global_zero:
+            return None
+        together = torch.cat([share[0] for share in shares if len(share[0])])
+        return learner.certify_features(together[order], advance)
+
+    found = next(part for part in from_all_ranks(trainer, certificate) if part is not None)
+    return CertifiedPoints(rows[order], torch.cat([share[2] for share in shares])[order], found)
+
+
+def _once(index: Tensor) -> Tensor:
+    """Where each position stands for the first time, in the order of the positions."""
+    order = index.argsort(stable=True)
+    first = torch.ones(len(order), dtype=torch.bool)
+    first[1:] = index[order][1:] != index[order][:-1]
+    return order[first]
+
+
+def _read(trainer: Any, learner: CertifiedLearner, points: EvaluationPoints) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, positions and labels of this rank's share."""
+    found: list[Tensor] = []
+    from_all_ranks(trainer, lambda: found.append(learner.transform(points)))
+    return found[0], *points.index_and_labels()
+
+
+def _sharing_features(methods: Methods) -> list[list[str]]:
+    """Names of the methods that stand on one feature map."""
+    groups: dict[int, list[str]] = {}
+    for name, learner in methods.items():
+        groups.setdefault(id(learner.features), []).append(name)
+    return list(groups.values())
+
+
+def _task(what: str, names: list[str]) -> str:
+    return f"certificate{' ' if names != [''] else ''}{', '.join(names)}: {what}"
