@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -11,6 +12,8 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_labels, check_number
 
 __all__ = ["Ridge", "rows_per_chunk"]
+
+_BLOCK_BYTES = 64 * 2**20
 
 
 def rows_per_chunk(columns: int, *, budget: int = 64 * 2**20) -> int:
@@ -34,6 +37,9 @@ class Ridge:
     label (Rosenfeld et al., 2020, eq. 12). With more features than points the same weights come from
     :math:`(X X^T + \lambda I)^{-1} X x`. Everything is computed in float64 by a Cholesky factorisation.
 
+    The features stay as they are (float32, or on disk and mapped into memory): blocks of rows are read one after the
+    other and summed up in float64.
+
     The strength is relative: :math:`\lambda` = ``regularisation`` times the mean eigenvalue of :math:`X^T X`, that is
     trace / d, so that one value suits data of any size and scale. It must not be chosen with the labels that are to
     be certified (eq. 6 of the paper does, which breaks the proof).
@@ -44,7 +50,7 @@ class Ridge:
         intercept: add a constant feature, as large as the root mean square of the others and penalised like them.
 
     Attributes:
-        features: X in float64, with the constant column if there is one.
+        features: X as given.
         strength: :math:`\lambda`, absolute.
 
     Raises:
@@ -57,18 +63,15 @@ class Ridge:
     """
 
     def __init__(self, features: Tensor, regularisation: float = 0.3, *, intercept: bool = True) -> None:
-        check_number("regularisation", regularisation, minimum=0)
         if features.ndim != 2 or not features.is_floating_point() or features.numel() == 0:
             got = f"shape {tuple(features.shape)}, dtype {features.dtype}"
             raise UserError(f"features must be a non-empty float matrix (points, dimensions), got {got}; flatten them")
-        check_finite("features", features, remedy="clean the inputs or change the feature map")
+        for part in torch.split(features, rows_per_chunk(features.shape[1], budget=_BLOCK_BYTES)):
+            check_finite("features", part, remedy="clean the inputs or change the feature map")
+        self.features = features
+        self._dual = features.shape[1] + intercept > features.shape[0]
         self._constant = _root_mean_square(features) if intercept else None
-        self.features = self._with_constant(features)
-        square = self.features.square().sum().item()
-        # Features that are all zero have no scale; any strength gives the weights zero.
-        self.strength = float(regularisation) * (square / self.features.shape[1] if square > 0 else 1.0)
-        self._dual = self.features.shape[1] > self.features.shape[0]
-        self._factor = self._cholesky()
+        self._factor = self._cholesky(check_number("regularisation", regularisation, minimum=0))
 
     def weights(self, points: Tensor) -> Tensor:
         """The vote weights w(x) of every training point.
@@ -81,8 +84,13 @@ class Ridge:
         """
         points = self._with_constant(points)
         if self._dual:
-            return torch.cholesky_solve(self.features @ points.T, self._factor).T
-        return torch.cholesky_solve(points.T, self._factor).T @ self.features.T
+            kernel = self._with_constant(self.features) @ points.T
+            return torch.cholesky_solve(kernel, self._factor).T
+        coefficients = torch.cholesky_solve(points.T, self._factor).T
+        weights = coefficients.new_empty(len(points), len(self.features))
+        for columns, rows in self._blocks():
+            weights[:, columns] = coefficients @ rows.T
+        return weights
 
     def weight_chunks(self, points: Tensor, rows: int | None = None) -> Iterator[Tensor]:
         """:meth:`weights` in chunks of ``rows`` points (default: 64 MiB), so that (m, n) never exists as a whole."""
@@ -103,9 +111,10 @@ class Ridge:
         check_labels("labels", labels, num_classes)
         one_hot = torch.nn.functional.one_hot(labels.long(), num_classes).double()
         if self._dual:
-            coefficients = self.features.T @ torch.cholesky_solve(one_hot, self._factor)
+            coefficients = self._with_constant(self.features).T @ torch.cholesky_solve(one_hot, self._factor)
         else:
-            coefficients = torch.cholesky_solve(self.features.T @ one_hot, self._factor)
+            moments = sum((rows.T @ one_hot[part] for part, rows in self._blocks()), torch.zeros(()))
+            coefficients = torch.cholesky_solve(moments, self._factor)
         return self._with_constant(points) @ coefficients
 
     def _with_constant(self, points: Tensor) -> Tensor:
@@ -114,8 +123,22 @@ class Ridge:
             return points
         return torch.cat([points, points.new_full((len(points), 1), self._constant)], dim=1)
 
-    def _cholesky(self) -> Tensor:
-        matrix = self.features @ self.features.T if self._dual else self.features.T @ self.features
+    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Rows of X in float64 with the constant, some at a time, and where they stand."""
+        size = rows_per_chunk(self.features.shape[1], budget=_BLOCK_BYTES)
+        for start in range(0, len(self.features), size):
+            part = slice(start, start + size)
+            yield part, self._with_constant(self.features[part])
+
+    def _cholesky(self, regularisation: float) -> Tensor:
+        if self._dual:
+            rows = self._with_constant(self.features)
+            matrix, square = rows @ rows.T, float(rows.square().sum())
+        else:
+            matrix = sum((rows.T @ rows for _, rows in self._blocks()), torch.zeros(()))
+            square = float(matrix.trace())
+        # Features that are all zero have no scale; any strength gives the weights zero.
+        self.strength = regularisation * (square / (self.features.shape[1] + (self._constant is not None)) or 1.0)
         matrix.diagonal().add_(self.strength)
         if not matrix.any():
             matrix.diagonal().fill_(1.0)
@@ -130,4 +153,5 @@ class Ridge:
 
 
 def _root_mean_square(features: Tensor) -> float:
-    return float(features.double().square().mean().sqrt()) or 1.0
+    parts = torch.split(features, rows_per_chunk(features.shape[1], budget=_BLOCK_BYTES))
+    return math.sqrt(math.fsum(float(part.double().square().sum()) for part in parts) / features.numel()) or 1.0

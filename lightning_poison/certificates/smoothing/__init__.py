@@ -1,0 +1,21 @@
+"""Certificates of classifiers that are smoothed over random label flips."""
+
+from lightning_poison.certificates.smoothing.algorithm1 import SmoothedPrediction, smoothed_predictions
+from lightning_poison.certificates.smoothing.radii import kl_radius, kl_thresholds, tight_radius
+from lightning_poison.certificates.smoothing.shards import own_slabs, slab_bounds, smoothed_ridge_on_shards
+from lightning_poison.certificates.smoothing.smoothed_ridge import SmoothedRidge
+from lightning_poison.certificates.smoothing.thresholds import FlipNoise, tight_thresholds
+
+__all__ = [
+    "FlipNoise",
+    "SmoothedPrediction",
+    "SmoothedRidge",
+    "kl_radius",
+    "kl_thresholds",
+    "own_slabs",
+    "slab_bounds",
+    "smoothed_predictions",
+    "smoothed_ridge_on_shards",
+    "tight_radius",
+    "tight_thresholds",
+]
