@@ -10,6 +10,7 @@ from lightning_poison.certificates import (
     CertifiedPoints,
     CertifiedRidge,
     FrozenFeatures,
+    LabelFlipCertificate,
     PCAFeatures,
     RandomConvFeatures,
     RawFeatures,
@@ -130,8 +131,11 @@ def certified(features: RawFeatures | FrozenFeatures, regularisation: float) -> 
 
 def test_the_report_compares_methods_and_says_once_what_they_share() -> None:
     methods = {"weak": certified(RawFeatures(), 0.01), "strong": certified(RawFeatures(), 1.0)}
-    section = certification_section(methods, [0, 3], published={"SS-DPA": {0: 0.95}}, attacked={"none": {0: 1, 9: 0.1}})
-    assert section.tables[0].columns == ("r", "weak", "strong")
+    fragile = LabelFlipCertificate(LABELS[100:150], torch.ones(50, dtype=torch.int64))
+    attacked = {"none": CertifiedPoints(torch.arange(50), LABELS[100:150], fragile)}
+    section = certification_section(methods, [0, 3], published={"SS-DPA": {0: 0.95}}, attacked=attacked)
+    assert section.tables[0].columns == ("r", "weak", "strong", "none")
+    assert [row[-1] for row in section.tables[0].rows] == ["100.00%", "0.00%"]
     assert sum(line.startswith("Threat") for line in section.text) == 1
     assert [line.split(".")[0] for line in section.text if "Learner" in line] == ["weak", "strong"]
     median, mean, ceiling, reached, unchanged, abstains = section.tables[1].rows[1][1:]

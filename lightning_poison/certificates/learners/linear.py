@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.attack import OptimalFlips, optimal_label_flips
+from lightning_poison.certificates.collective import CollectiveCertificate, certify_together
 from lightning_poison.certificates.label_linear import LabelFlipCertificate, certify_label_linear
 from lightning_poison.certificates.learner import Advance, CertifiedLearner
 
@@ -46,6 +47,17 @@ class LabelLinearLearner(CertifiedLearner):
                 advance(len(weights))
 
         return certify_label_linear(chunks() if len(features) else (), self.labels, self.num_classes)
+
+    def certify_together(self, features: Tensor, budget: int) -> CollectiveCertificate:
+        """How many of these predictions one adversary with ``budget`` label changes in all can change.
+
+        Args:
+            features: shape (m, d).
+            budget: r.
+        """
+        self._check_fitted()
+        chunks = self.weight_chunks(features) if len(features) else ()
+        return certify_together(chunks, self.labels, self.num_classes, budget)
 
     def optimal_flips(self, features: Tensor) -> list[OptimalFlips | None]:
         """For each point the fewest label changes that alter its prediction; None where nothing does.

@@ -1,0 +1,104 @@
+"""Learners that compare a point with the mean of each class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.centroids import Centroids
+from lightning_poison.certificates.class_means import certify_class_means
+from lightning_poison.certificates.features import LabelFreeFeatures
+from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.certificates.learner import Advance, CertifiedLearner
+from lightning_poison.certificates.learners.kernels import CosineKernel, Kernel
+from lightning_poison.functional.checks import check_finite
+from lightning_poison.functional.ridge import rows_per_chunk
+
+__all__ = ["MeanSimilarity", "NearestCentroid"]
+
+_REMEDY = "clean the inputs or change the feature map"
+
+
+class MeanSimilarity(CertifiedLearner):
+    """The class of the largest mean similarity, with certificates that are exact but for ties.
+
+    With ``CosineKernel`` it is the nearest centroid of unit vectors by inner product. Unlike sums of votes
+    (``KernelVotes``) it favours no large class. Certificates take some milliseconds a point and rival.
+
+    Args:
+        features: the feature map; None: that of :class:`CertifiedLearner`.
+        kernel: the similarity, fitted to the training inputs alone; None: cosine.
+
+    Example:
+        >>> from lightning_poison.certificates.features import RawFeatures
+        >>> inputs, labels = torch.eye(2)[[0, 0, 0, 0, 1]], torch.tensor([0, 0, 0, 1, 1])
+        >>> MeanSimilarity(RawFeatures()).fit(inputs, labels, num_classes=2).certify(inputs[:1])
+        LabelFlipCertificate(prediction=tensor([0]), radius=tensor([0]))
+    """
+
+    def __init__(self, features: LabelFreeFeatures | None = None, kernel: Kernel | None = None) -> None:
+        super().__init__(features)
+        self.kernel = kernel if kernel is not None else CosineKernel()
+        self._training: Tensor
+
+    def _fit(self, features: Tensor) -> None:
+        self._training = check_finite("features", features, remedy=_REMEDY)
+        self.kernel.fit(features)
+
+    def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
+        """Certificates of points whose features are known, see ``certificates.class_means``."""
+        self._check_fitted()
+        rows = min(rows_per_chunk(self.num_points), 64)
+        parts = []
+        for chunk in torch.split(features, rows) if len(features) else ():
+            parts.append(certify_class_means(self.kernel.matrix(chunk, self._training), self.labels, self.num_classes))
+            advance(len(chunk))
+        empty = torch.empty(0, dtype=torch.int64)
+        prediction = torch.cat([empty, *(part.prediction for part in parts)])
+        return LabelFlipCertificate(prediction, torch.cat([empty, *(part.radius for part in parts)]))
+
+    def describe(self) -> str:
+        """The learner in a few words."""
+        return f"largest class mean of the {self.kernel.describe()}"
+
+    def choices(self) -> tuple[str, ...]:
+        """The kernel."""
+        return ("the kernel",)
+
+
+class NearestCentroid(CertifiedLearner):
+    """The class whose mean is nearest in l2, with certificates that are sound but not exact.
+
+    The radius bounds how far changed labels can move each mean (``certificates.centroids``); the true number of changes
+    is larger. :class:`MeanSimilarity` and ``KernelVotes`` are close relatives with exact certificates.
+
+    Args:
+        features: the feature map; None: that of :class:`CertifiedLearner`.
+
+    Example:
+        >>> from lightning_poison.certificates.features import RawFeatures
+        >>> inputs, labels = torch.tensor([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]]), torch.arange(6) // 3
+        >>> NearestCentroid(RawFeatures()).fit(inputs, labels, num_classes=2).certify(torch.tensor([[0.1]]))
+        LabelFlipCertificate(prediction=tensor([0]), radius=tensor([1]))
+    """
+
+    def __init__(self, features: LabelFreeFeatures | None = None) -> None:
+        super().__init__(features)
+        self._centroids: Centroids
+
+    def _fit(self, features: Tensor) -> None:
+        check_finite("features", features, remedy=_REMEDY)
+        self._centroids = Centroids(features, self.labels, self.num_classes)
+
+    def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
+        """Certificates of points whose features are known."""
+        self._check_fitted()
+        if not len(features):
+            return LabelFlipCertificate(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+        certificate = self._centroids.certify(check_finite("features", features, remedy=_REMEDY))
+        advance(len(features))
+        return certificate
+
+    def describe(self) -> str:
+        """The learner in a few words."""
+        return "nearest class mean (l2, sound but not exact)"

@@ -1,0 +1,135 @@
+"""Votes of the training points in a point's cluster."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.equal_votes import certify_equal_votes
+from lightning_poison.certificates.features import LabelFreeFeatures
+from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.certificates.learner import Advance
+from lightning_poison.certificates.learners.clusters import Clusters, SpectralClusters
+from lightning_poison.certificates.learners.equal_votes import EqualVotesLearner
+from lightning_poison.functional.ridge import rows_per_chunk
+
+__all__ = ["ClusterVotes"]
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """A division of points: of ``known`` features, the training points' groups, and those of evaluated points."""
+
+    known: Tensor
+    training: Tensor
+    evaluated: Tensor
+
+
+class ClusterVotes(EqualVotesLearner):
+    r"""The class that is most frequent in a point's cluster, with exact label-flip certificates.
+
+    Training points of x's cluster vote with +1, the others not at all. The clusters see features only and are kept when
+    the same points are fitted again with other labels, so flipped labels rename clusters and move none. The certificate
+    is that of :mod:`lightning_poison.certificates.equal_votes`: half the lead of the cluster's most frequent class.
+
+    More clusters follow the classes more closely and are smaller: clean accuracy rises and radii fall. Choose their
+    number without the certified labels.
+
+    Args:
+        features: the feature map; None: that of ``CertifiedLearner``. ``HOGFeatures`` suits digits and clothes.
+        clusters: how points are divided; None: ``SpectralClusters()``, ten of them.
+        transductive: divide training and evaluation inputs together. It is a little more accurate, but the prediction
+            of a point then depends on the inputs (never on labels) of the points that are certified along with it.
+
+    Attributes:
+        label_counts: shape (clusters, K), int64: the training labels of each cluster; of the last joint division where
+            there was one. All that the predictions and certificates depend on.
+
+    Example:
+        >>> from lightning_poison.certificates.features import RawFeatures
+        >>> from lightning_poison.certificates.learners.clusters import KMeansClusters
+        >>> inputs, labels = torch.tensor([[0.0], [0.1], [0.2], [0.3], [9.0]]), torch.tensor([1, 1, 1, 0, 0])
+        >>> ClusterVotes(RawFeatures(), KMeansClusters(2)).fit(inputs, labels, num_classes=2).certify(inputs[3:])
+        LabelFlipCertificate(prediction=tensor([1, 0]), radius=tensor([0, 0]))
+    """
+
+    _outside = 0
+    _votes = "votes"
+
+    def __init__(
+        self,
+        features: LabelFreeFeatures | None = None,
+        clusters: Clusters | None = None,
+        transductive: bool = False,
+    ) -> None:
+        super().__init__(features)
+        # A copy: two learners that were given one object must not move each other's clusters.
+        self.clusters: Clusters = copy.deepcopy(clusters) if clusters is not None else SpectralClusters()
+        self._transductive = bool(transductive)
+        self._features = torch.empty(0, 0)
+        self._groups: _Groups | None = None
+
+    @property
+    def transductive(self) -> bool:  # type: ignore[override]  # a class constant elsewhere, an argument here
+        """Whether evaluation inputs take part in the division."""
+        return self._transductive
+
+    @property
+    def label_counts(self) -> Tensor:
+        """Labels of the training points in each cluster, shape (clusters, K), int64."""
+        self._check_fitted()
+        groups = self._divided(self._features[:0]) if self._groups is None else self._groups
+        flat = groups.training * self.num_classes + self.labels
+        return torch.bincount(flat, minlength=self.clusters.clusters * self.num_classes).reshape(-1, self.num_classes)
+
+    def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
+        """Exact certificates of points whose features are known."""
+        self._check_fitted()
+        groups = self._divided(features)
+        counts = self.label_counts
+        scores = (1 - self._outside) * counts + self._outside * counts.sum(dim=0)
+        table = certify_equal_votes(scores, self.num_points)
+        advance(len(features))
+        return LabelFlipCertificate(table.prediction[groups.evaluated], table.radius[groups.evaluated])
+
+    def weight_chunks(self, features: Tensor) -> Iterator[Tensor]:
+        """+1 for the training points of x's cluster, and the same for all others."""
+        groups = self._divided(features)
+        for part in torch.split(groups.evaluated, rows_per_chunk(self.num_points)):
+            yield torch.where(part[:, None] == groups.training, 1.0, float(self._outside))
+
+    def describe(self) -> str:
+        """The learner in a few words."""
+        joint = ", formed by training and evaluation inputs together" if self.transductive else ""
+        return f"{self._votes} of {self.clusters.describe()}{joint}"
+
+    def choices(self) -> tuple[str, ...]:
+        """Those of the clusters."""
+        return self.clusters.choices()
+
+    def _fit(self, features: Tensor) -> None:
+        if not torch.equal(features, self._features):
+            self._features, self._groups = features, None
+        if self._groups is None and not self.transductive:
+            self._divided(features[:0])
+
+    def _divided(self, features: Tensor) -> _Groups:
+        """The division that ``features`` belong to; one that is known stays, whatever happened to the labels."""
+        groups = self._groups
+        features = features if len(features) else self._features[:0]
+        if groups is not None and torch.equal(groups.known, features):
+            return groups
+        if self.transductive:
+            together = self.clusters.fit(torch.cat([self._features, features.to(self._features.dtype)]))
+            training, evaluated = together[: len(self._features)], together[len(self._features) :]
+        else:
+            training = self.clusters.fit(self._features) if groups is None else groups.training
+            evaluated = torch.cat([self.clusters.assign(part) for part in torch.split(features, _BATCH)])
+        self._groups = _Groups(features, training, evaluated)
+        return self._groups

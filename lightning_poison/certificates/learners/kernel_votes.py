@@ -1,0 +1,53 @@
+"""Votes weighted by similarity, with certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.features import LabelFreeFeatures
+from lightning_poison.certificates.learners.kernels import CosineKernel, Kernel
+from lightning_poison.certificates.learners.linear import LabelLinearLearner
+from lightning_poison.functional.checks import check_finite
+from lightning_poison.functional.ridge import rows_per_chunk
+
+__all__ = ["KernelVotes"]
+
+
+class KernelVotes(LabelLinearLearner):
+    """Every training point votes for its label with its similarity to x (Parzen's classifier), with exact certificates.
+
+    Args:
+        features: the feature map; None: that of :class:`CertifiedLearner`.
+        kernel: the similarity, fitted to the training inputs alone; None: cosine.
+
+    Example:
+        >>> from lightning_poison.certificates.features import RawFeatures
+        >>> inputs, labels = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 0, 1])
+        >>> KernelVotes(RawFeatures()).fit(inputs, labels, num_classes=2).certify(inputs)
+        LabelFlipCertificate(prediction=tensor([0, 0, 1]), radius=tensor([0, 0, 0]))
+    """
+
+    def __init__(self, features: LabelFreeFeatures | None = None, kernel: Kernel | None = None) -> None:
+        super().__init__(features)
+        self.kernel = kernel if kernel is not None else CosineKernel()
+        self._training: Tensor
+
+    def _fit(self, features: Tensor) -> None:
+        self._training = check_finite("features", features, remedy="clean the inputs or change the feature map")
+        self.kernel.fit(features)
+
+    def weight_chunks(self, features: Tensor) -> Iterator[Tensor]:
+        """The similarities of the points with all training points."""
+        for chunk in torch.split(features, rows_per_chunk(self.num_points)):
+            yield self.kernel.matrix(chunk, self._training)
+
+    def describe(self) -> str:
+        """The learner in a few words."""
+        return f"votes by {self.kernel.describe()}"
+
+    def choices(self) -> tuple[str, ...]:
+        """The kernel."""
+        return ("the kernel",)

@@ -1,0 +1,116 @@
+"""Similarities of points that see no label."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_finite, check_number
+
+__all__ = ["CosineKernel", "Kernel", "RBFKernel"]
+
+_MEDIAN_POINTS = 1000
+
+
+class Kernel(ABC):
+    """A symmetric positive semi-definite similarity, which learns what it needs from training inputs alone."""
+
+    @abstractmethod
+    def fit(self, features: Tensor) -> None:
+        """Learn from the training points' features, shape (n, ...)."""
+
+    @abstractmethod
+    def matrix(self, points: Tensor, others: Tensor) -> Tensor:
+        """Similarities of all pairs.
+
+        Args:
+            points: shape (m, ...), any float dtype.
+            others: shape (n, ...), alike.
+
+        Returns:
+            shape (m, n), float64.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The kernel in a few words, such as "cosine kernel"."""
+
+
+class CosineKernel(Kernel):
+    """The cosine of the angle between two points; a point at the origin is like none.
+
+    Args:
+        centre: measure angles around the mean of the training points, so that similarities have either sign.
+
+    Example:
+        >>> points = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+        >>> CosineKernel().matrix(points, torch.tensor([[1.0, 0.0], [0.0, -2.0]])).tolist()
+        [[0.6..., -0.8...], [0.0, 0.0]]
+    """
+
+    def __init__(self, centre: bool = False) -> None:
+        self.centre = centre
+        self._mean: Tensor | None = None
+
+    def fit(self, features: Tensor) -> None:
+        """Remember the mean."""
+        check_finite("features", features, remedy="clean the inputs or change the feature map")
+        self._mean = features.flatten(1).mean(0, dtype=torch.float64) if self.centre else None
+
+    def matrix(self, points: Tensor, others: Tensor) -> Tensor:
+        """The cosines."""
+        return self._unit(points) @ self._unit(others).T
+
+    def _unit(self, points: Tensor) -> Tensor:
+        rows = points.flatten(1).double()
+        if self._mean is not None:
+            rows = rows - self._mean
+        return torch.nn.functional.normalize(rows, dim=1)
+
+    def describe(self) -> str:
+        """The kernel in a few words."""
+        return "centred cosine kernel" if self.centre else "cosine kernel"
+
+
+class RBFKernel(Kernel):
+    r"""The Gaussian kernel :math:`\exp(-\|x - x'\|^2 / (2 b^2))`.
+
+    Args:
+        bandwidth: b, a distance between features; None: the median distance between training points (of at most
+            1,000, evenly spread), which sees no label.
+
+    Example:
+        >>> RBFKernel(bandwidth=1.0).matrix(torch.zeros(1, 2), torch.tensor([[1.0, 1.0]])).exp().tolist()
+        [[1.4446...]]
+    """
+
+    def __init__(self, bandwidth: float | None = None) -> None:
+        if bandwidth is not None and check_number("bandwidth", bandwidth, minimum=0) == 0:
+            raise UserError("bandwidth must be larger than 0, got 0; leave it out for the median distance")
+        self.bandwidth = bandwidth
+        self._fitted_bandwidth = bandwidth
+
+    def fit(self, features: Tensor) -> None:
+        """Find the median distance where no bandwidth is given."""
+        check_finite("features", features, remedy="clean the inputs or change the feature map")
+        if self.bandwidth is None:
+            some = features[:: max(len(features) // _MEDIAN_POINTS, 1)].flatten(1).double()
+            distances = torch.pdist(some)
+            positive = distances[distances > 0]
+            self._fitted_bandwidth = float(positive.median()) if len(positive) else 1.0
+
+    def matrix(self, points: Tensor, others: Tensor) -> Tensor:
+        """The Gaussian of the distances."""
+        if self._fitted_bandwidth is None:
+            raise UserError("RBFKernel must be fitted before use, got no bandwidth; call fit(features) or give one")
+        one, two = points.flatten(1).double(), others.flatten(1).double()
+        squares = torch.addmm(two.square().sum(1), one, two.T, alpha=-2).add_(one.square().sum(1)[:, None])
+        return squares.clamp_(min=0).div_(-2 * self._fitted_bandwidth**2).exp_()
+
+    def describe(self) -> str:
+        """The kernel in a few words."""
+        width = "the median distance" if self.bandwidth is None else f"{self.bandwidth:g}"
+        return f"RBF kernel (bandwidth {width})"

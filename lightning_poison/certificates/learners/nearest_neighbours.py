@@ -1,0 +1,71 @@
+"""Votes of the nearest training points, with certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.features import LabelFreeFeatures
+from lightning_poison.certificates.learners.equal_votes import EqualVotesLearner
+from lightning_poison.certificates.learners.kernels import CosineKernel, Kernel
+from lightning_poison.functional.checks import check_finite, check_integer
+from lightning_poison.functional.ridge import rows_per_chunk
+
+__all__ = ["NearestNeighbours"]
+
+
+class NearestNeighbours(EqualVotesLearner):
+    """Each of the k most similar training points has a vote, with exact certificates.
+
+    Args:
+        features: the feature map; None: that of :class:`CertifiedLearner`.
+        neighbours: k; at most all training points are used. The radius is below k / 2, so take about half a class.
+        kernel: what similar means; None: cosine. ``RBFKernel`` takes the nearest in l2.
+
+    Example:
+        >>> from lightning_poison.certificates.features import RawFeatures
+        >>> inputs, labels = torch.tensor([[0.1, 1.0], [0.0, 1.0], [0.2, 1.0], [1.0, 0.0]]), torch.tensor([0, 0, 0, 1])
+        >>> NearestNeighbours(RawFeatures(), neighbours=3).fit(inputs, labels, num_classes=2).certify(inputs[:1])
+        LabelFlipCertificate(prediction=tensor([0]), radius=tensor([1]))
+    """
+
+    def __init__(
+        self, features: LabelFreeFeatures | None = None, neighbours: int = 1000, kernel: Kernel | None = None
+    ) -> None:
+        super().__init__(features)
+        self.neighbours = check_integer("neighbours", neighbours, minimum=1)
+        self.kernel = kernel if kernel is not None else CosineKernel()
+        self._training: Tensor
+
+    def _fit(self, features: Tensor) -> None:
+        self._training = check_finite("features", features, remedy="clean the inputs or change the feature map")
+        self.kernel.fit(features)
+
+    def weight_chunks(self, features: Tensor) -> Iterator[Tensor]:
+        """1 for each of the k most similar training points, the first among equals, else 0; float32."""
+        for chunk in torch.split(features, rows_per_chunk(self.num_points)):
+            yield _largest(self.kernel.matrix(chunk, self._training), min(self.neighbours, self.num_points))
+
+    def describe(self) -> str:
+        """The learner in a few words."""
+        return f"votes of the {self.neighbours} nearest training points by {self.kernel.describe()}"
+
+    def choices(self) -> tuple[str, ...]:
+        """The number of neighbours and the kernel."""
+        return ("the number of neighbours", "the kernel")
+
+
+def _largest(similarity: Tensor, count: int) -> Tensor:
+    """Which ``count`` entries of each row are the largest, the first among equals; 0 or 1, float32."""
+    check_finite("similarities", similarity, remedy="clean the inputs or change the feature map")
+    threshold = similarity.kthvalue(similarity.shape[1] - count + 1, dim=1, keepdim=True).values
+    chosen = (similarity >= threshold).float()
+    tied = (chosen.sum(1) > count).nonzero()[:, 0]
+    if len(tied):
+        rows, level = similarity[tied], threshold[tied]
+        above, equal = rows > level, rows == level
+        room = count - above.sum(1, keepdim=True)
+        chosen[tied] = (above | (equal & (equal.cumsum(1) <= room))).float()
+    return chosen

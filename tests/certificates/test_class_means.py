@@ -1,0 +1,214 @@
+"""Class means are not linear in the labels: their certificates against every relabelling."""
+
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestCentroid as SklearnNearestCentroid
+
+from lightning_poison.certificates import RawFeatures, class_means
+from lightning_poison.certificates.centroids import Centroids
+from lightning_poison.certificates.class_means import _Rivalry, certify_class_means
+from lightning_poison.certificates.learners import CosineKernel, MeanSimilarity, NearestCentroid
+from lightning_poison.errors import UserError
+
+DIGITS = torch.tensor(load_digits().data / 16)
+LABELS = torch.tensor(load_digits().target)
+
+
+def enumerate_means(similarity: np.ndarray, labels: np.ndarray, classes: int) -> tuple[int, int, int]:
+    """Prediction, fewest changes to a tie, fewest changes of the prediction; ties of integers are exact."""
+    n = len(labels)
+    every = np.array(list(product(range(classes), repeat=n)))
+    sums = np.stack([((every == c) * similarity).sum(1) for c in range(classes)], 1)
+    counts = np.stack([(every == c).sum(1) for c in range(classes)], 1)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
+    changes = (every != labels).sum(1)
+    own = int(means[changes == 0].argmax())
+    level = changes[np.delete(means, own, axis=1).max(1) >= means[:, own] - 1e-12]
+    broken = changes[means.argmax(1) != own]
+    return own, int(level.min(initial=n + 1)), int(broken.min(initial=n + 1))
+
+
+@pytest.mark.parametrize("kind", ["reals", "integers with ties", "shifted"])
+def test_no_relabelling_breaks_the_radius_and_the_next_change_reaches_a_tie(kind: str) -> None:
+    draw = np.random.default_rng(len(kind))
+    for _ in range(400):
+        classes = int(draw.integers(2, 5))
+        n = int(draw.integers(1, 9 if classes == 2 else 8 if classes == 3 else 7))
+        labels = draw.integers(0, classes, n)
+        similarity = draw.integers(0, 4, n).astype(float)
+        if kind != "integers with ties":
+            similarity = draw.normal(0, 1, n) + (labels == 0) * draw.choice([0, 1, 3])
+        if kind == "shifted":
+            similarity -= 10.0
+        own, level, broken = enumerate_means(similarity, labels, classes)
+        certificate = certify_class_means(torch.tensor(similarity[None]), torch.tensor(labels), classes)
+        assert certificate.prediction.item() == own
+        assert certificate.radius.item() < broken
+        assert certificate.radius.item() == max(level - 1, 0)
+        if kind == "reals":
+            assert certificate.radius.item() == max(broken - 1, 0)
+
+
+def test_the_bound_of_an_interval_is_below_every_threshold_inside() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(300):
+        rivalry = _Rivalry(*(np.sort(draw.normal(shift, 1, draw.integers(0, 12))) for shift in (1.0, 0.0, 0.3)))
+        low, high = np.sort(draw.normal(0, 1.5, 2))
+        bound = rivalry.changes(low, high, 99)
+        inside = [rivalry.changes(t, t, 99) for t in np.linspace(low, high, 23)]
+        assert bound <= min(inside)
+        assert rivalry.changes(low, high, 3) >= min(bound, 3)
+
+
+@pytest.mark.parametrize("splits", [0, 1, 3])
+def test_a_search_that_is_stopped_early_gives_smaller_radii(monkeypatch: pytest.MonkeyPatch, splits: int) -> None:
+    draw = np.random.default_rng(splits)
+    labels = torch.tensor(draw.integers(0, 3, 60))
+    similarity = torch.tensor(draw.normal(0, 1, (20, 60)) + 2 * (labels.numpy() == 0))
+    exact = certify_class_means(similarity, labels, 3)
+    monkeypatch.setattr(class_means, "_SPLITS", splits)
+    stopped = certify_class_means(similarity, labels, 3)
+    assert (stopped.radius <= exact.radius).all()
+    assert (stopped.radius < exact.radius).any()
+
+
+def exact_changes(similarity: list[float], labels: list[int], own: int, rival: int, index: list[int]) -> bool:
+    """Whether giving these points to the rival (or, from the rival, to ``own``) lifts its mean, in rationals."""
+    changed = list(labels)
+    for i in index:
+        changed[i] = own if labels[i] == rival else rival
+    means = []
+    for label in (own, rival):
+        part = [Fraction(k) for k, y in zip(similarity, changed, strict=True) if y == label]
+        means.append(sum(part, Fraction(0)) / len(part) if part else None)
+    return means[1] is not None and (means[0] is None or means[1] >= means[0])
+
+
+def test_near_ties_are_never_rounded_up() -> None:
+    """Decimals tie on paper, not in float64: with two classes, whatever r points are swapped in rational arithmetic."""
+    draw = np.random.default_rng(1)
+    for _ in range(150):
+        n = int(draw.integers(3, 9))
+        labels = [0, 1, *draw.integers(0, 2, n - 2).tolist()]
+        similarity = (draw.integers(-2, 6, n) / 10 * draw.choice([1.0, 1 / 3])).tolist()
+        certificate = certify_class_means(torch.tensor([similarity], dtype=torch.float64), torch.tensor(labels), 2)
+        own = certificate.prediction.item()
+        fewest = min(
+            (
+                int(sum(chosen))
+                for chosen in product([0, 1], repeat=n)
+                if exact_changes(similarity, labels, own, 1 - own, [i for i in range(n) if chosen[i]])
+            ),
+            default=n + 1,
+        )
+        assert certificate.radius.item() <= max(fewest - 1, 0)
+        assert certificate.radius.item() >= fewest - 2
+
+
+def test_no_relabelling_moves_a_mean_further_than_the_bound() -> None:
+    """On a line, where distances add up, the bound is reached whenever all that moves lies on one side."""
+    draw, reached = np.random.default_rng(4), 0
+    for _ in range(40):
+        features = draw.exponential(1, (7, 1)) * draw.choice([1, 5])
+        labels = np.array([0, 0, 0, 0, 1, 1, 1])
+        centroids = Centroids(torch.tensor(features), torch.tensor(labels), 2)
+        moved = np.zeros(4)
+        for other in product(range(2), repeat=7):
+            changed = np.array(other)
+            changes = int((changed != labels).sum())
+            if changes < 4:
+                shift = abs(features[changed == 0].mean() - features[labels == 0].mean())
+                moved[changes:] = np.maximum(moved[changes:], shift)
+        assert (moved <= centroids.shifts[0].numpy()).all()
+        reached += int((moved[1:] > centroids.shifts[0].numpy()[1:] * (1 - 1e-9)).sum())
+    assert reached > 40
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nearest_centroid_is_sound(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    positive = 0
+    for _ in range(60):
+        classes = int(draw.integers(1, 4))
+        n = int(draw.integers(4, 9 if classes < 3 else 8))
+        labels = draw.integers(0, classes, n)
+        features = draw.normal(0, 0.3, (n, 2)) + labels[:, None] * draw.choice([0.3, 2.0])
+        point = features[0] + draw.normal(0, 0.1, 2)
+        certificate = Centroids(torch.tensor(features), torch.tensor(labels), classes).certify(
+            torch.tensor(point[None])
+        )
+        own, broken = certificate.prediction.item(), n + 1
+        for other in product(range(classes), repeat=n):
+            changed = np.array(other)
+            distances = [
+                np.linalg.norm(point - features[changed == c].mean(0)) if (changed == c).any() else np.inf
+                for c in range(classes)
+            ]
+            if np.argmin(distances) != own:
+                broken = min(broken, int((changed != labels).sum()))
+        assert broken > 0
+        assert certificate.radius.item() < broken
+        positive += certificate.radius.item() > 0
+    assert positive > 5
+
+
+def test_learners_equal_scikit_learn_and_certify_digits() -> None:
+    inputs, labels, points = DIGITS[:1000], LABELS[:1000], DIGITS[1000:1100]
+    nearest = NearestCentroid(RawFeatures()).fit(inputs, labels, 10)
+    certificate = nearest.certify(points)
+    np.testing.assert_array_equal(certificate.prediction, SklearnNearestCentroid().fit(inputs, labels).predict(points))
+    assert certificate.radius.double().mean() > 3
+    seen: list[int] = []
+    similar = MeanSimilarity(RawFeatures(), CosineKernel(centre=True)).fit(inputs, labels, 10)
+    exact = similar.certify_features(points, seen.append)
+    assert sum(seen) == 100
+    assert (exact.prediction == LABELS[1000:1100]).double().mean() > 0.8
+    assert exact.radius.double().mean() > certificate.radius.double().mean()
+    assert "largest class mean of the centred cosine kernel" in similar.guarantee()
+    assert "nearest class mean" in nearest.guarantee()
+
+
+def test_a_refit_after_random_changes_within_the_radius_keeps_the_prediction() -> None:
+    draw = torch.Generator().manual_seed(0)
+    inputs, labels, points = DIGITS[:400], LABELS[:400], DIGITS[400:420]
+    for make in (MeanSimilarity, NearestCentroid):
+        certificate = make(RawFeatures()).fit(inputs, labels, 10).certify(points)
+        for row in range(len(points)):
+            radius = int(certificate.radius[row])
+            changed = labels.clone()
+            chosen = torch.randperm(400, generator=draw)[:radius]
+            changed[chosen] = torch.randint(10, (radius,), generator=draw)
+            again = make(RawFeatures()).fit(inputs, changed, 10).certify(points[row : row + 1])
+            assert again.prediction.item() == certificate.prediction[row]
+
+
+@pytest.mark.parametrize("make", [MeanSimilarity, NearestCentroid])
+def test_extremes(make: type[MeanSimilarity] | type[NearestCentroid]) -> None:
+    one = make(RawFeatures()).fit(torch.ones(1, 2), torch.tensor([1]), 2).certify(torch.ones(2, 2))
+    assert (one.prediction.tolist(), one.radius.tolist()) == ([1, 1], [0, 0])
+    single = make(RawFeatures()).fit(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64), 1).certify(torch.ones(1, 2))
+    assert single.radius.tolist() == [4]
+    same = make(RawFeatures()).fit(torch.ones(4, 2), torch.tensor([0, 0, 1, 1]), 3).certify(torch.ones(1, 2))
+    assert same.radius.tolist() == [0]
+    assert len(make(RawFeatures()).fit(torch.ones(4, 2), torch.tensor([0, 0, 1, 1]), 2).certify(torch.ones(0, 2))) == 0
+    fitted = make(RawFeatures()).fit(torch.eye(4), torch.tensor([0, 0, 1, 1]), 2)
+    with pytest.raises(UserError, match="finite"):
+        fitted.certify(torch.full((1, 4), float("nan")))
+    with pytest.raises(UserError, match="must be fitted"):
+        make(RawFeatures()).certify(torch.ones(1, 2))
+
+
+def test_bad_input_is_one_clear_line() -> None:
+    with pytest.raises(UserError, match="labels must lie in"):
+        certify_class_means(torch.ones(1, 3), torch.tensor([0, 1, 2]), 2)
+    with pytest.raises(UserError, match="similarities must be a float matrix"):
+        certify_class_means(torch.ones(3), torch.tensor([0, 1, 1]), 2)
+    with pytest.raises(UserError, match="similarities must be finite"):
+        certify_class_means(torch.tensor([[1.0, float("inf"), 0.0]]), torch.tensor([0, 1, 1]), 2)
+    with pytest.raises(UserError, match="at least one training label"):
+        certify_class_means(torch.ones(1, 0), torch.empty(0, dtype=torch.int64), 2)
