@@ -1,0 +1,156 @@
+"""Partition aggregation: many learners on separate labels vote, so one changed label moves few votes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.features import LabelFreeFeatures, RawFeatures
+from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.certificates.learner import CertifiedLearner
+from lightning_poison.certificates.learners.ridge import CertifiedRidge
+from lightning_poison.certificates.partitions.adversaries import Adversary, OneVote, PricedVotes, SharedParts
+from lightning_poison.certificates.partitions.assignment import Dealing, deal_parts, users_of_parts
+from lightning_poison.certificates.partitions.elections import certify_plurality, certify_run_off, rank_classes
+from lightning_poison.certificates.retraining.engine import TrainedModels
+from lightning_poison.certificates.retraining.procedure import TrainingProcedure
+from lightning_poison.certificates.retraining.retrained_learner import RetrainedLearner, Tick
+from lightning_poison.certificates.retraining.training_sets import PartsOfData
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_choice, check_integer
+
+__all__ = ["PartitionAggregation"]
+
+Election = Literal["plurality", "run_off"]
+_BYTES_AT_ONCE = 2**29
+_ANY_DIM = 2**31
+
+
+class PartitionAggregation(RetrainedLearner):
+    """Learners on parts of the training data vote; the prediction outlasts label changes that cannot overturn the vote.
+
+    Features and parts are made without labels, as in SS-DPA (Levine and Feizi, 2021). The theorems stand in
+    :mod:`~lightning_poison.certificates.partitions.adversaries` and
+    :mod:`~lightning_poison.certificates.partitions.elections`.
+
+    With a certified base learner a vote costs as many label changes as the base learner's own certificate demands for
+    it, which makes radii larger than those of the literature, where every vote costs one. With one part this is the
+    base learner's own certificate, with n parts the plain vote.
+
+    Training on a part must be the same whenever it is repeated, as it is on a CPU.
+
+    Args:
+        base: what is trained on each part: a certified learner or any procedure (networks:
+            ``victims.LightningTraining``); None: ridge regression.
+        parts: how many times as many points there are in all as a base learner sees. Capped at the number of points.
+        spread: each base learner sees ``spread`` of ``parts * spread`` small parts, and there are as many learners
+            (finite aggregation, Wang, Levine and Feizi, 2022). 1: plain aggregation.
+        election: ``"plurality"``, or ``"run_off"`` between the two first classes (Rezaei et al., 2023), which pays off
+            where many classes share the votes and the base learner has scores.
+        dealing: how points are dealt out to parts: ``"hash"`` of their features, random ``"order"``, or
+            ``"clusters"``, which gives every part points of all kinds.
+        own_radii: let votes cost what the base learner's certificates demand, where there are any and the election
+            is a plurality without spread.
+        features: the feature map below the base learners, fitted to all training inputs; None: the default of
+            ``RandomConvFeatures``.
+        seed: of the parts and the trainings.
+        jobs: processes that train side by side; -1: one for each core.
+        cache: folder for finished runs, so that a job that was killed goes on where it stood.
+
+    Raises:
+        UserError: an argument is out of its range.
+
+    Example:
+        >>> inputs, labels = torch.arange(12.0).reshape(12, 1) - 5.5, torch.arange(12) // 6
+        >>> learner = PartitionAggregation(parts=3, features=RawFeatures()).fit(inputs, labels, num_classes=2)
+        >>> learner.certify(torch.tensor([[-9.0], [9.0]]))
+        LabelFlipCertificate(prediction=tensor([0, 1]), radius=tensor([2, 1]))
+    """
+
+    def __init__(
+        self,
+        base: CertifiedLearner | TrainingProcedure | None = None,
+        parts: int = 1000,
+        spread: int = 1,
+        election: Election = "plurality",
+        dealing: Dealing = "hash",
+        own_radii: bool = True,
+        features: LabelFreeFeatures | None = None,
+        seed: int = 0,
+        jobs: int = 1,
+        cache: str | None = None,
+    ) -> None:
+        base = base if base is not None else CertifiedRidge(RawFeatures(), max_dim=_ANY_DIM)
+        super().__init__(base, features, seed, jobs, cache)
+        self.parts = check_integer("parts", parts, minimum=1)
+        self.spread = check_integer("spread", spread, minimum=1)
+        check_choice("election", election, ("plurality", "run_off"))
+        check_choice("dealing", dealing, ("order", "hash", "clusters"))
+        self.election, self.dealing = election, dealing
+        self.own_radii = own_radii and self.procedure.certified and spread == 1 and election == "plurality"
+        self._part_of = torch.empty(0, dtype=torch.int64)
+
+    def _fit(self, features: Tensor) -> None:
+        super()._fit(features)
+        if self.spread > self._voters:
+            raise UserError(
+                f"spread must be at most the number of points, got {self.spread} for {len(features)} points"
+            )
+        self._part_of = deal_parts(features, self._voters, self.dealing, self.seed)
+
+    @property
+    def _voters(self) -> int:
+        """As many as parts of the data, small ones under finite aggregation."""
+        return min(self.parts * self.spread, self.num_points) if self.num_points else self.parts * self.spread
+
+    def _training_sets(self) -> PartsOfData:
+        return PartsOfData(self.labels, self._part_of, users_of_parts(self._voters, self.spread, self.seed))
+
+    def _rows_at_once(self) -> int:
+        bytes_a_vote = 2 * self.num_classes if self.election == "run_off" else 6
+        return max(_BYTES_AT_ONCE // (bytes_a_vote * self._voters), 1)
+
+    def _certify_block(self, models: TrainedModels, features: Tensor, tick: Tick) -> LabelFlipCertificate:
+        if self.own_radii:
+            return self._with_own_radii(models, features, tick)
+        users = users_of_parts(self._voters, self.spread, self.seed)
+        adversary: Adversary = OneVote() if self.spread == 1 else SharedParts(users)
+        run_off = self.election == "run_off"
+        shape = (len(features), len(models), *([self.num_classes] if run_off else []))
+        ballots = torch.empty(shape, dtype=torch.int16)
+        for voter, scores in enumerate(models.scores(features)):
+            ranks = rank_classes(scores)
+            ballots[:, voter] = ranks if run_off else ranks.argmin(1).to(torch.int16)
+            tick()
+        if run_off:
+            return certify_run_off(ballots, adversary, self.num_points)
+        return certify_plurality(ballots, self.num_classes, adversary, self.num_points)
+
+    def _with_own_radii(self, models: TrainedModels, features: Tensor, tick: Tick) -> LabelFlipCertificate:
+        votes = torch.empty(len(features), len(models), dtype=torch.int16)
+        costs = torch.empty(len(features), len(models), dtype=torch.int32)
+        sizes = self._part_of.bincount(minlength=len(models)).tolist()
+        for voter, certificate in enumerate(models.certificates(features)):
+            votes[:, voter] = certificate.prediction.to(torch.int16)
+            whatever = certificate.radius >= sizes[voter]  # all labels of the part may change
+            cost = torch.where(whatever, self.num_points + 1, certificate.radius.clamp(min=0) + 1)
+            costs[:, voter] = cost.to(torch.int32)
+            tick()
+        return certify_plurality(votes, self.num_classes, PricedVotes(costs), self.num_points)
+
+    def describe(self) -> str:
+        """The election, its voters and how they came to their points."""
+        dealt = {"hash": "a hash of the features", "order": "a random order", "clusters": "clusters of the features"}
+        vote = "run-off election" if self.election == "run_off" else "plurality vote"
+        shares = "parts" if self.spread == 1 else f"parts, each used by {self.spread}"
+        prices = ", votes priced by their own certificates" if self.own_radii else ""
+        return (
+            f"{vote} of {self._voters} learners on {shares} dealt out by {dealt[self.dealing]}{prices}: "
+            f"{self._describe_procedure()}"
+        )
+
+    def choices(self) -> tuple[str, ...]:
+        """The parts and what is trained on them."""
+        return ("the number of parts", "the base learner with its settings")

@@ -1,0 +1,102 @@
+"""Which training point belongs to which part, decided without any label."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_choice, check_integer
+from lightning_poison.functional.random_streams import generator, mix_seed
+
+__all__ = ["Dealing", "deal_parts", "users_of_parts"]
+
+Dealing = Literal["order", "hash", "clusters"]
+"""How points are dealt out to parts."""
+
+
+def deal_parts(features: Tensor, count: int, dealing: Dealing = "hash", seed: int = 0) -> Tensor:
+    """Deal training points out to ``count`` parts of (nearly) equal size.
+
+    The points are put into an order that no label moves and dealt out in turn, as a pack of cards:
+
+    * ``"order"``: a random order of the points as they stand;
+    * ``"hash"``: by a hash of each point's features, as in SS-DPA (Levine and Feizi, 2021): wherever a point stands;
+    * ``"clusters"``: by the cluster that k-means finds, as many clusters as a part has points, and by hash within:
+      every part gets a sample of all kinds of points.
+
+    Args:
+        features: shape (n, ...), any dtype.
+        count: number of parts P.
+        dealing: the order.
+        seed: of the order, the hash and the clusters.
+
+    Returns:
+        shape (n,), int64 in [0, P): the part of each point.
+
+    Raises:
+        UserError: ``dealing`` is unknown, or there are more parts than points.
+
+    Example:
+        >>> deal_parts(torch.arange(6.0)[:, None], 3).bincount().tolist()
+        [2, 2, 2]
+    """
+    check_choice("dealing", dealing, ("order", "hash", "clusters"))
+    if check_integer("parts", count, minimum=1) > len(features):
+        raise UserError(f"parts must be at most the number of training points, got {count} for {len(features)} points")
+    if dealing == "order":
+        order = torch.randperm(len(features), generator=generator(seed, "order of parts"))
+    else:
+        order = _by_hash(features, seed)
+        if dealing == "clusters":
+            order = order[_clusters(features, -(-len(features) // count), seed)[order].argsort(stable=True)]
+    parts = torch.empty(len(features), dtype=torch.int64)
+    parts[order] = torch.arange(len(features)) % count
+    return parts
+
+
+def users_of_parts(count: int, spread: int, seed: int = 0) -> Tensor:
+    """The voters that are trained on each part, under finite aggregation.
+
+    There are as many voters as parts, and part p goes to voters p + s for each of ``spread`` random steps s, modulo
+    their number (Wang, Levine and Feizi, 2022, section 3.2). So every voter has ``spread`` parts as well.
+
+    Args:
+        count: number of parts P, and of voters.
+        spread: d, how many voters use a part.
+        seed: of the steps.
+
+    Returns:
+        shape (P, d), int64.
+
+    Raises:
+        UserError: ``spread`` is larger than ``count``.
+
+    Example:
+        >>> users_of_parts(3, 1).tolist()
+        [[0], [1], [2]]
+    """
+    if check_integer("spread", spread, minimum=1) > check_integer("parts", count, minimum=1):
+        raise UserError(f"spread must be at most the number of parts, got {spread} for {count} parts")
+    others = 1 + torch.randperm(count - 1, generator=generator(seed, "steps of parts"))[: spread - 1]
+    steps = torch.cat([torch.zeros(1, dtype=torch.int64), others])
+    return (torch.arange(count)[:, None] + steps) % count
+
+
+def _by_hash(features: Tensor, seed: int) -> Tensor:
+    """Positions by the hash of the features; equal points in the order in which they stand."""
+    salt = seed.to_bytes(16, "little", signed=True)
+    rows = features.detach().cpu().flatten(1).contiguous().numpy()
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=16, salt=salt).digest() for row in rows]
+    return torch.tensor(sorted(range(len(digests)), key=digests.__getitem__), dtype=torch.int64)
+
+
+def _clusters(features: Tensor, count: int, seed: int) -> Tensor:
+    from sklearn.cluster import MiniBatchKMeans
+
+    rows = features.detach().cpu().flatten(1).float().numpy()
+    means = MiniBatchKMeans(count, n_init=1, batch_size=4096, random_state=mix_seed(seed, "clusters") % 2**32)
+    return torch.as_tensor(means.fit_predict(rows)).long()

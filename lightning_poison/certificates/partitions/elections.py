@@ -1,0 +1,205 @@
+r"""Elections among learners that were trained on parts of the data, and how many label changes their results outlast.
+
+Notation: T voters; :math:`N_j` of them put class j first. Class a *precedes* b if :math:`N_a > N_b`, or they are equal
+and a < b. So j precedes c exactly if the gap :math:`N_c - N_j + [c < j]` is not positive. A changed voter takes off
+this gap at most 2 if it voted for c, 0 if it voted for j, else 1.
+
+**Plurality.** The class that precedes all others wins. The result c stays until some j precedes it, so with
+:math:`f_j` the fewest label changes that take the gap of j off it outlasts :math:`\min_j f_j - 1` changes (Levine and
+Feizi, 2021, "Deep partition aggregation", SS-DPA). What the changes can do, and hence :math:`f_j`, stands in
+:mod:`lightning_poison.certificates.partitions.adversaries`; under ``OneVote`` and ``PricedVotes`` the radius is exact
+where voters can be made to say anything.
+
+**Run-off.** The two first classes meet: each voter prefers the one that it ranks higher, and the class that more
+voters prefer wins, the lower index if they are even (Rezaei et al., 2023, "Run-off election"). Let c win and d be the
+other finalist. If c no longer wins, one of these holds:
+
+* two classes precede c. The gaps of both are taken off, so that the changes are no fewer than the second smallest
+  :math:`f_j`.
+* a class b meets c in the run-off and is preferred. From the second round's gap
+  :math:`M_c - M_b + [c < b]` one changed voter takes 2 if it prefers c to b, else 0. And if b is not d, then b
+  precedes d, whose gap is as above. Both counts are needed.
+
+The smallest number over all these cases, less one, is outlasted. QED. It is a lower bound: in the second case the two
+counts may not be reached by the same changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.certificates.partitions.adversaries import UNREACHABLE, Adversary, PricedVotes
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.ridge import rows_per_chunk
+
+__all__ = ["certify_plurality", "certify_run_off", "rank_classes"]
+
+
+def certify_plurality(votes: Tensor, num_classes: int, adversary: Adversary, num_labels: int) -> LabelFlipCertificate:
+    """Certify the plurality vote; theorem and proof stand at the head of this module.
+
+    Args:
+        votes: shape (m, T), integers in [0, K): the class that each voter puts first.
+        num_classes: K.
+        adversary: what label changes do to the voters.
+        num_labels: n, the number of training labels: the radius where nothing changes the result.
+
+    Raises:
+        UserError: a vote is no class, or there is no voter.
+
+    Example:
+        >>> from lightning_poison.certificates.partitions import OneVote
+        >>> certify_plurality(torch.tensor([[0, 0, 0, 0, 1]]), 2, OneVote(), num_labels=50)
+        LabelFlipCertificate(prediction=tensor([0]), radius=tensor([1]))
+    """
+    check_integer("num_classes", num_classes, minimum=1)
+    _check_voters(votes, 2)
+    if votes.numel() and not ((votes >= 0) & (votes < num_classes)).all():
+        raise UserError(f"votes must lie in [0, {num_classes - 1}], got {int(votes.min())} to {int(votes.max())}")
+
+    def certify(rows: slice, of_rows: Adversary) -> tuple[Tensor, Tensor]:
+        return _plurality(votes[rows].long(), num_classes, of_rows)
+
+    return _in_blocks(certify, votes, adversary, num_labels)
+
+
+def certify_run_off(ranks: Tensor, adversary: Adversary, num_labels: int) -> LabelFlipCertificate:
+    """Certify the run-off election; theorem and proof stand at the head of this module.
+
+    Args:
+        ranks: shape (m, T, K), integers: the place of each class on each voter's list, 0 for the first, all different.
+        adversary: what label changes do to the voters.
+        num_labels: n, the number of training labels: the radius where nothing changes the result.
+
+    Raises:
+        UserError: there is no voter, or the adversary has prices, which protect a voter's first place alone.
+
+    Example:
+        >>> from lightning_poison.certificates.partitions import OneVote
+        >>> ranks = torch.tensor([[[0, 1, 2], [0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1]]])
+        >>> certify_run_off(ranks, OneVote(), num_labels=50)
+        LabelFlipCertificate(prediction=tensor([0]), radius=tensor([0]))
+    """
+    _check_voters(ranks, 3)
+    if isinstance(adversary, PricedVotes):
+        raise UserError(
+            "adversary must not have prices in a run-off, got PricedVotes; they protect the first place alone"
+        )
+
+    def certify(rows: slice, of_rows: Adversary) -> tuple[Tensor, Tensor]:
+        return _run_off(ranks[rows], of_rows)
+
+    return _in_blocks(certify, ranks, adversary, num_labels)
+
+
+def rank_classes(scores: Tensor) -> Tensor:
+    """Places of the classes by falling score, the lower index first among equals; NaN ranks last.
+
+    Args:
+        scores: shape (..., K), float.
+
+    Returns:
+        shape (..., K), int16.
+
+    Example:
+        >>> rank_classes(torch.tensor([0.1, 0.7, 0.7])).tolist()
+        [2, 0, 1]
+    """
+    scores = torch.where(scores.isnan(), -torch.inf, scores)
+    return scores.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1).to(torch.int16)
+
+
+def _check_voters(ballots: Tensor, dims: int) -> None:
+    if ballots.ndim != dims or ballots.is_floating_point() or ballots.shape[1] == 0 or ballots.shape[-1] == 0:
+        got = f"shape {tuple(ballots.shape)}, dtype {ballots.dtype}"
+        raise UserError(f"votes must be integers of at least one voter with {dims} dimensions, got {got}")
+
+
+def _in_blocks(
+    certify: Callable[[slice, Adversary], tuple[Tensor, Tensor]], ballots: Tensor, adversary: Adversary, num_labels: int
+) -> LabelFlipCertificate:
+    """Prediction and radius from prediction and fewest changes, a block of points at a time."""
+    step = rows_per_chunk(ballots[:1].numel() or 1)
+    predictions, radii = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
+    for start in range(0, len(ballots), step):
+        rows = slice(start, start + step)
+        prediction, fewest = certify(rows, adversary.rows(rows))
+        predictions.append(prediction)
+        radii.append((fewest - 1).clamp(min=0, max=num_labels))
+    return LabelFlipCertificate(torch.cat(predictions), torch.cat(radii))
+
+
+def _plurality(votes: Tensor, num_classes: int, adversary: Adversary) -> tuple[Tensor, Tensor]:
+    counts = _counts(votes, num_classes)
+    prediction = counts.argmax(1)
+    fewest = torch.full_like(prediction, UNREACHABLE)
+    for rival in range(num_classes):
+        needed = _fewest_to_precede(votes, counts, torch.full_like(prediction, rival), prediction, adversary)
+        fewest = torch.where(prediction == rival, fewest, torch.minimum(fewest, needed))
+    return prediction, fewest
+
+
+def _run_off(ranks: Tensor, adversary: Adversary) -> tuple[Tensor, Tensor]:
+    num_classes = ranks.shape[2]
+    votes = ranks.argmin(2)
+    counts = _counts(votes, num_classes)
+    finalists = _keys(counts).topk(min(2, num_classes), dim=1).indices
+    if num_classes == 1:
+        return finalists[:, 0], torch.full((len(ranks),), UNREACHABLE)
+    first, second = finalists.sort(dim=1).values.unbind(1)
+    for_first = (_rank_of(ranks, first) < _rank_of(ranks, second)).sum(1)
+    first_wins = 2 * for_first >= ranks.shape[1]
+    prediction, other = torch.where(first_wins, first, second), torch.where(first_wins, second, first)
+    fewest = _fewest_to_oust(votes, counts, prediction, adversary)
+    for rival in range(num_classes):
+        against = torch.full_like(prediction, rival)
+        prefer = _rank_of(ranks, prediction) < _rank_of(ranks, against)
+        gap = 2 * prefer.sum(1) - ranks.shape[1] + (prediction < rival)
+        preferred = adversary.fewest(gap, 2 * prefer.long())
+        meets = _fewest_to_precede(votes, counts, against, other, adversary)
+        needed = torch.where(other == rival, preferred, torch.maximum(preferred, meets))
+        fewest = torch.where(prediction == rival, fewest, torch.minimum(fewest, needed))
+    return prediction, fewest
+
+
+def _fewest_to_oust(votes: Tensor, counts: Tensor, prediction: Tensor, adversary: Adversary) -> Tensor:
+    """Fewest changes after which two classes precede the prediction."""
+    every = [
+        _fewest_to_precede(votes, counts, torch.full_like(prediction, rival), prediction, adversary)
+        for rival in range(counts.shape[1])
+    ]
+    of_rivals = torch.stack(every, 1).scatter_(1, prediction[:, None], UNREACHABLE)
+    return of_rivals.sort(1).values[:, 1]
+
+
+def _fewest_to_precede(votes: Tensor, counts: Tensor, rival: Tensor, leader: Tensor, adversary: Adversary) -> Tensor:
+    """Fewest changes after which ``rival`` precedes ``leader``; both (m,)."""
+    gains = torch.where(votes == leader[:, None], 2, (votes != rival[:, None]).long())
+    return adversary.fewest(_gap(counts, leader, rival), gains)
+
+
+def _gap(counts: Tensor, leader: Tensor, rival: Tensor) -> Tensor:
+    """What must be taken off before ``rival`` precedes ``leader``."""
+    difference = counts.gather(1, leader[:, None]) - counts.gather(1, rival[:, None])
+    return difference[:, 0] + (leader < rival)
+
+
+def _counts(votes: Tensor, num_classes: int) -> Tensor:
+    counts = torch.zeros(len(votes), num_classes, dtype=torch.int64, device=votes.device)
+    return counts.scatter_add_(1, votes, torch.ones_like(votes))
+
+
+def _keys(counts: Tensor) -> Tensor:
+    """Counts that are all different: the lower index is larger among equals."""
+    num_classes = counts.shape[1]
+    return counts * num_classes + torch.arange(num_classes - 1, -1, -1, device=counts.device)
+
+
+def _rank_of(ranks: Tensor, label: Tensor) -> Tensor:
+    """The place of each point's class ``label`` (m,) on every voter's list, (m, T)."""
+    return ranks.gather(2, label[:, None, None].expand(-1, ranks.shape[1], 1))[:, :, 0]

@@ -1,0 +1,168 @@
+r"""Smoothing over random label flips by training many times: Algorithm 2 of Rosenfeld et al. (2020), for K classes.
+
+**Classifier.** Train on labels of which each is flipped with probability q, to one of the other K - 1 classes at
+random, and predict. Let :math:`p_c` be the probability that class c comes out, over the flips and over whatever else
+is random in the training. The smoothed prediction at x is a class with :math:`p_c > 1/2`.
+
+**Certificate.** N trainings with fresh flips; class c comes out :math:`k_c` times, most often of all. With
+:math:`\underline{p}` the Clopper-Pearson lower bound on :math:`p_c` at level :math:`\delta = \alpha / 2`: abstain
+unless :math:`\underline{p} > 1/2`, else answer c with the radius of :math:`\underline{p}`
+(:mod:`lightning_poison.certificates.smoothing.radii`).
+
+**Theorem.** The probability that a point gets an answer whose bound is larger than its :math:`p_c` is at most
+:math:`\alpha`, although the class is chosen with the very runs that bound it, and whatever K is.
+
+**Proof.** Let :math:`k^*` be the least count with a bound above 1/2; an answer c needs :math:`k_c \ge k^* > N/2`. A
+class with :math:`p_c > 1/2` (there is one at most) has too large a bound with probability at most :math:`\delta`. The
+other classes are wrong answers at most with probability :math:`t(p_c)`, :math:`t(p) = P[Bin(N, p) \ge k^*]`. On
+[0, 1/2], t is convex, as its derivative is proportional to :math:`p^{k^*-1} (1-p)^{N-k^*}`, which grows up to
+:math:`(k^*-1)/(N-1) \ge 1/2`; and t(0) = 0, :math:`t(1/2) \le \delta`, so that :math:`t(p) \le 2 p \delta`. Without a
+class above 1/2 all this adds up to at most :math:`\sum 2 p_c \delta = 2 \delta`; with one, c', to at most
+:math:`\delta + 2 (1 - p_{c'}) \delta < 2 \delta`. QED.
+
+The runs are shared by all points, so certificates of different points are not independent; each holds with
+probability :math:`1 - \alpha` on its own. For all of m points at once :math:`\alpha / m` is used (Bonferroni).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.features import LabelFreeFeatures, UnchangedInputs
+from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.certificates.learner import CertifiedLearner
+from lightning_poison.certificates.retraining.engine import TrainedModels
+from lightning_poison.certificates.retraining.procedure import TrainingProcedure
+from lightning_poison.certificates.retraining.retrained_learner import RetrainedLearner, Tick
+from lightning_poison.certificates.retraining.training_sets import NoisyLabels
+from lightning_poison.certificates.smoothing.radii import kl_radius, tight_radius
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_choice, check_integer, check_number
+from lightning_poison.functional.intervals import log_binomial_upper
+
+__all__ = ["MonteCarloSmoothing", "certify_counts"]
+
+Radius = Literal["tight", "kl"]
+
+
+def certify_counts(
+    counts: Tensor, q: float, alpha: float, num_labels: int, radius: Radius = "tight"
+) -> LabelFlipCertificate:
+    """Certify the most frequent class of many trainings; theorem and proof stand at the head of this module.
+
+    Args:
+        counts: shape (m, K), int64: how often each class came out for each point, in the same number of trainings.
+        q: probability with which each label was flipped.
+        alpha: probability, for each point, of a wrong certificate.
+        num_labels: n; no radius is larger.
+        radius: ``"tight"`` (Neyman-Pearson) or ``"kl"``.
+
+    Returns:
+        prediction, and radius, -1 where the method abstains.
+
+    Example:
+        >>> certify_counts(torch.tensor([[0, 1000], [480, 520]]), q=0.2, alpha=0.001, num_labels=100)
+        LabelFlipCertificate(prediction=tensor([1, 1]), radius=tensor([ 3, -1]))
+    """
+    found, prediction = counts.max(1)
+    log_error = log_binomial_upper(counts.sum(1) - found, counts.sum(1), alpha / 2)
+    radii = tight_radius if check_choice("radius", radius, ("tight", "kl")) == "tight" else kl_radius
+    certified = radii(log_error, q, counts.shape[1], num_labels)
+    below_half = log_error < torch.log(torch.tensor(0.5, dtype=torch.float64))
+    return LabelFlipCertificate(prediction, torch.where(below_half, certified, -1))
+
+
+class MonteCarloSmoothing(RetrainedLearner):
+    """Random-flip smoothing of any training procedure: a certificate for whatever can be trained many times.
+
+    Args:
+        procedure: what is trained: any :class:`TrainingProcedure` (networks: ``victims.LightningTraining``), or a
+            certified learner, whose own certificates are far larger, for comparison.
+        q: probability with which each label is flipped, below (K - 1) / K. More noise gives larger radii to
+            predictions that outlast it.
+        runs: N, the number of trainings. The radius can't exceed what N agreeing runs prove.
+        alpha: probability of a wrong certificate.
+        points: None: ``alpha`` holds for each point on its own. Otherwise for all of up to so many points at once.
+        features: a label-free map in front; None: the inputs as they are.
+        radius: ``"tight"`` (Neyman-Pearson) or ``"kl"`` (eq. 10 and 25 of the paper, smaller).
+        seed: of flips and trainings. Nobody who chooses training labels may know it.
+        jobs: processes that train side by side; -1: one for each core.
+        cache: folder for finished runs, so that a job that was killed goes on where it stood.
+
+    Raises:
+        UserError: an argument is out of its range.
+
+    Example:
+        >>> from lightning_poison.certificates.retraining import SklearnTraining
+        >>> inputs, labels = torch.arange(40.0)[:, None], torch.arange(40) // 20
+        >>> learner = MonteCarloSmoothing(SklearnTraining("sklearn.naive_bayes.GaussianNB"), q=0.2, runs=30, alpha=0.01)
+        >>> learner.fit(inputs, labels, num_classes=2).certify(torch.tensor([[0.0], [19.5], [39.0]])).radius.tolist()
+        [0, -1, 0]
+    """
+
+    def __init__(
+        self,
+        procedure: TrainingProcedure | CertifiedLearner,
+        q: float = 0.1,
+        runs: int = 1000,
+        alpha: float = 0.001,
+        points: int | None = None,
+        features: LabelFreeFeatures | None = None,
+        radius: Radius = "tight",
+        seed: int = 0,
+        jobs: int = 1,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__(procedure, features if features is not None else UnchangedInputs(), seed, jobs, cache)
+        self.q = check_number("q", q, minimum=1e-12, maximum=1 - 1e-12)
+        self.runs = check_integer("runs", runs, minimum=1)
+        self.alpha = check_number("alpha", alpha, minimum=1e-300, maximum=0.5)
+        self.points = None if points is None else check_integer("points", points, minimum=1)
+        self.radius: Radius = "tight" if check_choice("radius", radius, ("tight", "kl")) == "tight" else "kl"
+
+    def _fit(self, features: Tensor) -> None:
+        highest = 1 - 1 / self.num_classes
+        if self.q >= highest:
+            raise UserError(
+                f"q must be below (K - 1) / K = {highest:g}, got {self.q:g}; labels would hold no information"
+            )
+        super()._fit(features)
+
+    def _training_sets(self) -> NoisyLabels:
+        return NoisyLabels(self.labels, self.num_classes, self.q, self.runs, self.seed)
+
+    def _certify_block(self, models: TrainedModels, features: Tensor, tick: Tick) -> LabelFlipCertificate:
+        if self.points is not None and len(features) > self.points:
+            raise UserError(f"points must be at least the number of points, got {self.points} for {len(features)}")
+        counts = torch.zeros(len(features), self.num_classes, dtype=torch.int64)
+        for scores in models.scores(features):
+            votes = torch.where(scores.isnan(), -torch.inf, scores).argmax(1, keepdim=True)
+            counts.scatter_add_(1, votes, torch.ones_like(votes))
+            tick()
+        return certify_counts(counts, self.q, self.alpha / (self.points or 1), self.num_points, self.radius)
+
+    def describe(self) -> str:
+        """The procedure and its noise."""
+        return (
+            f"majority of {self.runs} trainings under random label flips (q = {self.q:g}): {self._describe_procedure()}"
+        )
+
+    def choices(self) -> tuple[str, ...]:
+        """Everything about the trainings."""
+        return ("the training procedure with its settings and starting weights", "q")
+
+    def certainty(self) -> str:
+        """What the probability is over, and for how many points it holds."""
+        whom = (
+            "each point's certificate on its own is"
+            if self.points is None
+            else f"all certificates of up to {self.points} points at once are"
+        )
+        return (
+            f"With probability at least {1 - self.alpha:.6g} over the random flips and trainings {whom} right; where "
+            "the majority is too small the method abstains, which counts as wrong at every r. The adversary must not "
+            "know the seed, and what is certified is the majority over all flips, of which the trainings are a sample."
+        )
