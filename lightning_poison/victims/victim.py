@@ -14,8 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_poison.functional.checks import check_choice, check_labels
+from lightning_poison.functional.checks import check_choice, check_labels, check_number
 from lightning_poison.functional.distributed import evaluation_positions
+from lightning_poison.functional.gaussian_noise import fill_gaussian
 from lightning_poison.nets import Normalize, SmallNet
 from lightning_poison.victims.building import build_net, logits_of
 from lightning_poison.victims.divergence import check_loss
@@ -43,9 +44,11 @@ class Victim(LightningModule):
         optimizer: makes the optimizer when called with the parameters.
         scheduler: makes the learning-rate scheduler when called with the optimizer; None: constant rate.
         scheduler_interval: step it after each ``"epoch"`` or each ``"step"``.
+        noise_std: standard deviation, in pixel units, of Gaussian noise on the training inputs, anew in each epoch and
+            not cut back to [0, 1]: a victim that is to be certified by input smoothing needs about as much as that.
 
     Raises:
-        UserError: ``num_classes`` is missing or contradicts the network.
+        UserError: ``num_classes`` is missing or contradicts the network, or ``noise_std`` is negative.
 
     Example:
         >>> from lightning_poison.nets import PoolCNN
@@ -62,6 +65,7 @@ class Victim(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
+        noise_std: float = 0.0,
     ) -> None:
         super().__init__()
         check_choice("scheduler_interval", scheduler_interval, ("epoch", "step"))
@@ -71,6 +75,7 @@ class Victim(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
+        self.noise_std = check_number("noise_std", noise_std, minimum=0)
         self._evaluated = 0
         self.epoch_metrics = nn.ModuleDict()
         for stage in _STAGES:
@@ -103,7 +108,7 @@ class Victim(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch (inputs, labels), averaged over its samples."""
-        inputs, labels = batch[0], batch[1]
+        inputs, labels = self._noisy(batch[0], batch_idx), batch[1]
         logits = self(inputs)
         self._check_labels(labels, batch_idx)
         loss = cross_entropy(logits, labels)
@@ -124,6 +129,13 @@ class Victim(LightningModule):
         """Class probabilities, shape (N, K), of a batch of inputs or of (inputs, labels)."""
         inputs = batch if isinstance(batch, Tensor) else batch[0]
         return torch.softmax(self(inputs), dim=1)
+
+    def _noisy(self, inputs: Tensor, batch_idx: int) -> Tensor:
+        """Training inputs with noise that depends on the run's seed, the epoch, the batch and the rank alone."""
+        if not self.noise_std:
+            return inputs
+        keys = ("training noise", self.current_epoch, batch_idx, self.global_rank)
+        return inputs + fill_gaussian(torch.empty_like(inputs), self.noise_std, torch.initial_seed(), *keys)
 
     def _evaluate(self, stage: str, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
         inputs, labels = batch[0], batch[1]

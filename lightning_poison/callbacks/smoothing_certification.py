@@ -1,0 +1,183 @@
+"""How large a change of an evaluation input the smoothed victim withstands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+
+from lightning_poison.attacks.outputs import selected_output
+from lightning_poison.callbacks.base import Measurement, report_folder
+from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
+from lightning_poison.callbacks.evaluation import validation_batches
+from lightning_poison.callbacks.progress import progress
+from lightning_poison.callbacks.ranks import from_all_ranks
+from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints, smoothing_section
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_number
+from lightning_poison.functional.files import write_atomically
+from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.report import Section
+
+__all__ = ["SmoothingCertification"]
+
+_RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class SmoothingCertification(Measurement):
+    """Certify the smoothed victim against changes of validation and test inputs.
+
+    The smoothed victim predicts what the victim most often predicts on copies of the input with Gaussian noise. Its
+    certificates hold for every change of at most r in l2 norm, whoever makes it, and with probability 1 - alpha each.
+    They are about the weights as they are: nothing is said about poisoned training. A victim that was trained without
+    noise (``noise_std``) is rarely right under it.
+
+    Each batch is certified right after Lightning has evaluated it. Every sample is counted once, also where a
+    distributed sampler repeats some; the noise of a sample is the same on any number of ranks. Only the first
+    evaluation loader is used. Weights, train/eval modes and the global random state stay as they are.
+
+    Logs ``smooth/acc_at_R`` for each radius R (the share of points that are classified as their label and certified
+    for changes of at most R), ``smooth/radius_mean`` (0 where it abstains) and ``smooth/abstained``; writes
+    ``smoothing.csv`` (index, label, prediction or -1, radius, draws) to the report folder.
+
+    Args:
+        method: noise, number of copies and error probability; None: the default of ``InputSmoothing``.
+        radii: radii R in pixel units, l2; 0 is added. None: 0, 0.25, 0.5, 0.75, 1.
+        max_samples: certify at most so many points (the first ones); None: all. A point takes up to ``n0 + n``
+            forward passes.
+        every_n_epochs: certify after every n-th epoch of ``fit`` and after the last one; None: after the last only.
+        suffix: ends the keys and the file name, to tell several instances apart.
+        output: where the logits stand in what the victim's forward returns: a position in a tuple or a key of a
+            dict; None: it returns them alone.
+
+    Raises:
+        UserError: a radius is negative, or two of these callbacks have the same suffix.
+
+    Example:
+        >>> SmoothingCertification(InputSmoothing(sigma=0.5, n=1000), radii=[0.5]).radii
+        [0.0, 0.5]
+    """
+
+    def __init__(
+        self,
+        method: InputSmoothing | None = None,
+        radii: list[float] | None = None,
+        max_samples: int | None = 100,
+        every_n_epochs: int | None = None,
+        suffix: str = "",
+        output: int | str | None = None,
+    ) -> None:
+        super().__init__(every_n_epochs, max_samples)
+        self.method = method if method is not None else InputSmoothing()
+        given = _RADII if radii is None else radii
+        self.radii = sorted({0.0, *(check_number("radii", radius, minimum=0) for radius in given)})
+        self.suffix = f"_{suffix}" if suffix else ""
+        self.output = output
+        self._parts: list[SmoothedPoints] = []
+        self._seen = 0
+        self._points: SmoothedPoints | None = None
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse two callbacks that would log the same keys."""
+        suffixes = Counter(other.suffix for other in trainer.callbacks if isinstance(other, SmoothingCertification))
+        if suffixes[self.suffix] > 1:
+            raise UserError(
+                f"{suffixes[self.suffix]} SmoothingCertification callbacks have the suffix {self.suffix!r}; "
+                "give each its own"
+            )
+
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start from zero."""
+        self._begin()
+
+    def on_test_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start from zero."""
+        self._begin()
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Certify the batch that has just been validated."""
+        if dataloader_idx == 0 and self.is_due(trainer):
+            self._certify(trainer, pl_module, batch)
+
+    def on_test_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Certify the batch that has just been tested."""
+        if dataloader_idx == 0:
+            self._certify(trainer, pl_module, batch)
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Log the shares."""
+        if self.is_due(trainer):
+            self.log_values(trainer, pl_module, self._finish(trainer))
+
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Log the shares."""
+        self.log_values(trainer, pl_module, self._finish(trainer))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Certify now if the last epoch came unannounced or without validation at its end."""
+        if not self.is_overdue(trainer):
+            return
+        self._begin()
+        validated = False
+        for batch in validation_batches(trainer, pl_module):
+            self._certify(trainer, pl_module, batch)
+            validated = True
+        if validated:
+            self.log_at_end(trainer, self._finish(trainer))
+
+    def report_sections(self) -> list[Section]:
+        """Guarantee, table and curve of the last measurement."""
+        if self._points is None:
+            return []
+        suffix = self.suffix.strip("_")
+        title = f"Input smoothing, {suffix}" if suffix else "Input smoothing"
+        return [smoothing_section(self._points, self.method, self.radii, title)]
+
+    def report_notes(self) -> dict[str, str]:
+        """For each logged key, how it was measured."""
+        if self._points is None:
+            return {}
+        method = self.method
+        note = f"the smoothed victim, sigma {method.sigma:g}, {method.n:,} copies, alpha {method.alpha:g} a point"
+        return dict.fromkeys(self._points.values(self.radii, self.suffix), note)
+
+    def _begin(self) -> None:
+        self._parts, self._seen = [], 0
+
+    def _certify(self, trainer: Any, pl_module: Any, batch: Any) -> None:
+        inputs, labels = inputs_and_labels(batch)
+        index = sample_positions(trainer, 0, 0, len(labels), first=self._seen)
+        self._seen += len(labels)
+        kept = index >= 0 if self.max_samples is None else (index >= 0) & (index < self.max_samples)
+        if not kept.any():
+            return
+        model, index = selected_output(pl_module, self.output), index[kept]
+        with (
+            torch.inference_mode(False),
+            kept_random_state(self.method.seed, pl_module.device),
+            trainer.precision_plugin.forward_context(),
+            progress(trainer, "certificate: noisy copies of points", len(index)) as advance,
+        ):
+            points = inputs[kept.to(inputs.device)].clone()
+            certificate = self.method.certify(model, points, index, self.radii, advance)
+            self._parts.append(SmoothedPoints(index, labels.cpu()[kept].long(), certificate))
+
+    def _finish(self, trainer: Any) -> dict[str, float]:
+        """The values to log, from all ranks; writes the table."""
+        self.note_measured(trainer)
+        parts = [part for parts in from_all_ranks(trainer, lambda: self._parts) for part in parts]
+        self._begin()
+        if not parts:
+            rank_zero_warn("SmoothingCertification has certified no point: no sample was evaluated")
+            return {}
+        self._points = SmoothedPoints.merge(parts)
+        folder = report_folder(trainer)
+        if folder is not None and trainer.is_global_zero:
+            write_atomically(folder / f"smoothing{self.suffix}.csv", self._points.csv())
+        return self._points.values(self.radii, self.suffix)

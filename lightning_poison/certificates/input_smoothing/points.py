@@ -1,0 +1,78 @@
+"""Certificates of an evaluation set against input changes, with its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_poison.certificates.input_smoothing.certificate import InputSmoothingCertificate
+
+__all__ = ["SmoothedPoints"]
+
+
+@dataclass(frozen=True)
+class SmoothedPoints:
+    """Certificates of evaluation points, in the order of their data set.
+
+    Args:
+        index: shape (m,), int64: positions in the data set.
+        labels: shape (m,), int64.
+        certificate: of the m points.
+
+    Example:
+        >>> points = SmoothedPoints(torch.tensor([0, 1]), torch.tensor([3, 4]), InputSmoothingCertificate(
+        ...     torch.tensor([3, -1]), torch.tensor([0.5, 0.0]), torch.tensor([1100, 1100])))
+        >>> points.values([0.0, 0.25])["smooth/acc_at_0.25"]
+        0.5
+    """
+
+    index: Tensor
+    labels: Tensor
+    certificate: InputSmoothingCertificate
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @classmethod
+    def merge(cls, parts: Sequence[SmoothedPoints]) -> SmoothedPoints:
+        """Join parts, such as those of several ranks, in the order of the data set; each position counts once."""
+        index = torch.cat([part.index for part in parts])
+        order = index.argsort(stable=True)
+        kept = torch.ones(len(order), dtype=torch.bool)
+        kept[1:] = index[order][1:] != index[order][:-1]
+        rows = order[kept]
+        certificates = [part.certificate for part in parts]
+        return cls(
+            index[rows],
+            torch.cat([part.labels for part in parts])[rows],
+            InputSmoothingCertificate(
+                torch.cat([certificate.prediction for certificate in certificates])[rows],
+                torch.cat([certificate.radius for certificate in certificates])[rows],
+                torch.cat([certificate.draws for certificate in certificates])[rows],
+            ),
+        )
+
+    def accuracy(self, radii: Sequence[float]) -> list[float]:
+        """Share of points classified as their label and certified for changes of l2 norm r, for each r."""
+        right = self.certificate.prediction == self.labels
+        reached = self.certificate.radius[None, :] >= torch.tensor(list(radii), dtype=torch.float64).reshape(-1, 1)
+        shares: list[float] = (right & reached).double().mean(1).tolist()
+        return shares
+
+    def values(self, radii: Sequence[float], suffix: str = "") -> dict[str, float]:
+        """Certified accuracy at each radius, mean radius (0 where it abstains) and share of abstentions."""
+        return {
+            **{f"smooth/acc_at_{r:.4g}{suffix}": share for r, share in zip(radii, self.accuracy(radii), strict=True)},
+            f"smooth/radius_mean{suffix}": float(self.certificate.radius.mean()),
+            f"smooth/abstained{suffix}": float(self.certificate.abstained.double().mean()),
+        }
+
+    def csv(self) -> str:
+        """A table with the columns ``index, label, prediction, radius, draws``."""
+        certificate = self.certificate
+        columns = (self.index, self.labels, certificate.prediction, certificate.radius, certificate.draws)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return "\n".join(["index,label,prediction,radius,draws", *(",".join(map(str, row)) for row in rows), ""])
