@@ -39,7 +39,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     Args:
         all_class_names: the classes of the data, before ``classes`` picks some.
-        image_shape: (C, H, W).
+        image_shape: (C, H, W), or (d,) where the points are vectors.
         classes: the classes to keep, renumbered 0, 1, ... in the given order; None: all.
         max_samples: number of training points; None: all.
         val_split: training points held out for validation: how many (an integer) or which share (a float below 1).
@@ -55,7 +55,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def __init__(
         self,
         all_class_names: tuple[str, ...],
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         classes: list[int] | None,
         max_samples: int | None,
         val_split: float,
