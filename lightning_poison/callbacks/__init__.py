@@ -10,6 +10,7 @@ from lightning_poison.callbacks.line_progress import LineProgress
 from lightning_poison.callbacks.poison_memorization import PoisonMemorization
 from lightning_poison.callbacks.prediction_writer import PredictionWriter
 from lightning_poison.callbacks.report import Report
+from lightning_poison.callbacks.smoothing_certification import SmoothingCertification
 
 __all__ = [
     "AdversarialAccuracy",
@@ -22,4 +23,5 @@ __all__ = [
     "PoisonMemorization",
     "PredictionWriter",
     "Report",
+    "SmoothingCertification",
 ]

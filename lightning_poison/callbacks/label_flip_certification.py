@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_poison.callbacks.attacked_baseline import AttackedBaseline, attacked_points
 from lightning_poison.callbacks.base import Measurement, report_folder
 from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
 from lightning_poison.callbacks.certification_methods import certify_points, fit_methods, named_methods
@@ -21,7 +22,9 @@ from lightning_poison.callbacks.progress import progress
 from lightning_poison.certificates import (
     CertifiedLearner,
     CertifiedMethod,
+    CertifiedPoints,
     LabelFreeFeatures,
+    UndefendedLogistic,
     certification_section,
     default_radii,
 )
@@ -35,6 +38,7 @@ from lightning_poison.report import Section
 __all__ = ["LabelFlipCertification"]
 
 _FAST_DEV_POINTS = 1000
+_UNDEFENDED = "undefended, attacked"
 
 
 class LabelFlipCertification(Measurement):
@@ -63,6 +67,9 @@ class LabelFlipCertification(Measurement):
         radii: numbers R of changed labels to report; None: 0, 1, 2, 5, 10, ... up to the size of a class, above which
             no fair learner gets.
         published: other people's certified accuracy by name, as {R: share}, drawn beside ours as marks.
+        undefended: a learner without defence, for two classes, that stands on the features of the first method and is
+            attacked: its accuracy after the flips that were found is drawn dotted, and written to ``attacked.csv``.
+        undefended_points: attack it on at most so many points, evenly spread (about a second each).
         max_samples: certify at most so many evaluation points (the first ones); None: all.
         every_n_epochs: log after every n-th epoch of ``fit`` and after the last one; None: after the last only.
         suffix: ends the keys and the file name, to tell several instances apart.
@@ -82,6 +89,8 @@ class LabelFlipCertification(Measurement):
         features: LabelFreeFeatures | None = None,
         radii: list[int] | None = None,
         published: dict[str, dict[int, float]] | None = None,
+        undefended: UndefendedLogistic | None = None,
+        undefended_points: int = 100,
         max_samples: int | None = None,
         every_n_epochs: int | None = None,
         suffix: str = "",
@@ -96,6 +105,9 @@ class LabelFlipCertification(Measurement):
             for radius, share in points.items():
                 check_integer(f"published radius of {name}", radius, minimum=0)
                 check_number(f"published accuracy of {name}", share, minimum=0, maximum=1)
+        check_integer("undefended_points", undefended_points, minimum=1)
+        first = next(iter(self.methods.values()))
+        self.baseline = AttackedBaseline(undefended, first.features, undefended_points) if undefended else None
         self.suffix = f"_{suffix}" if suffix else ""
         self._training: _Training | None = None
         self._measured: _Measured | None = None
@@ -129,7 +141,12 @@ class LabelFlipCertification(Measurement):
         if (measured := self._measured) is None or not all(len(one.points) for one in measured.methods.values()):
             return []
         name = re.sub(r"[^A-Za-z0-9_-]", "-", f"certified-accuracy{self.suffix}")
-        return [certification_section(measured.methods, measured.radii, published=self.published, name=name)]
+        attacked = {_UNDEFENDED: measured.attacked} if measured.attacked is not None else {}
+        return [
+            certification_section(
+                measured.methods, measured.radii, published=self.published, attacked=attacked, name=name
+            )
+        ]
 
     def report_notes(self) -> dict[str, str]:
         """For each logged key, what the number is about and how far it reaches."""
@@ -150,7 +167,8 @@ class LabelFlipCertification(Measurement):
         loader = first_of(trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders)
         max_batches = first_of(trainer.num_test_batches if trainer.testing else trainer.num_val_batches)
         if loader is None or not max_batches:
-            rank_zero_warn("LabelFlipCertification needs evaluation data, got none; pass a validation loader")
+            if trainer.state.fn != "fit" or not _has_own(trainer.datamodule, "test_dataloader"):
+                rank_zero_warn("LabelFlipCertification needs evaluation data, got none; pass a validation loader")
             return {}
         source = _training_loader(trainer)
         if source is None and self._training is None:
@@ -167,13 +185,15 @@ class LabelFlipCertification(Measurement):
             training = self._prepare(trainer, source)
             measured = self._measured
             if measured is None or not measured.is_of(training, loader.dataset, max_batches):
-                methods = self._certify(trainer, loader, max_batches)
+                methods, attacked = self._certify(trainer, loader, max_batches)
                 radii = self.radii or default_radii(training.labels)
-                measured = self._measured = _Measured(training, loader.dataset, max_batches, methods, radii)
+                measured = self._measured = _Measured(training, loader.dataset, max_batches, methods, attacked, radii)
         folder = report_folder(trainer)
         if folder is not None and trainer.is_global_zero:
             for name, method in measured.methods.items():
                 write_atomically(folder / f"certificates{self._ending(name)}.csv", method.points.csv())
+            if measured.attacked is not None:
+                write_atomically(folder / f"attacked{self.suffix}.csv", measured.attacked.csv())
         return {key: value for name, one in measured.methods.items() for key, value in self._values(name, one).items()}
 
     def _prepare(self, trainer: Any, loader: Any) -> _Training:
@@ -187,16 +207,22 @@ class LabelFlipCertification(Measurement):
         num_classes = max(int(labels.max()) + 1, declared if isinstance(declared, int) else 0)
         self._training = None  # should fitting fail
         inputs = TrainingInputs(loader, count)
-        fit_methods(self.methods, inputs, labels[:count], num_classes, partial(progress, trainer))
+        fit_methods(self._with_baseline(), inputs, labels[:count], num_classes, partial(progress, trainer))
         self._training = _Training(dataset, labels)
         return self._training
 
-    def _certify(self, trainer: Any, loader: Any, max_batches: int) -> dict[str, CertifiedMethod]:
+    def _with_baseline(self) -> dict[str, CertifiedLearner]:
+        return {**self.methods, **({_UNDEFENDED: self.baseline} if self.baseline is not None else {})}
+
+    def _certify(
+        self, trainer: Any, loader: Any, max_batches: int
+    ) -> tuple[dict[str, CertifiedMethod], CertifiedPoints | None]:
         def points() -> EvaluationPoints:
             return EvaluationPoints(trainer, loader, max_batches, self.max_samples)
 
-        found = certify_points(trainer, self.methods, points, partial(progress, trainer))
-        return {name: CertifiedMethod(self.methods[name], certified) for name, certified in found.items()}
+        found = certify_points(trainer, self._with_baseline(), points, partial(progress, trainer))
+        attacked = attacked_points(found.pop(_UNDEFENDED)) if self.baseline is not None else None
+        return {name: CertifiedMethod(self.methods[name], certified) for name, certified in found.items()}, attacked
 
 
 @dataclass(frozen=True)
@@ -219,6 +245,7 @@ class _Measured:
     dataset: Any
     max_batches: int
     methods: dict[str, CertifiedMethod]
+    attacked: CertifiedPoints | None
     radii: list[int]
 
     def is_of(self, training: _Training, dataset: Any, max_batches: int) -> bool:
@@ -230,7 +257,7 @@ def _training_loader(trainer: Any) -> DataLoader[Any] | None:
     """The loader of the training set; None where the Trainer knows none."""
     loaders = trainer.train_dataloader
     data = trainer.datamodule
-    if loaders is None and data is not None and _has_training_loader(data):
+    if loaders is None and _has_own(data, "train_dataloader"):
         data.setup("fit")
         loaders = data.train_dataloader()
     loader = first_of(loaders)
@@ -245,6 +272,6 @@ def _training_loader(trainer: Any) -> DataLoader[Any] | None:
     return loader  # type: ignore[no-any-return]  # Lightning's loaders are Any
 
 
-def _has_training_loader(data: Any) -> bool:
-    """Whether a data module has a method of its own; the one that it inherits from Lightning only raises."""
-    return not type(data).train_dataloader.__module__.endswith(".core.hooks")
+def _has_own(data: Any, method: str) -> bool:
+    """Whether there is a data module with a method of its own; the one that it inherits from Lightning only raises."""
+    return data is not None and not getattr(type(data), method).__module__.endswith(".core.hooks")

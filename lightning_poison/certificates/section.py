@@ -46,7 +46,7 @@ def certification_section(
     radii: Sequence[int],
     *,
     published: Mapping[str, Curve] | None = None,
-    attacked: Mapping[str, Curve] | None = None,
+    attacked: Mapping[str, CertifiedPoints] | None = None,
     title: str = "Certified accuracy under label flips",
     name: str = "certified-accuracy",
 ) -> Section:
@@ -56,14 +56,15 @@ def certification_section(
         methods: certified learners by name, all on the same evaluation points; a single one needs no name ("").
         radii: increasing; begins with 0.
         published: other people's figures, drawn as marks: certified accuracy at some radii.
-        attacked: accuracy of undefended learners after r flips that were found, drawn as dotted lines.
+        attacked: points of undefended learners by name, whose "radius" is one less than the flips that an attack found;
+            drawn as dotted lines.
         title: of the section.
         name: of the picture's file.
     """
     from lightning_poison.report import Section
 
     text = _texts({label: method.learner for label, method in methods.items()})
-    tables = (_accuracy_table(methods, radii), _radius_table(methods))
+    tables = (_accuracy_table(methods, attacked or {}, radii), _radius_table(methods))
     return Section(title, text, tables, (_curves(methods, published or {}, attacked or {}, name),))
 
 
@@ -78,17 +79,22 @@ def _texts(learners: Mapping[str, CertifiedLearner]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _accuracy_table(methods: Mapping[str, CertifiedMethod], radii: Sequence[int]) -> ReportTable:
+def _accuracy_table(
+    methods: Mapping[str, CertifiedMethod], attacked: Mapping[str, CertifiedPoints], radii: Sequence[int]
+) -> ReportTable:
     from lightning_poison.report import ReportTable
 
     first = next(iter(methods.values()))
-    shares = [method.points.accuracy(radii) for method in methods.values()]
+    columns = {label or "certified accuracy": method.points for label, method in methods.items()} | dict(attacked)
+    shares = [points.accuracy(radii) for points in columns.values()]
     rows = [(radius, *(f"{share:.2%}" for share in row)) for radius, *row in zip(radii, *shares, strict=True)]
     caption = (
         f"Share of {len(first.points)} evaluation points classified as their clean label whatever r of the "
         f"{first.learner.num_points} training labels are changed ({_reaches(methods)})"
     )
-    return ReportTable(caption, ("r", *(label or "certified accuracy" for label in methods)), tuple(rows))
+    for name, points in attacked.items():
+        caption += f"; {name}: share of {len(points)} of them that r flips found by an attack leave right"
+    return ReportTable(caption, ("r", *columns), tuple(rows))
 
 
 def _radius_table(methods: Mapping[str, CertifiedMethod]) -> ReportTable:
@@ -126,7 +132,7 @@ def _radius_table(methods: Mapping[str, CertifiedMethod]) -> ReportTable:
 def _curves(
     methods: Mapping[str, CertifiedMethod],
     published: Mapping[str, Curve],
-    attacked: Mapping[str, Curve],
+    attacked: Mapping[str, CertifiedPoints],
     name: str,
 ) -> ReportFigure:
     from lightning_poison.plots import certified_accuracy_curve
@@ -141,7 +147,7 @@ def _curves(
         shares,
         clean_accuracy=next(iter(shares.values()))[0] if single else None,
         published=published,
-        attacked=attacked,
+        attacked={label: _attacked_curve(points, every) for label, points in attacked.items()},
     )
     what = _what(next(iter(methods.values())).learner) if single else f"{len(methods)} certified learners"
     caption = (
@@ -151,6 +157,13 @@ def _curves(
     if attacked:
         caption += " Dotted: accuracy of an undefended learner after flips that were found for each point."
     return ReportFigure.from_figure(name, caption, figure)
+
+
+def _attacked_curve(points: CertifiedPoints, radii: Sequence[int]) -> Curve:
+    """Where the accuracy falls, as far as the picture reaches."""
+    steps = {0, radii[-1], *(points.certificate.radius + 1).tolist()}
+    at = sorted(step for step in steps if step <= radii[-1])
+    return dict(zip(at, points.accuracy(at), strict=True))
 
 
 def _what(learner: CertifiedLearner) -> str:

@@ -16,7 +16,7 @@ class MetricInfo:
 
     Args:
         label: its name in a table.
-        unit: "share" (of 1, shown in per cent), "steps", "labels", "points", "nats", or "" where unknown.
+        unit: "share" (of 1, shown in per cent), "steps", "labels", "points", "pixels", "nats", or "" where unknown.
         description: one sentence.
         higher_is_better: from the victim's point of view; None where neither is.
     """
@@ -154,6 +154,15 @@ def _certified(match: re.Match[str]) -> MetricInfo:
     return MetricInfo(label, "share", text, higher_is_better=True)
 
 
+def _smoothed(match: re.Match[str]) -> MetricInfo:
+    label = f"Smoothed victim: certified accuracy at {match['radius']}{_of(match['suffix'])}"
+    text = (
+        "Share of evaluation points that the victim, smoothed with Gaussian noise, classifies correctly, certified for "
+        "every change of the input of at most so much in l2, in pixel units."
+    )
+    return MetricInfo(label, "share", text, higher_is_better=True)
+
+
 def _fixed(label: str, unit: str, text: str, better: bool | None) -> Callable[[re.Match[str]], MetricInfo]:
     return lambda match: MetricInfo(
         f"{label}{_of(match.groupdict().get('suffix'))}", unit, text, higher_is_better=better
@@ -223,6 +232,21 @@ _PATTERNS = (
         True,
     ),
     _named("cert/radius_mean", "Certified radius, mean", "labels", "The same radius, averaged.", True),
+    _pattern("smooth/acc_at_R", rf"smooth/acc_at_(?P<radius>[\d.e-]+){_SUFFIX}", _smoothed),
+    _named(
+        "smooth/radius_mean",
+        "Smoothed victim: certified radius, mean",
+        "pixels",
+        "Mean l2 radius, in pixel units, of the smoothed victim's certificates; 0 where it abstains.",
+        True,
+    ),
+    _named(
+        "smooth/abstained",
+        "Smoothed victim: abstains",
+        "share",
+        "Share of evaluation points for which the noisy copies decided for no class.",
+        False,
+    ),
 )
 
 DOCUMENTED_KEYS: tuple[tuple[str, MetricInfo], ...] = tuple(
@@ -243,6 +267,9 @@ DOCUMENTED_KEYS: tuple[tuple[str, MetricInfo], ...] = tuple(
             "cert/acc_at_100",
             "cert/radius_median",
             "cert/radius_mean",
+            "smooth/acc_at_0.25",
+            "smooth/radius_mean",
+            "smooth/abstained",
         ),
         strict=True,
     )

@@ -18,7 +18,14 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import lightning_poison
 from lightning_poison._lightning import LightningDataModule, lightning_packages
 from lightning_poison.callbacks.label_flip_certification import LabelFlipCertification
-from lightning_poison.certificates import CertifiedPoints, CertifiedRidge, FrozenFeatures, PCAFeatures, RawFeatures
+from lightning_poison.certificates import (
+    CertifiedPoints,
+    CertifiedRidge,
+    FrozenFeatures,
+    PCAFeatures,
+    RawFeatures,
+    UndefendedLogistic,
+)
 from lightning_poison.errors import UserError
 
 RADII = [0, 1, 3, 8]
@@ -224,6 +231,19 @@ def test_several_methods_share_features_and_stand_side_by_side(package: Any) -> 
     (section,) = callback.report_sections()
     assert section.tables[0].columns == ("r", "weak", "strong", "own")
     assert set(callback.report_notes()) == set(found)
+
+
+def test_the_undefended_baseline_is_attacked_beside(package: Any) -> None:
+    two = TensorDataset(TRAIN.tensors[0], TRAIN.tensors[1].clamp(max=1))
+    points = TensorDataset(VAL.tensors[0], VAL.tensors[1].clamp(max=1))
+    callback = certification(undefended=UndefendedLogistic(), undefended_points=10)
+    trainer(package, callback).fit(victim(package), DataLoader(two, 16), DataLoader(points, 5))
+    (table,) = Path.cwd().rglob("attacked.csv")
+    rows = [[int(cell) for cell in line.split(",")] for line in table.read_text().splitlines()[1:]]
+    assert [row[0] for row in rows] == list(range(0, 31, 4))
+    attacks = UndefendedLogistic().fit_features(*two.tensors).attack(points.tensors[0][::4])
+    assert [row[3] + 1 for row in rows] == attacks.flips.tolist()
+    assert callback.report_sections()[0].tables[0].columns[-1] == "undefended, attacked"
 
 
 def test_a_transductive_method_sees_all_evaluation_points_at_once(package: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,3 +54,34 @@ def made_up_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
             struct.pack(">II", 0x801, n) + labels.astype(np.uint8).tobytes()
         )
     return root
+
+
+@pytest.fixture(scope="session")
+def made_up_imdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an archive of reviews in the published layout, made of a few words."""
+    folder = tmp_path_factory.mktemp("imdb")
+    random = np.random.default_rng(0)
+    words = {"neg": ["dull", "dreadful", "boring", "awful"], "pos": ["moving", "splendid", "bright", "brilliant"]}
+    filler = [f"word{number}" for number in range(40)]
+    with tarfile.open(folder / "aclImdb.tar.gz", "w:gz") as archive:
+        for part in ("train", "test"):
+            for label, chosen in words.items():
+                for number in range(60):
+                    content = " ".join([*random.choice(chosen, 2), *random.choice(filler, 8)]).encode()
+                    member = tarfile.TarInfo(f"aclImdb/{part}/{label}/{number}_7.txt")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_up_dogfish(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with features in the published format of Dogfish."""
+    folder = tmp_path_factory.mktemp("dogfish")
+    random = np.random.default_rng(0)
+    for part, size in (("train", 90), ("test", 30)):
+        labels = np.arange(size) % 2
+        features = random.normal(size=(size, 2048)) + 0.2 * labels[:, None]
+        name = f"dogfish_900_300_inception_features_new_{part}.npz"
+        np.savez(folder / name, inception_features_val=features, labels=labels * 1.0)
+    return folder

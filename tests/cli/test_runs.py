@@ -45,26 +45,35 @@ def few_samples(config: dict[str, Any]) -> dict[str, Any]:
     """The callbacks of a config, measuring few samples."""
     callbacks = copy.deepcopy(config["trainer"]["callbacks"])
     for callback in callbacks:
-        if callback["class_path"].rpartition(".")[2] in ("AdversarialAccuracy", "AdversarialPaths"):
+        if callback["class_path"].rpartition(".")[2] in ("AdversarialAccuracy", "AdversarialPaths", "SmoothingCertification"):
             given = callback.setdefault("init_args", {})
             given["max_samples"] = min(8, given.get("max_samples", 8))
     return {"trainer": {"callbacks": callbacks}}
 
 
 @pytest.mark.parametrize("name", shipped_configs())
-def test_every_shipped_config_runs(run_cli: Cli, made_up_mnist: Path, tmp_path: Path, name: str) -> None:
+def test_every_shipped_config_runs(
+    run_cli: Cli, made_up_mnist: Path, made_up_imdb: Path, made_up_dogfish: Path, tmp_path: Path, name: str
+) -> None:
     config = yaml.safe_load(shipped_configs()[name].read_text())
     (tmp_path / "few.yaml").write_text(yaml.safe_dump(few_samples(config)))
-    tiny: tuple[str, ...] = ("--data.val_split=120", "--config", "few.yaml", "--poison.select.per_class=2")
-    if config["data"]["class_path"].endswith(".MNIST"):
-        tiny += (f"--data.root={made_up_mnist}",)
+    tiny: tuple[str, ...] = ("--data.val_split=0.3", "--config", "few.yaml")
+    poisoned = config.get("poison") is not None
+    if poisoned:
+        tiny += ("--poison.select.per_class=2",)
+    tiny += {
+        "MNIST": (f"--data.root={made_up_mnist}",),
+        "IMDB": (f"--data.root={made_up_imdb}", "--data.cache=cache", "--data.min_df=1", "--data.max_df=0.9"),
+        "Dogfish": (f"--data.root={made_up_dogfish}",),
+    }.get(config["data"]["class_path"].rpartition(".")[2], ())
     out = succeed(run_cli, "fit", "--config", name, *tiny, *QUICK)
     measured = {callback["class_path"].rpartition(".")[2] for callback in config["trainer"]["callbacks"]}
     files = {path.name for path in page_of(out).parent.iterdir()}
-    assert files >= {"index.html", "report.json", "flips.csv"}
+    assert files >= {"index.html", "report.json", *(["flips.csv"] if poisoned else [])}
     metrics = content_of(out)["metrics"]
     assert {"val/acc", "test/acc"} <= set(metrics)
-    assert metrics["poison/count"] == 2 * 10
+    if poisoned:
+        assert metrics["poison/count"] == 2 * 10
     assert all(0 <= value <= 1 for key, value in metrics.items() if "acc" in key)
     if "PoisonMemorization" in measured:
         assert "poison/fitted" in metrics
@@ -74,8 +83,9 @@ def test_every_shipped_config_runs(run_cli: Cli, made_up_mnist: Path, tmp_path: 
         assert any(key.startswith("paths/length_median") for key in metrics)
         assert any(file.startswith("paths") and file.endswith(".csv") for file in files)
     if "LabelFlipCertification" in measured:
-        assert {"cert/acc_at_0", "cert/acc_at_1", "cert/radius_median"} <= set(metrics)
-        assert "certificates.csv" in files
+        for start in ("cert/acc_at_0", "cert/acc_at_1", "cert/radius_median"):
+            assert any(key.startswith(start) for key in metrics)
+        assert any(file.startswith("certificates") and file.endswith(".csv") for file in files)
 
 
 def test_the_digits_are_measured_in_every_way(run_cli: Cli) -> None:

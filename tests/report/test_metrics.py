@@ -22,6 +22,10 @@ from lightning_poison.report import DOCUMENTED_KEYS, describe, format_value, is_
         ("poison/fitted", "Poisons fitted", "share", None),
         ("poison/clean", "Poisons still predicted clean", "share", None),
         ("poison/count", "Flipped labels", "labels", None),
+        ("smooth/acc_at_0.25_wide", "Smoothed victim: certified accuracy at 0.25, wide", "share", True),
+        ("smooth/acc_at_0", "Smoothed victim: certified accuracy at 0", "share", True),
+        ("smooth/radius_mean", "Smoothed victim: certified radius, mean", "pixels", True),
+        ("smooth/abstained", "Smoothed victim: abstains", "share", False),
         ("paths/length_median", "Path length, median", "steps", True),
         ("paths/reached", "Paths that flip the prediction", "share", False),
         ("cert/acc_at_1", "Certified accuracy at 1 label", "share", True),
@@ -46,7 +50,7 @@ def test_foreign_keys_keep_their_name(key):
 
 def test_the_documentation_lists_every_family_once():
     written = [key for key, _ in DOCUMENTED_KEYS]
-    assert len(written) == len(set(written)) == 13
+    assert len(written) == len(set(written)) == 16
     assert all(info.unit for _, info in DOCUMENTED_KEYS)
 
 
