@@ -18,6 +18,8 @@ from lightning_poison.functional.checks import check_labels
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from lightning_poison.report import ReportFigure
+
 __all__ = ["Advance", "CertifiedLearner"]
 
 Advance = Callable[[int], object]
@@ -50,6 +52,13 @@ class CertifiedLearner(ABC):
 
     transductive: ClassVar[bool] = False
     """Whether the prediction of a point may depend on the inputs of the points that are certified along with it."""
+
+    certifies_refits: ClassVar[bool] = True
+    """Whether it is proved that this learner, fitted to changed labels, gives the certified predictions again.
+
+    False where certificates hold with a probability only, or are about a smoothed classifier whose most likely class a
+    prediction is only where that is proved: they must not be built upon.
+    """
 
     def __init__(self, features: LabelFreeFeatures | None = None) -> None:
         self.has_own_features = features is not None
@@ -85,6 +94,7 @@ class CertifiedLearner(ABC):
             UserError: inputs and labels do not match, or hold values that no certificate can be built on.
         """
         check_labels("labels", labels, num_classes)
+        self._fitted = False  # what is fitted must not meet a feature map that is not its own
         self.features.fit(inputs)
         return self.fit_features(self.transform(inputs, advance), labels, num_classes)
 
@@ -100,7 +110,8 @@ class CertifiedLearner(ABC):
             UserError: as for :meth:`fit`.
         """
         self._fitted = False
-        self.labels, self.num_classes = check_labels("labels", labels, num_classes).long(), num_classes
+        # A copy: labels that are flipped in place afterwards are not those that were fitted.
+        self.labels, self.num_classes = check_labels("labels", labels, num_classes).long().clone(), num_classes
         if len(features) != len(labels):
             raise UserError(f"inputs must match the labels, got {len(features)} inputs for {len(labels)} labels")
         self._fit(features)
@@ -164,6 +175,10 @@ class CertifiedLearner(ABC):
     def certainty(self) -> str:
         """A sentence on how certain a certificate is; probabilistic ones say what the probability is over."""
         return "Each certificate is a proof and holds with certainty."
+
+    def report_figures(self) -> tuple[ReportFigure, ...]:
+        """Pictures of the learner's own, beside the curve that all learners have."""
+        return ()
 
     def guarantee(self) -> str:
         """What the certificates promise, in lines of words."""

@@ -65,7 +65,8 @@ def certification_section(
 
     text = _texts({label: method.learner for label, method in methods.items()})
     tables = (_accuracy_table(methods, attacked or {}, radii), _radius_table(methods))
-    return Section(title, text, tables, (_curves(methods, published or {}, attacked or {}, name),))
+    own = {figure.name: figure for method in methods.values() for figure in method.learner.report_figures()}
+    return Section(title, text, tables, (_curves(methods, published or {}, attacked or {}, name), *own.values()))
 
 
 def _texts(learners: Mapping[str, CertifiedLearner]) -> tuple[str, ...]:

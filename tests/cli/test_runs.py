@@ -44,8 +44,9 @@ def succeed(run_cli: Cli, *arguments: str) -> str:
 def few_samples(config: dict[str, Any]) -> dict[str, Any]:
     """The callbacks of a config, measuring few samples."""
     callbacks = copy.deepcopy(config["trainer"]["callbacks"])
+    limited = ("AdversarialAccuracy", "AdversarialPaths", "SmoothingCertification")
     for callback in callbacks:
-        if callback["class_path"].rpartition(".")[2] in ("AdversarialAccuracy", "AdversarialPaths", "SmoothingCertification"):
+        if callback["class_path"].rpartition(".")[2] in limited:
             given = callback.setdefault("init_args", {})
             given["max_samples"] = min(8, given.get("max_samples", 8))
     return {"trainer": {"callbacks": callbacks}}

@@ -178,3 +178,12 @@ def test_slabs_equal_one_matrix_within_rounding(classes: int, coding: str) -> No
 def test_shards_must_come_slab_by_slab() -> None:
     with pytest.raises(UserError, match="features and labels must come slab by slab"):
         smoothed_ridge_on_shards([INPUTS], [LABELS], INPUTS[:1], 0.1, 10)
+
+
+def test_the_kl_radius_shows_what_it_gives_away() -> None:
+    inputs, labels, _ = binary()
+    learners = [SmoothedRidge(PCAFeatures(8), 0.25, radius=radius) for radius in ("kl", "tight")]
+    kl, tight = (learner.fit(inputs, labels, 2).report_figures() for learner in learners)
+    assert [figure.name for figure in kl] == ["required-margin-q-0-25"]
+    assert kl[0].png.startswith(b"\x89PNG")
+    assert tight == ()
