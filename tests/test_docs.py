@@ -103,10 +103,21 @@ def test_the_page_about_attacks_runs(tmp_path: Path) -> None:
     assert (tmp_path / "regions.png").stat().st_size > 1000
 
 
-def test_the_page_about_attacks_names_every_config() -> None:
-    text = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
-    families = set(shipped_configs()) - {"digits.yaml", "mnist.yaml"}
-    assert families == set(re.findall(r"`(\w+\.yaml)`", text))
+def test_the_page_about_certificates_runs() -> None:
+    data = Digits(max_samples=200)
+    data.setup("fit")
+    images, labels = (torch.cat(parts) for parts in zip(*data.train_dataloader(), strict=True))
+    codes = blocks((ROOT / "docs" / "certificates.md").read_text(encoding="utf-8"), "python")
+    assert len(codes) == 4
+    for code in codes:
+        exec(code, {"train_images": images, "train_labels": labels, "test_images": images[:5]})
+
+
+def test_the_pages_about_attacks_and_certificates_name_every_config() -> None:
+    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("attacks.md", "certificates.md")]
+    attacks, certificates = (set(re.findall(r"`(\w+\.yaml)`", page)) for page in pages)
+    assert attacks | certificates == set(shipped_configs()) - {"digits.yaml", "mnist.yaml"}
+    assert not attacks & certificates
 
 
 def test_readme_callback_in_a_cli_of_ones_own(tmp_path: Path) -> None:
