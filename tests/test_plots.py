@@ -97,6 +97,11 @@ def test_others_figures_stand_beside_the_certified_curve():
     assert certified.get_label() == "certified accuracy"
 
 
+def test_no_error_probability_above_one_is_drawn():
+    figure = plots.required_margin_figure([1, 100], {"KL": np.array([-4.0, -350.0])})
+    assert figure.axes[1].get_xlim()[0] == 1.0
+
+
 def test_required_margins_are_one_relation_drawn_twice():
     errors = np.log([0.3, 0.01])
     figure = plots.required_margin_figure([1, 20], {"KL": errors, "tight": errors / 2})

@@ -36,6 +36,10 @@ class AttackedBaseline(CertifiedLearner):
         super().__init__(features)
         self.model, self.max_points = model, max_points
 
+    def check_size(self, num_points: int, num_classes: int) -> None:
+        """Refuse more than two classes."""
+        self.model.check_classes(num_classes)
+
     def _fit(self, features: Tensor) -> None:
         self.model.fit_features(features, self.labels, self.num_classes)
 
@@ -45,7 +49,8 @@ class AttackedBaseline(CertifiedLearner):
         radius = prediction.clone()
         stride = -(-len(features) // self.max_points) if len(features) else 1
         chosen = torch.arange(0, len(features), stride)
-        attacks = self.model.attack(features[chosen], lambda done: advance(done * stride))
+        advance(len(features) - len(chosen))  # those are left out
+        attacks = self.model.attack(features[chosen], advance)
         prediction[chosen], radius[chosen] = attacks.prediction, attacks.flips - 1
         return LabelFlipCertificate(prediction, radius)
 

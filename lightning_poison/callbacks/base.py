@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 
 from lightning_poison._lightning import Callback
 from lightning_poison.datamodules import report_folder
+from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.report import Section
 
-__all__ = ["Measurement", "is_last_epoch", "report_folder"]
+__all__ = ["Measurement", "check_suffix", "is_last_epoch", "refuse_equal_suffixes", "report_folder"]
 
 
 def is_last_epoch(trainer: Any) -> bool:
@@ -22,6 +24,30 @@ def is_last_epoch(trainer: Any) -> bool:
     if trainer.max_steps not in (None, -1) and trainer.global_step >= trainer.max_steps:
         return True
     return trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs
+
+
+def check_suffix(suffix: str) -> str:
+    """Return ``suffix`` if it can end keys and file names.
+
+    Raises:
+        UserError: it holds other characters than letters, digits and ``_.=+-``.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_.=+-]*", suffix):
+        raise UserError(f"suffix must be letters, digits and _.=+-, got {suffix!r}; it ends file names too")
+    return suffix
+
+
+def refuse_equal_suffixes(callback: Any, trainer: Any) -> None:
+    """Refuse two callbacks of one kind that would log the same keys and write the same files.
+
+    Raises:
+        UserError: another callback has the same suffix.
+    """
+    kind = type(callback)
+    count = sum(isinstance(other, kind) and other.suffix == callback.suffix for other in trainer.callbacks)
+    if count > 1:
+        suffix = callback.suffix.removeprefix("_")
+        raise UserError(f"{count} {kind.__name__} callbacks have the suffix {suffix!r}; give each its own")
 
 
 class Measurement(Callback):

@@ -34,19 +34,28 @@ def named_methods(method: CertifiedLearner | Methods | None, features: LabelFree
     Raises:
         UserError: there is no method, or a name is not fit for keys and files.
     """
-    if method is None or isinstance(method, CertifiedLearner):
+    if not isinstance(method, Mapping):
         methods = {"": CertifiedRidge() if method is None else method}
     else:
-        methods = dict(method)
+        methods = {str(name): learner for name, learner in method.items()}
         for name in methods:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.=+-]*", name):
                 raise UserError(f"method names must be letters, digits and _.=+-, got {name!r}; they name files too")
     if not methods:
         raise UserError("method must hold at least one certified learner, got none; leave it out for the default")
+    if features is not None:
+        _check_kind("features", features, LabelFreeFeatures)
     for learner in methods.values():
+        _check_kind("method", learner, CertifiedLearner)
         if features is not None and not learner.has_own_features:
             learner.features = features
     return methods
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__}; call it" if isinstance(value, type) else type(value).__name__
+        raise UserError(f"{name} must be a {kind.__name__}, got {got}")
 
 
 def fit_methods(
@@ -55,8 +64,10 @@ def fit_methods(
     """Fit every method; features that several share are computed once."""
     for names in _sharing_features(methods):
         first = methods[names[0]]
-        with progress(_task("training features", names), len(labels)) as advance:
+        with progress(_task("fitting the features", names), 1) as advance:
             first.features.fit(inputs)
+            advance(1)
+        with progress(_task("training features", names), len(labels)) as advance:
             features = first.transform(inputs, advance)
         for name in names:
             methods[name].fit_features(features, labels, num_classes)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_poison.callbacks.attacked_baseline import AttackedBaseline, attacked_points
-from lightning_poison.callbacks.base import Measurement, report_folder
+from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes, report_folder
 from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
 from lightning_poison.callbacks.certification_methods import certify_points, fit_methods, named_methods
 from lightning_poison.callbacks.evaluation import first_of
@@ -51,7 +51,8 @@ class LabelFlipCertification(Measurement):
 
     Logs ``cert/acc_at_R`` for each radius R (the share of points classified as their clean label whatever R training
     labels are changed), ``cert/acc_at_0`` (natural accuracy), ``cert/radius_median`` and ``cert/radius_mean`` (in
-    labels); of several methods each under its name, ``cert/acc_at_R_NAME``. Writes ``certificates.csv`` (index, label,
+    labels; 0 where a learner abstains) and, where one does, ``cert/abstained`` (the share of such points); of several
+    methods each under its name, ``cert/acc_at_R_NAME``. Writes ``certificates.csv`` (index, label,
     prediction, radius) to the report folder, or one ``certificates_NAME.csv`` a method. The numbers do not depend on
     the epoch: they are computed once for each pair of training and evaluation set.
 
@@ -108,14 +109,26 @@ class LabelFlipCertification(Measurement):
         check_integer("undefended_points", undefended_points, minimum=1)
         first = next(iter(self.methods.values()))
         self.baseline = AttackedBaseline(undefended, first.features, undefended_points) if undefended else None
-        self.suffix = f"_{suffix}" if suffix else ""
+        self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
         self._training: _Training | None = None
         self._measured: _Measured | None = None
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse two callbacks that would log the same keys."""
+        refuse_equal_suffixes(self, trainer)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Nothing is measured yet."""
         super().on_fit_start(trainer, pl_module)
         self._measured = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Refuse before the training what cannot be certified after it."""
+        loader = _training_loader(trainer)
+        if loader is not None:
+            labels = dataset_labels(loader.dataset)
+            for learner in self._with_baseline().values():
+                learner.check_size(len(labels), _num_classes(trainer, labels))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the validation set, after the epoch's own validation."""
@@ -203,10 +216,9 @@ class LabelFlipCertification(Measurement):
         dataset = loader.dataset
         count = min(len(dataset), _FAST_DEV_POINTS) if trainer.fast_dev_run else len(dataset)
         labels = dataset_labels(dataset)
-        declared = getattr(trainer.datamodule, "num_classes", None)
-        num_classes = max(int(labels.max()) + 1, declared if isinstance(declared, int) else 0)
         self._training = None  # should fitting fail
         inputs = TrainingInputs(loader, count)
+        num_classes = _num_classes(trainer, labels)
         fit_methods(self._with_baseline(), inputs, labels[:count], num_classes, partial(progress, trainer))
         self._training = _Training(dataset, labels)
         return self._training
@@ -272,6 +284,13 @@ def _training_loader(trainer: Any) -> DataLoader[Any] | None:
     return loader  # type: ignore[no-any-return]  # Lightning's loaders are Any
 
 
+def _num_classes(trainer: Any, labels: Tensor) -> int:
+    """Those of the labels, and whatever more the data module knows of."""
+    declared = getattr(trainer.datamodule, "num_classes", None)
+    return max(int(labels.max()) + 1, declared if isinstance(declared, int) else 0)
+
+
 def _has_own(data: Any, method: str) -> bool:
     """Whether there is a data module with a method of its own; the one that it inherits from Lightning only raises."""
-    return data is not None and not getattr(type(data), method).__module__.endswith(".core.hooks")
+    own = getattr(data, method, None)
+    return own is not None and not own.__module__.endswith(".core.hooks")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_poison.attacks.outputs import selected_output
-from lightning_poison.callbacks.base import Measurement, report_folder
+from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes, report_folder
 from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
 from lightning_poison.callbacks.evaluation import validation_batches
 from lightning_poison.callbacks.progress import progress
 from lightning_poison.callbacks.ranks import from_all_ranks
 from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints, smoothing_section
-from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
@@ -73,7 +71,7 @@ class SmoothingCertification(Measurement):
         self.method = method if method is not None else InputSmoothing()
         given = _RADII if radii is None else radii
         self.radii = sorted({0.0, *(check_number("radii", radius, minimum=0) for radius in given)})
-        self.suffix = f"_{suffix}" if suffix else ""
+        self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
         self.output = output
         self._parts: list[SmoothedPoints] = []
         self._seen = 0
@@ -81,12 +79,7 @@ class SmoothingCertification(Measurement):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse two callbacks that would log the same keys."""
-        suffixes = Counter(other.suffix for other in trainer.callbacks if isinstance(other, SmoothingCertification))
-        if suffixes[self.suffix] > 1:
-            raise UserError(
-                f"{suffixes[self.suffix]} SmoothingCertification callbacks have the suffix {self.suffix!r}; "
-                "give each its own"
-            )
+        refuse_equal_suffixes(self, trainer)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start from zero."""

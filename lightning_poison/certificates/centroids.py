@@ -30,6 +30,7 @@ from lightning_poison.certificates.label_linear import LabelFlipCertificate
 __all__ = ["Centroids"]
 
 _EPS = torch.finfo(torch.float64).eps
+_SMALLEST = 1e-140  # squares of differences below 1e-160 vanish; this times the rounding of norms is more
 
 
 class Centroids:
@@ -56,7 +57,7 @@ class Centroids:
         features = features.flatten(1).double()
         self._num_points = len(features)
         self._size = 16 * sum(features.shape) * _EPS
-        self._norm = float(features.norm(dim=1).max())
+        self._norm = max(float(features.norm(dim=1).max()), _SMALLEST)
         members = [labels == label for label in range(num_classes)]
         self.means = torch.stack([features[chosen].mean(0) for chosen in members])
         self.shifts = [

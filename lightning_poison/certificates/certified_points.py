@@ -60,14 +60,24 @@ class CertifiedPoints:
         return shares
 
     def values(self, radii: Sequence[int], suffix: str = "") -> dict[str, float]:
-        """Certified accuracy at each radius, median (the lower one) and mean radius over all points."""
+        """Certified accuracy at each radius, median (the lower one) and mean radius over all points.
+
+        Points on which the learner abstains count with radius 0; their share is ``cert/abstained``, where there are
+        any.
+        """
         accuracy = self.accuracy(radii)
-        radius = self.certificate.radius
+        radius, abstained = self.certificate.radius.clamp(min=0), self.abstained
         return {
             **{f"cert/acc_at_{r}{suffix}": share for r, share in zip(radii, accuracy, strict=True)},
             f"cert/radius_median{suffix}": float(radius.median()),
             f"cert/radius_mean{suffix}": float(radius.double().mean()),
+            **({f"cert/abstained{suffix}": float(abstained.double().mean())} if abstained.any() else {}),
         }
+
+    @property
+    def abstained(self) -> Tensor:
+        """Where the learner makes no prediction: shape (m,), bool."""
+        return self.certificate.radius < 0
 
     def csv(self) -> str:
         """A table with the columns ``index, label, prediction, radius``."""

@@ -29,7 +29,7 @@ lower bound for the whole interval, and at a single t it is the fewest. Bisectio
 ties. Where it is stopped before, the smallest bound counts, so that the radius is never too large.
 
 **Rounding.** As in :mod:`lightning_poison.certificates.label_linear`, 16 n u times the sum of all magnitudes is taken
-off both sums first.
+off both sums first; and, as a mean may round where sums do not, n times the smallest ordinary number.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ def certify_class_means(
             got = f"shape {tuple(chunk.shape)}, dtype {chunk.dtype}"
             raise UserError(f"similarities must be a float matrix (points, {len(labels)} training labels), got {got}")
         check_finite("similarities", chunk, remedy="clean the inputs or change the feature map")
+        if not torch.isfinite(8 * len(labels) * chunk.double().abs()).all():
+            raise UserError("similarities must be finite, also when added up, got huge ones; scale them down")
         points += [_certify_point(row, labels.numpy(), num_classes) for row in chunk.double().numpy()]
     table = torch.tensor(points, dtype=torch.int64).reshape(-1, 2)
     return LabelFlipCertificate(table[:, 0], table[:, 1])
@@ -155,7 +157,8 @@ class _Rivalry:
     def _slack(self, threshold: float) -> float:
         count = len(self.own) + len(self.rival) + len(self.others)
         size = sum(float(np.abs(part).sum()) for part in (self.own, self.rival, self.others))
-        return 8 * count * float(np.finfo(np.float64).eps) * (size + count * threshold)
+        numbers = np.finfo(np.float64)
+        return 8 * count * float(numbers.eps) * (size + count * threshold) + count * float(numbers.tiny)
 
 
 def _largest(rising: Vector, most: int) -> Vector:

@@ -27,16 +27,17 @@ def guarantee(learner: CertifiedLearner) -> str:
         Reach: end-to-end, as the features were built from inputs alone. Assumption: the kind of features and the ...
     """
     threat = (
-        f"Threat: an adversary who knows everything changes up to r of the {learner.num_points} training labels, each "
-        f"to any of {learner.num_classes} classes. Training and evaluation inputs stay as they are, and no point is "
-        "added or removed."
+        f"Threat: an adversary who knows everything changes up to r of the {learner.num_points:,} training labels, "
+        f"each to any of {learner.num_classes} classes. Training and evaluation inputs stay as they are, and no point "
+        "is added or removed."
     )
     about = (
         f"Learner: {learner.describe()} on {learner.features.describe()}. "
         "The numbers hold for this learner, NOT for the neural network that was trained beside it."
     )
+    keeps = "is claimed, but not proved, to keep" if learner.claim() == "not proved" else "keeps"
     meaning = (
-        "Meaning: a point counted at r is classified as its clean label, and keeps this prediction under every "
+        f"Meaning: a point counted at r is classified as its clean label, and {keeps} this prediction under every "
         "such change of the labels as they are now, flips already made included. "
         f"Each point is certified on its own: the adversary may spend all r changes on it. {learner.certainty()}"
     )
@@ -52,7 +53,9 @@ def _reach(learner: CertifiedLearner) -> str:
     else:
         assumption = ""
     if end_to_end:
-        return f"Reach: end-to-end, as the features were built from inputs alone.{assumption}"
+        premise = learner.features.premise()
+        why = f"as long as {premise}" if premise else "as the features were built from inputs alone"
+        return f"Reach: end-to-end, {why}.{assumption}"
     return (
         "Reach: not end-to-end, the head only: the features may have been learnt from poisoned labels, "
         f"and labels changed before they were learnt are not covered.{assumption}"

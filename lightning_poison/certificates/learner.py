@@ -13,7 +13,7 @@ from lightning_poison.certificates.features import LabelFreeFeatures, RandomConv
 from lightning_poison.certificates.guarantee import guarantee
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_labels
+from lightning_poison.functional.checks import check_finite, check_labels
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,6 +66,7 @@ class CertifiedLearner(ABC):
         self.labels = torch.empty(0, dtype=torch.int64)
         self.num_classes = 0
         self._fitted = False
+        self._shape = torch.Size()
 
     @property
     def num_points(self) -> int:
@@ -114,6 +115,7 @@ class CertifiedLearner(ABC):
         self.labels, self.num_classes = check_labels("labels", labels, num_classes).long().clone(), num_classes
         if len(features) != len(labels):
             raise UserError(f"inputs must match the labels, got {len(features)} inputs for {len(labels)} labels")
+        self._shape = features.shape[1:]
         self._fit(features)
         self._fitted = True
         return self
@@ -139,10 +141,14 @@ class CertifiedLearner(ABC):
 
         Returns:
             shape (m, d), float.
+
+        Raises:
+            UserError: the features are not finite.
         """
         features = []
         for batch in torch.split(inputs, _BATCH) if isinstance(inputs, Tensor) else inputs:
-            features.append(self.features.transform(batch))
+            found = self.features.transform(batch)
+            features.append(check_finite("features", found, remedy="clean the inputs or change the feature map"))
             advance(len(batch))
         return torch.cat(features) if features else torch.empty(0, 0)
 
@@ -173,12 +179,30 @@ class CertifiedLearner(ABC):
         return ()
 
     def certainty(self) -> str:
-        """A sentence on how certain a certificate is; probabilistic ones say what the probability is over."""
+        """A sentence on how certain a certificate is; probabilistic ones say what the probability is over.
+
+        Where it is none it begins with "Not a proof".
+        """
         return "Each certificate is a proof and holds with certainty."
 
     def report_figures(self) -> tuple[ReportFigure, ...]:
         """Pictures of the learner's own, beside the curve that all learners have."""
         return ()
+
+    def claim(self) -> str:
+        """How certain a certificate is in a word or two: "proved", "probability 0.999 a point", "not proved"."""
+        return "not proved" if self.certainty().startswith("Not a proof") else "proved"
+
+    def check_size(self, num_points: int, num_classes: int) -> None:  # noqa: B027  # most learners take any
+        """Refuse data that the learner cannot be fitted to, as far as their size tells, before anything is computed.
+
+        Args:
+            num_points: n.
+            num_classes: K.
+
+        Raises:
+            UserError: the learner's arguments do not fit the data.
+        """
 
     def guarantee(self) -> str:
         """What the certificates promise, in lines of words."""
@@ -186,7 +210,14 @@ class CertifiedLearner(ABC):
 
     def note(self) -> str:
         """What the certificates promise in the few words that fit beside a number."""
-        return f"{self.reach}; {self.describe()} on {self.features.describe()}, not the victim"
+        return f"{self.claim()}; {self.reach}; {self.describe()} on {self.features.describe()}, not the victim"
+
+    def _check_features(self, features: Tensor) -> None:
+        """Raise a user's error unless the learner is fitted, and to features such as these."""
+        self._check_fitted()
+        if len(features) and features.shape[1:] != self._shape:
+            got = f"{tuple(features.shape[1:])} for {tuple(self._shape)}"
+            raise UserError(f"points must have features of the same shape as the training points, got {got}")
 
     def _check_fitted(self) -> None:
         if not self._fitted:

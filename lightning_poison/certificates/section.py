@@ -73,10 +73,11 @@ def _texts(learners: Mapping[str, CertifiedLearner]) -> tuple[str, ...]:
     """The guarantees line by line; what all learners share is said once."""
     lines: list[str] = []
     for versions in zip(*(learner.guarantee().splitlines() for learner in learners.values()), strict=True):
-        if len(set(versions)) == 1:
-            lines.append(versions[0])
-        else:
-            lines += [f"{label}. {version}" for label, version in zip(learners, versions, strict=True)]
+        owners: dict[str, list[str]] = {}
+        for label, version in zip(learners, versions, strict=True):
+            owners.setdefault(version, []).append(label)
+        alone = len(owners) == 1
+        lines += [version if alone else f"{', '.join(labels)}. {version}" for version, labels in owners.items()]
     return tuple(lines)
 
 
@@ -90,11 +91,13 @@ def _accuracy_table(
     shares = [points.accuracy(radii) for points in columns.values()]
     rows = [(radius, *(f"{share:.2%}" for share in row)) for radius, *row in zip(radii, *shares, strict=True)]
     caption = (
-        f"Share of {len(first.points)} evaluation points classified as their clean label whatever r of the "
-        f"{first.learner.num_points} training labels are changed ({_reaches(methods)})"
+        f"Share of {len(first.points):,} evaluation points classified as their clean label whatever r of the "
+        f"{first.learner.num_points:,} training labels are changed ({_reaches(methods)}).{_doubts(methods)}"
     )
     for name, points in attacked.items():
-        caption += f"; {name}: share of {len(points)} of them that r flips found by an attack leave right"
+        caption += (
+            f" {name.capitalize()}: share of {len(points):,} of them still right after r flips that an attack found."
+        )
     return ReportTable(caption, ("r", *columns), tuple(rows))
 
 
@@ -103,29 +106,25 @@ def _radius_table(methods: Mapping[str, CertifiedMethod]) -> ReportTable:
 
     rows: list[tuple[str | int | float | None, ...]] = []
     for label, method in methods.items():
-        certificate = method.points.certificate
-        radius = certificate.radius[certificate.radius >= 0]
-        if not len(radius):
-            rows.append((label or "this learner", None, None, None, None, None, len(certificate)))
-            continue
-        figures = (int(radius.median()), float(radius.double().mean()), float(method.ceiling().double().mean()))
-        unchanged = int(certificate.radius.min())
+        radius, abstained = method.points.certificate.radius.clamp(min=0), method.points.abstained
+        mean, ceiling = float(radius.double().mean()), float(method.ceiling().double().mean())
         rows.append(
             (
                 label or "this learner",
-                figures[0],
-                round(figures[1], 1),
-                round(figures[2], 1),
-                f"{figures[1] / figures[2]:.1%}" if figures[2] > 0 else None,
-                unchanged if unchanged >= 0 else None,
-                int((certificate.radius < 0).sum()),
+                int(radius.median()),
+                round(mean, 1),
+                round(ceiling, 1),
+                f"{mean / ceiling:.1%}" if ceiling > 0 else None,
+                None if abstained.any() else int(radius.min()),
+                f"{float(abstained.double().mean()):.2%}" if abstained.any() else 0,
             )
         )
     columns = ("learner", "median radius", "mean radius", "mean ceiling", "reached", "all unchanged up to", "abstains")
     caption = (
         "Certified radii in changed training labels, and how far they could go: no learner that treats the classes "
-        "alike has a radius above ceil((N_c + N_j) / 2) - 1 where it predicts c, for any class j. Up to the "
-        "smallest radius no prediction of all the evaluation points changes, whichever labels are changed."
+        "alike has a radius above ceil((N_c + N_j) / 2) - 1 where it predicts c, for any class j. Points on which it "
+        "abstains count with radius 0. Up to the smallest radius of all, not one prediction on the evaluation points "
+        "changes, whichever labels are changed."
     )
     return ReportTable(caption, columns, tuple(rows))
 
@@ -153,7 +152,7 @@ def _curves(
     what = _what(next(iter(methods.values())).learner) if single else f"{len(methods)} certified learners"
     caption = (
         f"Certified accuracy against the number r of changed training labels, for {what} "
-        f"({_reaches(methods)}), not for the neural network."
+        f"({_reaches(methods)}), not for the neural network.{_doubts(methods)}"
     )
     if attacked:
         caption += " Dotted: accuracy of an undefended learner after flips that were found for each point."
@@ -169,6 +168,12 @@ def _attacked_curve(points: CertifiedPoints, radii: Sequence[int]) -> Curve:
 
 def _what(learner: CertifiedLearner) -> str:
     return f"{learner.describe()} on {learner.features.describe()}"
+
+
+def _doubts(methods: Mapping[str, CertifiedMethod]) -> str:
+    """Which methods' certificates do not hold with certainty."""
+    claims = {label or "this learner": method.learner.claim() for label, method in methods.items()}
+    return "".join(f" {label}: {claim}." for label, claim in claims.items() if claim != "proved")
 
 
 def _reaches(methods: Mapping[str, CertifiedMethod]) -> str:

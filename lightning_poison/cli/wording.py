@@ -129,6 +129,8 @@ def _unknown_class(message: str, _options: list[str], arguments: Sequence[str]) 
         more = "" if near else "; if a newer one has it: pip install --no-deps torchattacks==3.5.1"
         return f"{key}: there is no class {found[1]} in torchattacks {known}{near}{more}"
     names = [name for name, thing in _public_objects(key).items() if inspect.isclass(thing)]
+    if wanted in names:
+        return f"{key} cannot be {wanted}, which is a class of another kind"
     return f"{key}: there is no class {found[1]}{_suggestion(wanted, names)}"
 
 
@@ -165,23 +167,33 @@ def _missing_key(message: str, _options: list[str], arguments: Sequence[str]) ->
         thing = _public_objects(key).get(value.rpartition(".")[2])
         if "." not in name and inspect.isclass(thing) and name in inspect.signature(thing).parameters:
             return f"{key}.{name} is missing, which {value} needs; add --{key}.{name}=VALUE"
+    needing = [] if "." in name or name in _MODULES_OF_KEY else _classes_that_need(name)
+    if needing:
+        return f"{name} is missing, which {' or '.join(needing)} needs; write it under its init_args"
     return f"{name} is missing; add --{name}=VALUE, or begin with a shipped config: --config digits.yaml"
 
 
+def _classes_that_need(parameter: str) -> list[str]:
+    """Public classes that cannot be made without ``parameter``."""
+    classes = {name: thing for name, thing in _public_objects("").items() if inspect.isclass(thing)}
+    needed = {name: inspect.signature(thing).parameters.get(parameter) for name, thing in classes.items()}
+    return [name for name, given in needed.items() if given is not None and given.default is given.empty]
+
+
 def _other_lightning(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
-    found = re.search(r"Import path does not correspond to a subclass of (\w+)", message)
-    value = re.search(r"Given value: (\S+)", message)
+    found = re.search(r"Import path (?:(\S+) )?does not correspond to a subclass of (\w+)", message)
+    value = found if found and found[1] else re.search(r"Given value: (\S+)", message)
     if found is None or value is None:
         return None
     key = _key(message, arguments)
     module, _, name = value[1].rpartition(".")
     bases = getattr(getattr(sys.modules.get(module), name, None), "__mro__", ())
-    if any(base.__module__.startswith("lightning.pytorch.") and base.__name__ == found[1] for base in bases):
+    if any(base.__module__.startswith("lightning.pytorch.") and base.__name__ == found[2] for base in bases):
         return (
-            f"{key}: {value[1]} is a {found[1]} of lightning.pytorch, and this command runs pytorch_lightning; "
+            f"{key}: {value[1]} is a {found[2]} of lightning.pytorch, and this command runs pytorch_lightning; "
             "import pytorch_lightning there"
         )
-    return f"{key} must be the class path of a {found[1]}, got {value[1]}"
+    return f"{key} must be the class path of a {found[2]}, got {value[1]}"
 
 
 def _no_such_attribute(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:

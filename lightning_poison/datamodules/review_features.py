@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.files import write_atomically
+from lightning_poison.functional.files import check_writable, write_atomically
 from lightning_poison.functional.random_streams import mix_seed
 
 __all__ = ["ReviewVectors", "cache_folder", "read_reviews", "review_vectors"]
@@ -111,6 +111,7 @@ def review_vectors(
     path = cache_folder(cache) / f"imdb_{name}.npz"
     kept = _load(path)
     if kept is None:
+        check_writable(path.parent)
         kept = _computed(read_reviews(archive), rank, min_df, max_df, seed)
         stream = io.BytesIO()
         np.savez(stream, **vars(kept))

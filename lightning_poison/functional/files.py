@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning_poison.errors import UserError
 
-__all__ = ["write_atomically"]
+__all__ = ["check_writable", "write_atomically"]
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> Path:
@@ -40,6 +40,20 @@ def write_atomically(path: str | Path, content: str | bytes) -> Path:
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}; choose a folder that you may write to") from error
     return target
+
+
+def check_writable(folder: Path) -> Path:
+    """Return ``folder`` if files can be written into it; it is created for that.
+
+    Raises:
+        UserError: they cannot.
+
+    Example:
+        >>> check_writable(Path(tempfile.mkdtemp()) / "new").name
+        'new'
+    """
+    write_atomically(folder / ".writable", "").unlink(missing_ok=True)
+    return folder
 
 
 def _umask() -> int:

@@ -92,10 +92,15 @@ def binomial_lower(counts: Tensor, trials: int | Tensor, alpha: float) -> Tensor
 
 
 def _outwards(bound: _Array, tail: Callable[[_Array], _Array], alpha: float, sign: int = 1) -> _Array:
-    """Move a bound away from the estimate until its tail is safely below alpha."""
-    step = _FIRST_STEP
-    while (short := tail(bound) > alpha * (1 - _TAIL_MARGIN)).any():
-        bound = np.where(short, np.minimum(bound * (1 + sign * step), 1.0), bound)
+    """Move a bound away from the estimate until its tail is safely below alpha, at last to 1 or 0.
+
+    SciPy gives NaN for some alpha far below 1e-100; what is not a number bounds nothing.
+    """
+    trivial, step = (1.0 if sign > 0 else 0.0), _FIRST_STEP
+    bound = np.where(np.isnan(bound), trivial, bound)
+    while (short := ~(tail(bound) <= alpha * (1 - _TAIL_MARGIN)) & (bound != trivial)).any():
+        moved = np.minimum(bound * (1 + sign * step), 1.0) if step < 1 else trivial
+        bound = np.where(short, moved, bound)
         step *= 2
     return bound
 

@@ -51,6 +51,7 @@ def required_margin_figure(radii: Any, log_error: Any | Mapping[str, Any], *, ti
         right.plot(np.exp(np.maximum(errors, -600)), places, label=name, **style)
     right.set_xscale("log")
     right.invert_xaxis()
+    right.set_xlim(left=1)  # it is a probability
     if len(series) > 1:
         left.legend(fontsize=9, frameon=False, labelcolor=INK)
     return figure

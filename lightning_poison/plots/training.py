@@ -65,7 +65,7 @@ def _title(key: str) -> str | None:
         return "Poisons" if name in ("fitted", "clean") else None
     if group == "paths":
         return "Path length (steps)" if name.startswith("length") else None
-    if group == "cert":
+    if group in ("cert", "smooth"):
         return "Certified accuracy" if name.startswith("acc") else None
     if "loss" in name:
         return "Loss"

@@ -232,6 +232,13 @@ _PATTERNS = (
         True,
     ),
     _named("cert/radius_mean", "Certified radius, mean", "labels", "The same radius, averaged.", True),
+    _named(
+        "cert/abstained",
+        "Certified learner abstains",
+        "share",
+        "Share of evaluation points for which too few trainings agreed; their radius counts as 0 in median and mean.",
+        False,
+    ),
     _pattern("smooth/acc_at_R", rf"smooth/acc_at_(?P<radius>[\d.e-]+){_SUFFIX}", _smoothed),
     _named(
         "smooth/radius_mean",
@@ -267,6 +274,7 @@ DOCUMENTED_KEYS: tuple[tuple[str, MetricInfo], ...] = tuple(
             "cert/acc_at_100",
             "cert/radius_median",
             "cert/radius_mean",
+            "cert/abstained",
             "smooth/acc_at_0.25",
             "smooth/radius_mean",
             "smooth/abstained",

@@ -12,6 +12,8 @@ __all__ = ["Headline", "headlines", "summarize", "table_keys"]
 
 _ORDER = ("test/", "val/", "poison/", "paths/", "cert/", "train/")
 _ADVERSARIAL = re.compile(r"(?P<split>test|val)/adv_acc(?P<rest>.*)")
+_PROVED = "proved"  # how the note of a certificate begins that holds with certainty
+_SMOOTHED = re.compile(r"smooth/acc_at_([\d.e-]+)")
 _RADIUS = re.compile(r"cert/acc_at_(?P<radius>\d+)(?P<ending>(?:_.+)?)")
 
 
@@ -41,7 +43,7 @@ def table_keys(report: RunReport) -> list[str]:
 
 
 def headlines(report: RunReport) -> list[Headline]:
-    """Natural accuracy, adversarial accuracy, share of poisons fitted, certified accuracy: those that were measured."""
+    """Accuracy, natural, adversarial and certified, and the share of poisons fitted: those that were measured."""
     found = []
     accuracy = _first(report, "test/acc", "val/acc")
     if accuracy:
@@ -56,6 +58,11 @@ def headlines(report: RunReport) -> list[Headline]:
     certified = _certified_key(report)
     if certified:
         found.append(Headline(certified, "Certified accuracy", _certificate_note(report, certified)))
+    smoothed = _smoothed_key(report)
+    if smoothed:
+        radius = _SMOOTHED.sub(r"\1", smoothed)
+        note = f"under any change of l2 norm {radius}; {report.notes.get(smoothed, 'the smoothed victim')}"
+        found.append(Headline(smoothed, "Certified for inputs", note))
     return found
 
 
@@ -66,7 +73,7 @@ def summarize(report: RunReport) -> str:
         >>> summarize(RunReport("A run", "now", metrics={"val/acc": 0.989}, poison={"count": 0}))
         'No training label was flipped. Accuracy is 98.9 % on the validation points.'
     """
-    sentences = [_poison_words(report), _accuracy_words(report), _certificate_words(report)]
+    sentences = [_poison_words(report), _accuracy_words(report), _certificate_words(report), _smoothed_words(report)]
     return " ".join(sentence for sentence in sentences if sentence) or "Nothing was measured in this run."
 
 
@@ -104,7 +111,23 @@ def _certificate_words(report: RunReport) -> str:
     nothing = "" if radius == covering else f", and nothing if any {covering:,} do"
     labels = "training label changes" if radius == 1 else "training labels change"
     learner = f"The certified learner {ending[1:]}" if ending else "The certified learner"
-    return f"{learner} provably keeps {_value(report, key)} if any {radius:,} {labels}{nothing}."
+    claim = report.notes.get(key, "").partition(";")[0]
+    keeps, doubt = ("keeps", f" ({claim})") if claim and claim != _PROVED else ("provably keeps", "")
+    return f"{learner} {keeps} {_value(report, key)} if any {radius:,} {labels}{nothing}{doubt}."
+
+
+def _smoothed_words(report: RunReport) -> str:
+    key = _smoothed_key(report)
+    if not key:
+        return ""
+    value, radius = f"{_value(report, key)}{_twin(report, key)}", _SMOOTHED.sub(r"\1", key)
+    return f"The smoothed victim keeps {value} under any change of an input of l2 norm {radius}."
+
+
+def _smoothed_key(report: RunReport) -> str | None:
+    """Certified accuracy of the smoothed victim at the smallest radius that is a change."""
+    radii = {key: float(match[1]) for key in report.metrics if (match := _SMOOTHED.fullmatch(key))}
+    return min((key for key, radius in radii.items() if radius > 0), key=lambda key: radii[key], default=None)
 
 
 def _adversarial_key(report: RunReport) -> str | None:

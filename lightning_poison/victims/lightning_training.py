@@ -50,14 +50,18 @@ class LightningTraining(TrainingProcedure):
     def __init__(
         self, module: Callable[[], nn.Module], epochs: int = 5, batch_size: int = 128, accelerator: str = "cpu"
     ) -> None:
+        if isinstance(module, nn.Module):
+            name = type(module).__name__
+            raise UserError(f"module must make a module when called, got a {name}; pass lambda: {name}(...)")
         self.module = module
         self.epochs = check_integer("epochs", epochs, minimum=1)
         self.batch_size = check_integer("batch_size", batch_size, minimum=1)
         self.accelerator = accelerator
 
-    def train(self, inputs: Tensor, labels: Tensor, num_classes: int, seed: int) -> dict[str, Tensor]:  # noqa: ARG002  # the module knows its classes
+    def train(self, inputs: Tensor, labels: Tensor, num_classes: int, seed: int) -> dict[str, Tensor]:
         """Weights after training, on the CPU."""
         module, package = self._made()
+        _check_logits(_logits(module, inputs[:1]), 1, num_classes)
         data = TensorDataset(inputs, labels)
         order = RandomSampler(data, generator=generator(seed, "batches"))
         loader = DataLoader(data, batch_size=None, sampler=BatchSampler(order, self.batch_size, drop_last=False))
@@ -79,13 +83,8 @@ class LightningTraining(TrainingProcedure):
         """Logits (m, K) in eval mode, on the CPU."""
         module, _ = self._made()
         module.load_state_dict(model)
-        module.eval()
-        with torch.no_grad():
-            logits = torch.cat([module(part) for part in torch.split(inputs, _BATCH)])
-        if logits.shape != (len(inputs), num_classes):
-            got = f"shape {tuple(logits.shape)}"
-            raise UserError(f"module must give logits ({len(inputs)}, {num_classes}), got {got}; set its num_classes")
-        return logits
+        logits = torch.cat([_logits(module, part) for part in torch.split(inputs, _BATCH)])
+        return _check_logits(logits, len(inputs), num_classes)
 
     def describe(self) -> str:
         """The module's class and the epochs."""
@@ -100,6 +99,24 @@ class LightningTraining(TrainingProcedure):
             if isinstance(module, package.LightningModule):
                 return module, package
         raise UserError(f"module must make a LightningModule when called, got {type(module).__name__}")
+
+
+def _logits(module: nn.Module, inputs: Tensor) -> Tensor:
+    """In eval mode; all modes are as before afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    with torch.no_grad():
+        logits: Tensor = module(inputs)
+    for part, mode in modes:
+        part.training = mode
+    return logits
+
+
+def _check_logits(logits: Tensor, count: int, num_classes: int) -> Tensor:
+    if logits.shape != (count, num_classes):
+        got = f"shape {tuple(logits.shape)}"
+        raise UserError(f"module must give logits ({count}, {num_classes}), got {got}; set its num_classes")
+    return logits
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from lightning_poison._lightning import LightningDataModule
 from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches
 from lightning_poison.certificates.features.pca import PCAFeatures
+from lightning_poison.datamodules.model_outputs import check_input
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.random_state import kept_random_state
@@ -82,6 +83,10 @@ class TransferFeatures(LabelFreeFeatures):
             raise UserError("TransferFeatures must be fitted before transform, got no network; call fit(inputs) first")
         return self._components.transform(self._activations(inputs))
 
+    def premise(self) -> str:
+        """That the source can be trusted."""
+        return "nobody changes the labels of the other data that the features were learnt from"
+
     def describe(self) -> str:
         """The map in a few words."""
         what = f"{type(self.source).__name__} classes {', '.join(map(str, getattr(self.source, 'class_names', ['?'])))}"
@@ -114,6 +119,10 @@ class TransferFeatures(LabelFreeFeatures):
         with torch.inference_mode(False), torch.enable_grad(), kept_random_state(seed):
             inputs, labels = _everything(self.source)
             net = build_net(self._make, int(labels.max()) + 1).train()
+            try:
+                check_input(net, [(inputs[0],)])
+            except UserError as error:
+                raise UserError(f"net of TransferFeatures: {error}") from error
             optimizer = torch.optim.Adam(net.parameters(), self.lr)
             steps = self.epochs * -(-len(inputs) // _BATCH)
             scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

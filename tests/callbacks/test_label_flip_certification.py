@@ -22,10 +22,13 @@ from lightning_poison.certificates import (
     CertifiedPoints,
     CertifiedRidge,
     FrozenFeatures,
+    MonteCarloSmoothing,
+    PartitionAggregation,
     PCAFeatures,
     RawFeatures,
     UndefendedLogistic,
 )
+from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
 
 RADII = [0, 1, 3, 8]
@@ -262,6 +265,10 @@ def test_a_transductive_method_sees_all_evaluation_points_at_once(package: Any) 
         ({"method": {}}, "at least one certified learner"),
         ({"radii": [-1]}, "radii must be an integer of at least 0"),
         ({"published": {"x": {10: 97.0}}}, "published accuracy of x must lie in"),
+        ({"suffix": "a/b"}, "suffix must be letters, digits and"),
+        ({"method": CertifiedRidge}, "method must be a CertifiedLearner, got the class CertifiedRidge; call it"),
+        ({"method": [CertifiedRidge()]}, "method must be a CertifiedLearner, got list"),
+        ({"features": nn.Identity()}, "features must be a LabelFreeFeatures, got Identity"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments: Any, message: str) -> None:
@@ -403,3 +410,38 @@ def test_an_error_on_one_rank_is_heard_on_all() -> None:
     run_two_ranks("nan")
     for rank in (0, 1):
         assert "must be finite" in Path(f"error{rank}.txt").read_text()
+
+
+def test_test_data_of_the_wrapped_data_module_will_do(package: Any, recwarn: pytest.WarningsRecorder) -> None:
+    data = PoisonedDataModule(Data())
+    data.val_dataloader = None
+    run = trainer(package, certification())
+    model = victim(package)
+    run.fit(model, data)
+    run.test(model, data, verbose=False)
+    assert not [warning for warning in recwarn if "needs evaluation data" in str(warning.message)]
+    assert same(certified(run), expected(points=TEST))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"undefended": UndefendedLogistic()}, "num_classes must be 2 for the undefended baseline, got 3"),
+        ({"method": MonteCarloSmoothing(CertifiedRidge(), q=0.7, runs=2)}, "q must be below"),
+        ({"method": MonteCarloSmoothing(CertifiedRidge(), runs=2, cache="/proc/none")}, "cannot write /proc/none"),
+        ({"method": PartitionAggregation(spread=121)}, "spread must be at most the number of points, got 121 for 120"),
+    ],
+)
+def test_what_cannot_be_certified_is_refused_before_the_training(
+    package: Any, arguments: dict[str, Any], message: str
+) -> None:
+    run = trainer(package, certification(**arguments))
+    with pytest.raises(UserError, match=message):
+        run.fit(victim(package), Data())
+    assert run.global_step == 0
+
+
+def test_two_callbacks_that_would_write_the_same_are_refused(package: Any) -> None:
+    run = trainer(package, certification(suffix="a"), certification(suffix="a"))
+    with pytest.raises(UserError, match="2 LabelFlipCertification callbacks have the suffix 'a'; give each its own"):
+        run.fit(victim(package), Data())

@@ -214,7 +214,7 @@ def test_points_pass_the_transfer_hooks_of_the_module():
 @pytest.mark.parametrize(
     ("features", "words"),
     [
-        (RawFeatures(), "end-to-end; ridge regression (relative strength 0.05) on raw pixels"),
+        (RawFeatures(), "end-to-end; ridge regression (relative strength 0.05) on raw inputs"),
         (
             FrozenFeatures(nn.Flatten()),
             "not end-to-end, the head only; ridge regression (relative strength 0.05) on a frozen Flatten",
@@ -226,5 +226,5 @@ def test_every_certified_number_has_its_guarantee_beside_it(features, words):
     assert certification.report_notes() == {}
     trainer = run(make_victim(), certification, max_epochs=1)
     logged = {key for key in trainer.callback_metrics if key.startswith("cert/")}
-    assert certification.report_notes() == dict.fromkeys(logged, f"{words}, not the victim")
+    assert certification.report_notes() == dict.fromkeys(logged, f"proved; {words}, not the victim")
     assert len(logged) == 4

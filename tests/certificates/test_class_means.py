@@ -212,3 +212,25 @@ def test_bad_input_is_one_clear_line() -> None:
         certify_class_means(torch.tensor([[1.0, float("inf"), 0.0]]), torch.tensor([0, 1, 1]), 2)
     with pytest.raises(UserError, match="at least one training label"):
         certify_class_means(torch.ones(1, 0), torch.empty(0, dtype=torch.int64), 2)
+
+
+def test_huge_and_tiny_similarities_do_not_certify_more() -> None:
+    similarities, labels = torch.tensor([[1.0, 0.9, 0.8, 0.1, 0.0, 0.05]]).double(), torch.arange(6) // 3
+    ordinary = int(certify_class_means(similarities, labels, 2).radius)
+    for scale in (1e300, 1e-300, 1e-310, 1e-322):
+        assert int(certify_class_means(similarities * scale, labels, 2).radius) <= ordinary
+    for scale in (1.7e308, -1.7e308):  # sums overflow, and a margin that is not a number certified every change
+        with pytest.raises(UserError, match="huge"):
+            certify_class_means(similarities * scale, labels, 2)
+
+
+@pytest.mark.parametrize(("exponent", "reach"), [(-538, 0), (-500, 1), (-300, 1), (400, 1), (511, 1), (513, 0)])
+def test_distances_whose_squares_vanish_or_overflow_do_not_certify_more(exponent: int, reach: int) -> None:
+    scale = 2.0**exponent
+    inputs = torch.tensor([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]]).double() * scale
+    certificate = Centroids(inputs, torch.arange(6) // 3, 2).certify(torch.tensor([[0.1]]).double() * scale)
+    assert int(certificate.radius) == reach
+    # one change alters this prediction in exact arithmetic, but squares of 1e-162 are mostly rounding
+    small = torch.tensor([[-1.0], [-2.0], [6.0], [-1.0], [-5.0]]).double() * 1e-162
+    point = torch.tensor([[4.047563552856445e-162]]).double()
+    assert int(Centroids(small, torch.tensor([1, 0, 1, 0, 0]), 2).certify(point).radius) == 0

@@ -74,3 +74,11 @@ def test_a_suffix_ends_every_key() -> None:
         "cert/radius_median_raw",
         "cert/radius_mean_raw",
     }
+
+
+def test_a_learner_that_abstains_counts_with_radius_zero_and_the_share_is_said() -> None:
+    values = points([0, 1, 3, 4, 6], [-1, -1, -1, 7, 8]).values([0, 8], "_mc")
+    assert values["cert/radius_median_mc"] == 0.0
+    assert values["cert/radius_mean_mc"] == 3.0
+    assert values["cert/abstained_mc"] == 0.6
+    assert "cert/abstained" not in points([0], [0]).values([0])

@@ -90,7 +90,7 @@ def test_no_points_give_an_empty_certificate() -> None:
 def test_the_guarantee_names_threat_learner_reach_and_assumptions() -> None:
     text = guarantee(CertifiedRidge(PCAFeatures(7), 0.25).fit(IMAGES[:1234], LABELS[:1234], 11))
     for words in (
-        "up to r of the 1234 training labels",
+        "up to r of the 1,234 training labels",
         "any of 11 classes",
         "inputs stay as they are",
         "knows everything",

@@ -8,6 +8,9 @@ import torchattacks
 
 DIGITS = ("fit", "--config", "digits.yaml")
 PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.attack=PGD")
+PLUS_CERTIFIED = ("--trainer.callbacks+=LabelFlipCertification", "--trainer.callbacks.suffix=x")
+HOG = "lightning_poison.certificates.HOGFeatures"
+METHOD = "--trainer.callbacks.method"
 PLUS_NAMED = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.name=x")
 PLUS_PATHS = ("--trainer.callbacks+=AdversarialPaths", "--trainer.callbacks.name=x")
 
@@ -95,6 +98,14 @@ PLUS_PATHS = ("--trainer.callbacks+=AdversarialPaths", "--trainer.callbacks.name
         ),
         (["--model.net=torchvision.models.resnet18"], "the network cannot take inputs of shape (1, 8, 8)"),
         (["--model=lightning_poison.datamodules.Digits"], "model must be the class path of a LightningModule, got"),
+        ([*PLUS_CERTIFIED, f"{METHOD}=HOGFeatures"], "method cannot be HOGFeatures, which is a class of another kind"),
+        ([*PLUS_CERTIFIED, f"{METHOD}={HOG}"], f"method must be the class path of a CertifiedLearner, got {HOG}"),
+        ([*PLUS_CERTIFIED, f"{METHOD}=MonteCarloSmoothing"], "procedure is missing, which"),
+        ([*PLUS_CERTIFIED, f"{METHOD}=PartitionAggregation", f"{METHOD}.parts=0"], "parts must be an integer of at"),
+        (
+            [*PLUS_CERTIFIED, f"{METHOD}=PartitionAggregation", f"{METHOD}.spread=9999"],
+            "spread must be at most the number of points, got 9999 for",
+        ),
     ],
 )
 def test_one_line_and_exit_code_2(run_cli, tmp_path: Path, arguments: list[str], message: str) -> None:

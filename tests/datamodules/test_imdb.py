@@ -184,3 +184,12 @@ def test_real_reviews_reach_the_certified_rows(tmp_path: Path) -> None:
     right = certificate.prediction == test.targets[::10]
     kept = [float((right & (certificate.radius >= radius)).double().mean()) for radius in (0, 100, 1000)]
     assert all(share >= least for share, least in zip(kept, (0.83, 0.82, 0.68), strict=True))
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = module(tmp_path, root=str(archive(tmp_path).parent), cache="/proc/none")
+    monkeypatch.setattr("lightning_poison.datamodules.review_features.read_reviews", None)
+    with pytest.raises(UserError, match="cannot write /proc/none"):
+        data.prepare_data()

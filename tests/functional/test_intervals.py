@@ -82,3 +82,14 @@ def test_alpha_that_makes_no_sense(alpha):
 def test_counts_that_make_no_sense(counts, trials):
     with pytest.raises(UserError, match="counts must be integers"):
         binomial_lower(torch.tensor(counts), trials, 0.1)
+
+
+@pytest.mark.parametrize("n", [5, 10, 1000, 10**9])
+def test_where_scipy_finds_no_bound_it_says_nothing(n):
+    counts = torch.tensor([0, 1, 2, 4, n // 2, n - 2, n - 1, n]).unique()
+    for alpha in (1e-100, 1e-300, 1e-310):
+        upper, lower = binomial_upper(counts, n, alpha), binomial_lower(counts, n, alpha)
+        assert not upper.isnan().any()
+        assert not lower.isnan().any()
+        assert ((counts / n <= upper) & (upper <= 1)).all()
+        assert ((counts / n >= lower) & (lower >= 0)).all()

@@ -90,5 +90,18 @@ def test_of_several_learners_the_one_without_a_name_else_the_first_stands_at_the
     assert summarize(report).endswith(
         "The certified learner q=0.1 provably keeps 70.0 % if any 5 training labels change."
     )
+    for note, words in (("proved; end-to-end", "provably keeps 70.0 %"), ("not proved; end-to-end", "keeps 70.0 %")):
+        noted = RunReport("t", "now", metrics=named, poison={"count": 3}, notes={"cert/acc_at_5_q=0.1": note})
+        doubt = "" if note.startswith("proved") else " (not proved)"
+        assert summarize(noted).endswith(f"q=0.1 {words} if any 5 training labels change{doubt}.")
     report = RunReport("t", "now", metrics={**named, "cert/acc_at_2": 0.6}, poison={"count": 2})
     assert [headline.key for headline in headlines(report)] == ["cert/acc_at_2"]
+
+
+def test_the_smoothed_victim_is_summed_up_at_the_smallest_change():
+    metrics = {"smooth/acc_at_0": 0.9, "smooth/acc_at_0.5": 0.5, "smooth/acc_at_0.25": 0.7, "smooth/acc_at_0.1_x": 0.6}
+    report = RunReport("t", "now", metrics=metrics, notes={"smooth/acc_at_0.25": "the smoothed victim, sigma 0.5"})
+    assert summarize(report) == "The smoothed victim keeps 70.0 % under any change of an input of l2 norm 0.25."
+    (headline,) = headlines(report)
+    assert headline.key == "smooth/acc_at_0.25"
+    assert headline.note == "under any change of l2 norm 0.25; the smoothed victim, sigma 0.5"

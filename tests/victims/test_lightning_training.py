@@ -115,8 +115,12 @@ def test_errors_say_what_is_wrong() -> None:
         LightningTraining(lambda: nn.Linear(2, 2)).describe()
     package = lightning_packages()[0]
     procedure = LightningTraining(linear(package, outputs=7), epochs=1)
-    model = procedure.train(IMAGES[:20], LABELS[:20] % 7, 10, seed=0)
+    with pytest.raises(UserError, match=r"module must give logits \(1, 10\), got shape \(1, 7\); set its num_classes"):
+        procedure.train(IMAGES[:20], LABELS[:20] % 7, 10, seed=0)
+    model = procedure.train(IMAGES[:20], LABELS[:20] % 7, 7, seed=0)
     with pytest.raises(UserError, match=r"module must give logits \(5, 10\), got shape \(5, 7\); set its num_classes"):
         procedure.scores(model, IMAGES[:5], 10)
+    with pytest.raises(UserError, match=r"got a Victim; pass lambda: Victim\(...\)"):
+        LightningTraining(victim())
     with pytest.raises(UserError, match="epochs must be an integer of at least 1"):
         LightningTraining(victim, epochs=0)

@@ -34,7 +34,7 @@ def test_they_separate_classes_that_the_network_never_saw() -> None:
     assert (certificate.prediction == labels).double().mean() > 0.93
     assert features.transform(inputs).shape == (len(inputs), 10)
     text = guarantee(learner)
-    assert "end-to-end, as the features" in text
+    assert "end-to-end, as long as nobody changes the labels of the other data that" in text
     assert "a network trained on other data (Digits classes 0, 2, 3, 4, 5, 6, 8, 9; seed 0)" in text
 
 
@@ -76,3 +76,9 @@ def test_bad_input_is_one_clear_line() -> None:
 
     with pytest.raises(UserError, match="net must end in a linear layer"):
         TransferFeatures(source, epochs=1, net=without_head).fit(points(test=False)[0])
+
+
+def test_a_network_for_other_inputs_is_refused() -> None:
+    features = TransferFeatures(Digits(classes=OTHERS, val_split=0))
+    with pytest.raises(UserError, match=r"net of TransferFeatures: the network cannot take inputs of shape \(1"):
+        features.fit(points(test=False)[0])

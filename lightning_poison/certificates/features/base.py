@@ -57,9 +57,13 @@ class LabelFreeFeatures(ABC):
         """How far a guarantee on these features goes: "end-to-end" or "not end-to-end, the head only"."""
         return "end-to-end" if self.end_to_end else "not end-to-end, the head only"
 
+    def premise(self) -> str:
+        """What somebody else must see to so that no certified label is in the map: "as long as ..."; "" for nothing."""
+        return ""
+
     @abstractmethod
     def describe(self) -> str:
-        """The map in a few words, such as "raw pixels"."""
+        """The map in a few words, such as "raw inputs"."""
 
 
 def as_batches(inputs: Batches) -> Iterable[Tensor]:

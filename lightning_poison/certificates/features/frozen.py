@@ -49,9 +49,19 @@ class FrozenFeatures(LabelFreeFeatures):
         """Run the extractor on (N, ...)."""
         if self._copy is None:
             raise UserError("FrozenFeatures must be fitted before transform, got no copy; call fit(inputs) first")
-        with torch.no_grad():
-            features: Tensor = self._copy(inputs)
+        try:
+            with torch.no_grad():
+                features: Tensor = self._copy(inputs)
+        except RuntimeError as error:
+            raise UserError(
+                f"extractor must take inputs of shape {tuple(inputs.shape)}, got {type(self._copy).__name__} "
+                f"({str(error).partition(chr(10))[0]}); give it the size of the data"
+            ) from error
         return features.flatten(1)
+
+    def premise(self) -> str:
+        """That the promise is kept."""
+        return "the frozen network was trained without these labels"
 
     def describe(self) -> str:
         """The map in a few words."""

@@ -24,4 +24,4 @@ class RawFeatures(LabelFreeFeatures):
 
     def describe(self) -> str:
         """The map in a few words."""
-        return "raw pixels"
+        return "raw inputs"

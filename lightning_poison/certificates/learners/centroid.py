@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -38,7 +40,7 @@ class MeanSimilarity(CertifiedLearner):
 
     def __init__(self, features: LabelFreeFeatures | None = None, kernel: Kernel | None = None) -> None:
         super().__init__(features)
-        self.kernel = kernel if kernel is not None else CosineKernel()
+        self.kernel: Kernel = copy.deepcopy(kernel) if kernel is not None else CosineKernel()
         self._training: Tensor
 
     def _fit(self, features: Tensor) -> None:
@@ -47,7 +49,7 @@ class MeanSimilarity(CertifiedLearner):
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Certificates of points whose features are known, see ``certificates.class_means``."""
-        self._check_fitted()
+        self._check_features(features)
         rows = min(rows_per_chunk(self.num_points), 64)
         parts = []
         for chunk in torch.split(features, rows) if len(features) else ():
@@ -92,7 +94,7 @@ class NearestCentroid(CertifiedLearner):
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Certificates of points whose features are known."""
-        self._check_fitted()
+        self._check_features(features)
         if not len(features):
             return LabelFlipCertificate(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
         certificate = self._centroids.certify(check_finite("features", features, remedy=_REMEDY))

@@ -15,6 +15,7 @@ from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.certificates.learner import Advance
 from lightning_poison.certificates.learners.clusters import Clusters, SpectralClusters
 from lightning_poison.certificates.learners.equal_votes import EqualVotesLearner
+from lightning_poison.errors import UserError
 from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["ClusterVotes"]
@@ -90,7 +91,7 @@ class ClusterVotes(EqualVotesLearner):
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Exact certificates of points whose features are known."""
-        self._check_fitted()
+        self._check_features(features)
         groups = self._divided(features)
         counts = self.label_counts
         scores = (1 - self._outside) * counts + self._outside * counts.sum(dim=0)
@@ -113,9 +114,16 @@ class ClusterVotes(EqualVotesLearner):
         """Those of the clusters."""
         return self.clusters.choices()
 
+    def check_size(self, num_points: int, num_classes: int) -> None:  # noqa: ARG002  # for those who need them
+        """Refuse more clusters than points."""
+        if self.clusters.clusters > num_points:
+            got = f"{self.clusters.clusters} for {num_points}"
+            raise UserError(f"clusters must be at most the number of points, got {got}; lower it")
+
     def _fit(self, features: Tensor) -> None:
+        self.check_size(self.num_points, self.num_classes)
         if not torch.equal(features, self._features):
-            self._features, self._groups = features, None
+            self._features, self._groups = features.clone(), None
         if self._groups is None and not self.transductive:
             self._divided(features[:0])
 
@@ -131,5 +139,5 @@ class ClusterVotes(EqualVotesLearner):
         else:
             training = self.clusters.fit(self._features) if groups is None else groups.training
             evaluated = torch.cat([self.clusters.assign(part) for part in torch.split(features, _BATCH)])
-        self._groups = _Groups(features, training, evaluated)
+        self._groups = _Groups(features.clone(), training, evaluated)
         return self._groups

@@ -25,7 +25,7 @@ class EqualVotesLearner(LabelLinearLearner):
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Exact certificates of points whose features are known."""
-        self._check_fitted()
+        self._check_features(features)
         if self.num_points >= _EXACT:
             raise UserError(f"labels must be fewer than {_EXACT} for votes, got {self.num_points}; take a part of them")
         one_hot = torch.nn.functional.one_hot(self.labels, self.num_classes).float()

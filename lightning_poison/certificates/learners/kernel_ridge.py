@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -58,7 +59,7 @@ class KernelRidge(LabelLinearLearner):
         seed: int = 0,
     ) -> None:
         super().__init__(features)
-        self.kernel = kernel if kernel is not None else RBFKernel()
+        self.kernel: Kernel = copy.deepcopy(kernel) if kernel is not None else RBFKernel()
         self.regularisation = check_number("regularisation", regularisation, minimum=0)
         self.landmarks = check_integer("landmarks", landmarks, minimum=1)
         self.seed = seed

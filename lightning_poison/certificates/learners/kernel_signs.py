@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 
@@ -41,7 +42,8 @@ class KernelSigns(EqualVotesLearner):
 
     def __init__(self, method: LabelLinearLearner, share: float | None = None) -> None:
         super().__init__(method.features if method.has_own_features else None)
-        self.method = method
+        # A copy: fitting the method to other points must not move these votes. Its features are this learner's own.
+        self.method = copy.deepcopy(method, {id(method.features): method.features})
         self.share = None if share is None else check_number("share", share, minimum=0, maximum=1)
 
     def _fit(self, features: Tensor) -> None:

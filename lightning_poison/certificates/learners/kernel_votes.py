@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -32,7 +33,7 @@ class KernelVotes(LabelLinearLearner):
 
     def __init__(self, features: LabelFreeFeatures | None = None, kernel: Kernel | None = None) -> None:
         super().__init__(features)
-        self.kernel = kernel if kernel is not None else CosineKernel()
+        self.kernel: Kernel = copy.deepcopy(kernel) if kernel is not None else CosineKernel()
         self._training: Tensor
 
     def _fit(self, features: Tensor) -> None:

@@ -39,7 +39,7 @@ class LabelLinearLearner(CertifiedLearner):
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Exact certificates of points whose features are known."""
-        self._check_fitted()
+        self._check_features(features)
 
         def chunks() -> Iterator[Tensor]:
             for weights in self.weight_chunks(features):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -36,7 +37,7 @@ class NearestNeighbours(EqualVotesLearner):
     ) -> None:
         super().__init__(features)
         self.neighbours = check_integer("neighbours", neighbours, minimum=1)
-        self.kernel = kernel if kernel is not None else CosineKernel()
+        self.kernel: Kernel = copy.deepcopy(kernel) if kernel is not None else CosineKernel()
         self._training: Tensor
 
     def _fit(self, features: Tensor) -> None:

@@ -92,12 +92,14 @@ class PartitionAggregation(RetrainedLearner):
         self.own_radii = own_radii and self.procedure.certified and spread == 1 and election == "plurality"
         self._part_of = torch.empty(0, dtype=torch.int64)
 
+    def check_size(self, num_points: int, num_classes: int) -> None:
+        """Refuse more uses of a part than there are points, and a cache that cannot be written."""
+        super().check_size(num_points, num_classes)
+        if self.spread > num_points:
+            raise UserError(f"spread must be at most the number of points, got {self.spread} for {num_points} points")
+
     def _fit(self, features: Tensor) -> None:
         super()._fit(features)
-        if self.spread > self._voters:
-            raise UserError(
-                f"spread must be at most the number of points, got {self.spread} for {len(features)} points"
-            )
         self._part_of = deal_parts(features, self._voters, self.dealing, self.seed)
 
     @property

@@ -31,10 +31,8 @@ class LearnerTraining(TrainingProcedure):
     Example:
         >>> from lightning_poison.certificates import CertifiedRidge, RawFeatures
         >>> LearnerTraining(CertifiedRidge(RawFeatures())).describe()
-        'ridge regression (relative strength 0.05) on raw pixels'
+        'ridge regression (relative strength 0.05) on raw inputs'
     """
-
-    certified = True
 
     def __init__(self, learner: CertifiedLearner) -> None:
         if learner.transductive:
@@ -44,6 +42,7 @@ class LearnerTraining(TrainingProcedure):
             )
         self.learner = learner
         self.end_to_end = learner.reach == "end-to-end"
+        self.certified = learner.certifies_refits
 
     def train(self, inputs: Tensor, labels: Tensor, num_classes: int, seed: int) -> CertifiedLearner:  # noqa: ARG002  # learners have seeds of their own
         """A fitted copy."""

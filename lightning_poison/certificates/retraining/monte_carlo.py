@@ -103,6 +103,8 @@ class MonteCarloSmoothing(RetrainedLearner):
         [0, -1, 0]
     """
 
+    certifies_refits = False
+
     def __init__(
         self,
         procedure: TrainingProcedure | CertifiedLearner,
@@ -123,13 +125,14 @@ class MonteCarloSmoothing(RetrainedLearner):
         self.points = None if points is None else check_integer("points", points, minimum=1)
         self.radius: Radius = "tight" if check_choice("radius", radius, ("tight", "kl")) == "tight" else "kl"
 
-    def _fit(self, features: Tensor) -> None:
-        highest = 1 - 1 / self.num_classes
+    def check_size(self, num_points: int, num_classes: int) -> None:
+        """Refuse noise that leaves no information, and a cache that cannot be written."""
+        super().check_size(num_points, num_classes)
+        highest = 1 - 1 / num_classes
         if self.q >= highest:
             raise UserError(
                 f"q must be below (K - 1) / K = {highest:g}, got {self.q:g}; labels would hold no information"
             )
-        super()._fit(features)
 
     def _training_sets(self) -> NoisyLabels:
         return NoisyLabels(self.labels, self.num_classes, self.q, self.runs, self.seed)
@@ -153,6 +156,10 @@ class MonteCarloSmoothing(RetrainedLearner):
     def choices(self) -> tuple[str, ...]:
         """Everything about the trainings."""
         return ("the training procedure with its settings and starting weights", "q")
+
+    def claim(self) -> str:
+        """The probability, and for how many points it holds."""
+        return f"probability {1 - self.alpha:.6g} {'a point' if self.points is None else 'for all points'}"
 
     def certainty(self) -> str:
         """What the probability is over, and for how many points it holds."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import re
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 
-__all__ = ["TrainingProcedure"]
+__all__ = ["TrainingProcedure", "lasting_pickle"]
 
 
 class TrainingProcedure(ABC):
@@ -65,8 +67,37 @@ class TrainingProcedure(ABC):
         """A hash of all settings, under which finished runs are kept.
 
         Settings that cannot be told apart from an earlier process's get another fingerprint, and runs are repeated
-        rather than mixed up. The code behind the settings is not part of it.
+        rather than mixed up. The code behind the settings is part of it where it stands in the script or notebook
+        that runs, and not where it is imported.
         """
-        import cloudpickle
+        return hashlib.sha256(lasting_pickle(self)).hexdigest()
 
-        return hashlib.sha256(cloudpickle.dumps(self)).hexdigest()
+
+def lasting_pickle(thing: Any) -> bytes:
+    """A pickle that is the same in every process that runs the same script; it is for comparison only.
+
+    cloudpickle writes classes of the script that runs, or of a notebook, with all that is in them, and gives each a
+    random name, which is taken out here.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> lasting_pickle(Fraction(1, 3)) == lasting_pickle(Fraction(2, 6))
+        True
+    """
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+        def reducer_override(self, obj: Any) -> Any:
+            reduced = super().reducer_override(obj)
+            if not isinstance(obj, type) or not isinstance(reduced, tuple):
+                return reduced
+            arguments = tuple("" if _is_random_name(each) else each for each in reduced[1])
+            return (reduced[0], arguments, *reduced[2:])
+
+    with io.BytesIO() as stream:
+        Pickler(stream).dump(thing)
+        return stream.getvalue()
+
+
+def _is_random_name(argument: Any) -> bool:
+    return isinstance(argument, str) and re.fullmatch("[0-9a-f]{32}", argument) is not None

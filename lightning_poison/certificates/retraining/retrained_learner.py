@@ -18,6 +18,7 @@ from lightning_poison.certificates.retraining.procedure import TrainingProcedure
 from lightning_poison.certificates.retraining.training_sets import TrainingSets
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer
+from lightning_poison.functional.files import check_writable
 
 __all__ = ["RetrainedLearner"]
 
@@ -64,7 +65,13 @@ class RetrainedLearner(CertifiedLearner):
         self._inputs = torch.empty(0)
         self._models: TrainedModels | None = None
 
+    def check_size(self, num_points: int, num_classes: int) -> None:  # noqa: ARG002  # for those who need them
+        """Refuse a cache that cannot be written, before any training."""
+        if self.cache is not None:
+            check_writable(Path(self.cache).expanduser())
+
     def _fit(self, features: Tensor) -> None:
+        self.check_size(self.num_points, self.num_classes)
         self._inputs = check_finite("features", features, remedy="clean the inputs or change the feature map")
         self._models = None
 
@@ -99,7 +106,7 @@ class RetrainedLearner(CertifiedLearner):
             features: shape (m, ...).
             advance: moves by shares of the whole work, in units of points; the numbers add up to m.
         """
-        self._check_fitted()
+        self._check_features(features)
         if not len(features):
             return LabelFlipCertificate(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
         check_finite("features", features, remedy="clean the inputs or change the feature map")

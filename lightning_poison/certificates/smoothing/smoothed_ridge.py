@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -13,13 +13,16 @@ from lightning_poison.certificates.features import LabelFreeFeatures
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.certificates.learner import Advance, CertifiedLearner
 from lightning_poison.certificates.smoothing.algorithm1 import CODINGS, TAILS, Coding, Tail, predict_smoothed
-from lightning_poison.certificates.smoothing.radii import kl_radius, tight_radius
+from lightning_poison.certificates.smoothing.radii import kl_radius, kl_thresholds, tight_radius
 from lightning_poison.certificates.smoothing.strength import strength_of_equation_6
-from lightning_poison.certificates.smoothing.thresholds import FlipNoise
+from lightning_poison.certificates.smoothing.thresholds import FlipNoise, tight_thresholds
 from lightning_poison.certificates.smoothing.votes import DenseVotes
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_number
 from lightning_poison.functional.ridge import Ridge, rows_per_chunk
+
+if TYPE_CHECKING:
+    from lightning_poison.report import ReportFigure
 
 __all__ = ["SmoothedRidge"]
 
@@ -29,6 +32,7 @@ _UNPROVED = (
     "strength=eq6 estimates the noise from the labels that may have been changed, which the smoothing does not cover: "
     "the radii are the paper's, and are NOT a proof"
 )
+_PICTURED = 100  # radii of the picture
 
 
 class SmoothedRidge(CertifiedLearner):
@@ -42,9 +46,9 @@ class SmoothedRidge(CertifiedLearner):
         features: the feature map; it is fitted here, to the training inputs alone. None: that of ``CertifiedLearner``.
         q: probability with which each training label is flipped to another class, uniformly; in (0, 1 - 1/K).
         coding: of two classes: "signs" (-1 and +1, against 0) or "zero_one" (against 1/2, as in the paper, where large
-        q pushes every prediction towards one class). More classes are one-hot, which is "signs".
+            q pushes every prediction towards one class). More classes are one-hot, which is "signs".
         tail: what bounds the probability of other predictions: "chernoff" (the paper), "berry_esseen" (sharper, about
-            twice the time), "audit" (nearly exact, a second a point and more).
+            twice the time), "audit" (nearly exact for sure predictions, a second a point and more).
         radius: "kl" (eq. 8, 10 and 25) or "tight" (the best that is true of any smoothed learner).
         regularisation: strength of the ridge, relative to the mean eigenvalue of the features' second moments.
         strength: "relative" uses ``regularisation``; "eq6" the paper's, for two classes, which sees the labels: the
@@ -58,6 +62,8 @@ class SmoothedRidge(CertifiedLearner):
         >>> learner.certify(torch.eye(2))
         LabelFlipCertificate(prediction=tensor([0, 1]), radius=tensor([10, 10]))
     """
+
+    certifies_refits = False
 
     def __init__(
         self,
@@ -81,16 +87,22 @@ class SmoothedRidge(CertifiedLearner):
         self._order: Tensor
         self._ridge: Ridge
 
+    def check_size(self, num_points: int, num_classes: int) -> None:  # noqa: ARG002  # for those who need them
+        """Refuse a flip probability that is too large for the classes, and what only two classes have."""
+        FlipNoise(self.q, num_classes)
+        if num_classes > 2 and self.strength == "eq6":
+            raise UserError(f"strength must be relative with more than two classes, got eq6 with {num_classes}")
+        if num_classes > 2 and self.coding == "zero_one":
+            raise UserError(f"coding must be signs with more than two classes, got zero_one with {num_classes}")
+
     def _fit(self, features: Tensor) -> None:
-        FlipNoise(self.q, self.num_classes)
+        self.check_size(self.num_points, self.num_classes)
         self._order = self.labels.argsort(stable=True)
         self._ridge = Ridge(features, self._relative_strength(features), intercept=self.intercept)
 
     def _relative_strength(self, features: Tensor) -> float:
         if self.strength == "relative":
             return self.regularisation
-        if self.num_classes != 2:
-            raise UserError(f"strength must be relative with more than two classes, got eq6 with {self.num_classes}")
         warnings.warn(_UNPROVED, stacklevel=2)
         if self.intercept:
             constant = features.new_full((len(features), 1), float(features.double().square().mean().sqrt()))
@@ -113,7 +125,7 @@ class SmoothedRidge(CertifiedLearner):
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Certificates of points whose features are known."""
-        self._check_fitted()
+        self._check_features(features)
         predictions, errors = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.float64)]
         for votes in self.votes(features) if len(features) else ():
             smoothed = predict_smoothed(votes, self.q, self.num_classes, self.coding, self.tail)
@@ -124,6 +136,25 @@ class SmoothedRidge(CertifiedLearner):
         radius = of_errors(torch.cat(errors), self.q, self.num_classes, self.num_points)
         return LabelFlipCertificate(torch.cat(predictions), radius)
 
+    def report_figures(self) -> tuple[ReportFigure, ...]:
+        """With the KL radius, what it gives away (figure 5 of the paper)."""
+        if self.radius != "kl":
+            return ()
+        from lightning_poison.plots import required_margin_figure
+        from lightning_poison.report import ReportFigure
+
+        radii = torch.arange(1, min(_PICTURED, self.num_points) + 1)
+        series = {
+            "KL radius": kl_thresholds(radii, self.q, self.num_classes),
+            "tight radius": tight_thresholds(radii, self.q, self.num_classes),
+        }
+        caption = (
+            f"How likely the prediction must be, over random flips of probability {self.q:g}, to withstand r changed "
+            "labels: left the probability p that certifies r, right the same inverted."
+        )
+        figure = required_margin_figure(radii, series, title=f"q = {self.q:g}")
+        return (ReportFigure.from_figure(f"required-margin-q-{self.q:g}".replace(".", "-"), caption, figure),)
+
     def _chunk_bytes(self) -> int:
         """Where features are read again for each chunk, a chunk makes it worth while."""
         return _CHUNK_BYTES if self._ridge.features.numel() <= _LARGE else 32 * _CHUNK_BYTES
@@ -132,11 +163,12 @@ class SmoothedRidge(CertifiedLearner):
         """The learner in a few words."""
         how = "the strength of eq. 6, which sees the labels" if self.strength == "eq6" else f"{self.regularisation:g}"
         strength = how if self.strength == "eq6" else f"relative strength {how}"
-        return f"ridge regression ({strength}) smoothed over label flips of probability {self.q:g}"
+        coding = " of labels 0 and 1" if self.coding == "zero_one" else ""
+        return f"ridge regression ({strength}){coding} smoothed over label flips of probability {self.q:g}"
 
     def choices(self) -> tuple[str, ...]:
-        """The flip probability and the strength."""
-        return ("the flip probability", "the strength")
+        """The flip probability, and the strength where it was chosen."""
+        return ("the flip probability",) if self.strength == "eq6" else ("the flip probability", "the strength")
 
     def certainty(self) -> str:
         """Whether it is a proof."""
@@ -145,6 +177,7 @@ class SmoothedRidge(CertifiedLearner):
         bound = {"chernoff": "Chernoff's bound", "berry_esseen": "the Berry-Esseen bound", "audit": "exact convolution"}
         radius = "KL" if self.radius == "kl" else "tight"
         return (
-            f"No label is drawn: {bound[self.tail]} and the {radius} radius make each certificate a proof, "
-            "which holds with certainty."
+            "What is certified is the smoothed class, the majority vote over random flips; where nothing is certified, "
+            f"the prediction may differ from it. No label is drawn: {bound[self.tail]} and the {radius} radius make "
+            "each certificate a proof, which holds with certainty."
         )

@@ -74,6 +74,7 @@ def memorised_risk(
     if check_number("noise", noise, minimum=0, maximum=1) == 0:
         raise UserError("noise must be positive, got 0; without wrong labels nothing wrong is memorised")
     check_number("delta", delta, minimum=0, maximum=1)
+    check_number("alpha", alpha, minimum=0, maximum=1)
     level = alpha / (2 * len(covering.centres))
     masses = binomial_lower(covering.in_ball, covering.held_out, level)
     unions = binomial_lower(covering.in_union, covering.held_out, level)

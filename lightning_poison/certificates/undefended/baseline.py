@@ -86,8 +86,7 @@ class UndefendedLogistic:
         Raises:
             UserError: there are other than two classes, or features are not finite.
         """
-        if num_classes != 2:
-            raise UserError(f"num_classes must be 2 for the undefended baseline, got {num_classes}; choose two classes")
+        self.check_classes(num_classes)
         check_labels("labels", labels, 2)
         check_finite("features", features, remedy="clean the inputs or change the feature map")
         if len(features) != len(labels):
@@ -97,6 +96,16 @@ class UndefendedLogistic:
             self._basis = torch.linalg.qr(rows.T).Q
         self._fits = LogisticFits(self._in_span(rows), labels.bool()[:, None], self.strength)
         return self
+
+    @staticmethod
+    def check_classes(num_classes: int) -> None:
+        """Refuse other than two classes.
+
+        Raises:
+            UserError: there are more, or one.
+        """
+        if num_classes != 2:
+            raise UserError(f"num_classes must be 2 for the undefended baseline, got {num_classes}; choose two classes")
 
     def attack(self, features: Tensor, advance: Callable[[int], object] = lambda _: None) -> FlipAttacks:
         """Attack the prediction of each point on its own.

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from lightning_poison.certificates import CertifiedRidge, FrozenFeatures, PCAFeatures, RawFeatures
 from lightning_poison.certificates.partitions import PartitionAggregation, deal_parts, users_of_parts
-from lightning_poison.certificates.retraining import LearnerTraining, SklearnTraining, TrainingProcedure
+from lightning_poison.certificates.retraining import (
+    LearnerTraining,
+    MonteCarloSmoothing,
+    SklearnTraining,
+    TrainingProcedure,
+)
+from lightning_poison.certificates.smoothing import SmoothedRidge
 from lightning_poison.errors import UserError
 
 IMAGES = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:, None]
@@ -198,3 +204,19 @@ def test_points_do_not_depend_on_who_is_certified_with_them(monkeypatch: pytest.
     parts = learner.certify_features(learner.transform(IMAGES[300:340]), seen.append)
     assert torch.equal(whole.radius, parts.radius)
     assert sum(seen) == 40
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        MonteCarloSmoothing(CertifiedRidge(RawFeatures()), q=0.2, runs=30, alpha=0.3),
+        SmoothedRidge(RawFeatures(), q=0.1),
+    ],
+)
+def test_votes_are_not_priced_by_certificates_that_do_not_hold_for_a_refit_with_certainty(base: Any) -> None:
+    # "Each certificate is a proof" would be wrong: one holds with a probability, one for the class of a smoothed vote.
+    learner = PartitionAggregation(base, parts=2, features=RawFeatures())
+    assert not learner.own_radii
+    inputs, labels = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+    assert int(learner.fit(inputs, labels, 2).certify(inputs[:5]).radius.max()) <= 1
+    assert PartitionAggregation(CertifiedRidge(RawFeatures())).own_radii

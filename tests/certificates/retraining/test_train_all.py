@@ -237,3 +237,41 @@ def test_errors_say_what_is_wrong() -> None:
         SklearnTraining("sklearn.svm.SVC", {"colour": "red"})
     with pytest.raises(UserError, match="estimator must have fit and predict"):
         SklearnTraining("collections.OrderedDict")
+
+
+SCRIPT = """
+import sys
+import torch
+from lightning_poison.certificates.retraining import MonteCarloSmoothing, SklearnTraining
+
+FACTOR = int(sys.argv[1])
+
+class Model:
+    def fit(self, inputs, labels):
+        print("trained")
+        self.classes_ = [0, 1]
+        return self
+
+    def predict(self, inputs):
+        return (inputs[:, 0] * FACTOR > 0).astype(int)
+
+    def get_params(self, deep=True):
+        return {}
+
+inputs, labels = torch.linspace(-1, 1, 20)[:, None], torch.arange(20) // 10
+learner = MonteCarloSmoothing(SklearnTraining(Model()), q=0.2, runs=3, alpha=0.4, cache="runs")
+learner.fit(inputs, labels, 2).certify(inputs[:2])
+"""
+
+
+def test_classes_of_the_script_itself_find_their_runs_again() -> None:
+    Path("script.py").write_text(SCRIPT)
+    path = str(Path(lightning_poison.__file__).parents[1])
+
+    def trainings(factor: int, hash_seed: int) -> int:
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": str(hash_seed)}
+        command = [sys.executable, "script.py", str(factor)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True, env=environment)
+        return result.stdout.count("trained")
+
+    assert [trainings(2, 1), trainings(2, 2), trainings(3, 3)] == [3, 0, 3]

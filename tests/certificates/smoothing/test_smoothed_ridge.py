@@ -187,3 +187,18 @@ def test_the_kl_radius_shows_what_it_gives_away() -> None:
     assert [figure.name for figure in kl] == ["required-margin-q-0-25"]
     assert kl[0].png.startswith(b"\x89PNG")
     assert tight == ()
+
+
+@pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        (SmoothedRidge(q=0.95), "q must lie strictly between 0 and 1 - 1/num_classes = 0.9"),
+        (SmoothedRidge(strength="eq6"), "strength must be relative with more than two classes"),
+        (SmoothedRidge(coding="zero_one"), "coding must be signs with more than two classes"),
+    ],
+)
+def test_what_ten_classes_do_not_allow_is_refused_before_anything_is_fitted(
+    learner: SmoothedRidge, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        learner.check_size(1000, 10)

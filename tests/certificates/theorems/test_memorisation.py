@@ -214,3 +214,20 @@ def test_data_out_of_range():
         cover_by_balls(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), 0.1)
     with pytest.raises(UserError, match="norm must be one of"):
         cover_by_balls(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64), 0.1, norm="l3")
+
+
+def test_points_far_from_the_origin_are_counted_where_they_are() -> None:
+    # Distances by inner products are 0 or NaN here, and every ball held every point.
+    points = 1e7 + 1e-3 * torch.rand(60, 1, generator=torch.Generator().manual_seed(0)).double()
+    covering = cover_by_balls(points, torch.zeros(60, dtype=torch.int64), rho=1e-6, max_balls=100)
+    distances = (points - covering.centres[:, 0]).abs()
+    assert (covering.in_ball <= (distances <= 1e-6).sum(0)).all()
+    assert int(covering.in_union[-1]) < 10
+
+
+def test_broken_points_and_a_probability_above_one_are_refused() -> None:
+    with pytest.raises(UserError, match="inputs must be finite"):
+        cover_by_balls(torch.full((4, 2), torch.nan), torch.zeros(4, dtype=torch.int64), rho=0.3)
+    covering = cover_by_balls(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64), rho=0.3)
+    with pytest.raises(UserError, match="alpha"):
+        memorised_risk(covering, num_samples=100, noise=0.1, alpha=2.0)
