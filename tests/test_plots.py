@@ -108,6 +108,8 @@ def test_required_margins_are_one_relation_drawn_twice():
     left, right = figure.axes
     np.testing.assert_allclose(left.lines[0].get_xydata(), [[1, 0.7], [20, 0.99]])
     np.testing.assert_allclose(right.lines[0].get_xydata(), [[0.3, 1], [0.01, 20]])
+    beyond = plots.required_margin_figure([1, 20], [-1.0, -900.0]).axes[1].lines[0]
+    np.testing.assert_allclose(beyond.get_xydata(), [[np.exp(-1.0), 1]])
 
 
 def test_training_curves_show_the_history():

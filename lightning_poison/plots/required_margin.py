@@ -14,6 +14,7 @@ from lightning_poison.plots.style import INK, PALETTE, as_array, new_figure, pol
 __all__ = ["required_margin_figure"]
 
 _DASHES = ("-", "--", "-.", ":")
+_SMALLEST = -600.0  # logarithm of what an axis can still show
 
 
 def required_margin_figure(radii: Any, log_error: Any | Mapping[str, Any], *, title: str = "") -> Figure:
@@ -48,7 +49,8 @@ def required_margin_figure(radii: Any, log_error: Any | Mapping[str, Any], *, ti
             raise UserError(f"log_error {name!r} must have one value per radius {places.shape}, got {errors.shape}")
         style = {"color": PALETTE[number % len(PALETTE)], "ls": _DASHES[number % 4], "linewidth": 2}
         left.plot(places, -np.expm1(errors), label=name, **style)
-        right.plot(np.exp(np.maximum(errors, -600)), places, label=name, **style)
+        shown = errors >= _SMALLEST
+        right.plot(np.exp(errors[shown]), places[shown], label=name, **style)
     right.set_xscale("log")
     right.invert_xaxis()
     right.set_xlim(left=1)  # it is a probability
