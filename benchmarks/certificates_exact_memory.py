@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.runner import Row, row
 from lightning_poison.certificates import certify_label_linear
-from lightning_poison.certificates.block_ridge import BlockRidge
 from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.ridge import Ridge
 
 __all__ = ["run"]
 
@@ -48,7 +48,7 @@ def _main(folder: str) -> None:
         )
     points = centres[torch.arange(POINTS) % CLASSES] + 4 * torch.randn(POINTS, DIMENSIONS, generator=stream)
     begun = time.perf_counter()
-    certificate = certify_label_linear(BlockRidge(features, 0.3, BLOCK).weight_chunks(points), labels, CLASSES)
+    certificate = certify_label_linear(Ridge(features, 0.3).weight_chunks(points, rows=POINTS), labels, CLASSES)
     seconds = time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     print(peak, seconds, certificate.radius.double().mean().item())

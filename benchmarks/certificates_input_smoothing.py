@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.stats import beta, norm
 from torch import Tensor, nn
 
@@ -93,7 +95,7 @@ def _loop(net: nn.Module, points: Tensor) -> Tensor:
     return torch.tensor(radii)
 
 
-def _counts(net: nn.Module, point: np.ndarray, copies: int) -> np.ndarray:  # type: ignore[type-arg]
+def _counts(net: nn.Module, point: NDArray[Any], copies: int) -> NDArray[Any]:
     stream = np.random.default_rng(0)
     noisy = np.repeat(point[None], copies, axis=0)
     noisy = noisy + stream.normal(scale=SIGMA, size=noisy.shape).astype(np.float32)

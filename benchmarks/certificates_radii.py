@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from benchmarks.runner import Row, row
@@ -64,6 +66,6 @@ def _published(n: int, q: float, r: int) -> float:
     return float(np.logaddexp.reduce(np.append(before[:last], before[last] + np.log(share))))
 
 
-def _log_binomials(n: int) -> np.ndarray:  # type: ignore[type-arg]
+def _log_binomials(n: int) -> NDArray[Any]:
     k = np.arange(n + 1)
     return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)

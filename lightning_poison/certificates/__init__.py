@@ -1,7 +1,6 @@
 """What can be guaranteed although some training labels are wrong."""
 
 from lightning_poison.certificates.attack import OptimalFlips, optimal_label_flips
-from lightning_poison.certificates.block_ridge import BlockRidge
 from lightning_poison.certificates.ceiling import radius_ceiling
 from lightning_poison.certificates.certified_points import CertifiedPoints
 from lightning_poison.certificates.class_means import certify_class_means
@@ -61,7 +60,6 @@ from lightning_poison.certificates.smoothing import (
 from lightning_poison.certificates.undefended import FlipAttacks, UndefendedLogistic
 
 __all__ = [
-    "BlockRidge",
     "CertifiedLearner",
     "CertifiedMethod",
     "CertifiedPoints",

@@ -61,7 +61,7 @@ def certify_class_means(
 ) -> LabelFlipCertificate:
     """Certify predictions by the largest class mean, exactly but for ties.
 
-    The theorem and its proof stand at the head of this module. It takes some milliseconds a point and rival.
+    The theorem and its proof stand at the head of this module.
 
     Args:
         similarities: shape (m, n), any float dtype: row x holds k_1, ..., k_n; or an iterable of such chunks.

@@ -1,11 +1,14 @@
 """Ridge weights against scikit-learn, least squares and each other."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge as PeerRidge
 
 from lightning_poison.errors import UserError
+from lightning_poison.functional import ridge as module
 from lightning_poison.functional.ridge import Ridge, rows_per_chunk
 
 
@@ -92,3 +95,20 @@ def test_bad_input_is_one_clear_line(features: torch.Tensor, regularisation: flo
     with pytest.raises(UserError, match=words) as error:
         Ridge(features, regularisation, intercept=False)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_features_in_blocks_of_any_size_and_on_disk_have_the_same_votes(
+    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = np.random.default_rng(rows).normal(size=(200, 12)).astype(np.float32)
+    np.save(tmp_path / "x.npy", features)
+    stored, points = torch.from_numpy(np.load(tmp_path / "x.npy", mmap_mode="r+")), torch.from_numpy(features[:9])
+    gram = features.astype(np.float64)
+    gram = np.hstack([gram, np.full((200, 1), np.sqrt((gram**2).mean()))])
+    strength = 0.5 * (gram**2).sum() / 13
+    expected = gram[:9] @ np.linalg.solve(gram.T @ gram + strength * np.eye(13), gram.T)
+    monkeypatch.setattr(module, "_BLOCK_BYTES", rows * 8 * 12)
+    chunks = list(Ridge(stored, 0.5).weight_chunks(points, rows=4))
+    assert [len(chunk) for chunk in chunks] == [4, 4, 1]
+    np.testing.assert_allclose(torch.cat(chunks).numpy(), expected, atol=1e-13)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
@@ -12,20 +10,20 @@ from lightning_poison.certificates.class_means import certify_class_means
 from lightning_poison.certificates.features import LabelFreeFeatures
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.certificates.learner import Advance, CertifiedLearner
-from lightning_poison.certificates.learners.kernels import CosineKernel, Kernel
+from lightning_poison.certificates.learners.kernels import Kernel, SimilarityToTraining
 from lightning_poison.functional.checks import check_finite
-from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["MeanSimilarity", "NearestCentroid"]
 
 _REMEDY = "clean the inputs or change the feature map"
+_ROWS = 64  # points between two steps of the progress
 
 
 class MeanSimilarity(CertifiedLearner):
     """The class of the largest mean similarity, with certificates that are exact but for ties.
 
     With ``CosineKernel`` it is the nearest centroid of unit vectors by inner product. Unlike sums of votes
-    (``KernelVotes``) it favours no large class. Certificates take some milliseconds a point and rival.
+    (``KernelVotes``) it favours no large class.
 
     Args:
         features: the feature map; None: that of :class:`CertifiedLearner`.
@@ -40,28 +38,25 @@ class MeanSimilarity(CertifiedLearner):
 
     def __init__(self, features: LabelFreeFeatures | None = None, kernel: Kernel | None = None) -> None:
         super().__init__(features)
-        self.kernel: Kernel = copy.deepcopy(kernel) if kernel is not None else CosineKernel()
-        self._training: Tensor
+        self.similarity = SimilarityToTraining(kernel)
 
     def _fit(self, features: Tensor) -> None:
-        self._training = check_finite("features", features, remedy=_REMEDY)
-        self.kernel.fit(features)
+        self.similarity.fit(features)
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Certificates of points whose features are known, see ``certificates.class_means``."""
         self._check_features(features)
-        rows = min(rows_per_chunk(self.num_points), 64)
         parts = []
-        for chunk in torch.split(features, rows) if len(features) else ():
-            parts.append(certify_class_means(self.kernel.matrix(chunk, self._training), self.labels, self.num_classes))
-            advance(len(chunk))
+        for similarities in self.similarity.chunks(features, _ROWS) if len(features) else ():
+            parts.append(certify_class_means(similarities, self.labels, self.num_classes))
+            advance(len(similarities))
         empty = torch.empty(0, dtype=torch.int64)
         prediction = torch.cat([empty, *(part.prediction for part in parts)])
         return LabelFlipCertificate(prediction, torch.cat([empty, *(part.radius for part in parts)]))
 
     def describe(self) -> str:
         """The learner in a few words."""
-        return f"largest class mean of the {self.kernel.describe()}"
+        return f"largest class mean of the {self.similarity.kernel.describe()}"
 
     def choices(self) -> tuple[str, ...]:
         """The kernel."""

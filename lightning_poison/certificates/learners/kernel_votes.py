@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures
-from lightning_poison.certificates.learners.kernels import CosineKernel, Kernel
+from lightning_poison.certificates.learners.kernels import Kernel, SimilarityToTraining
 from lightning_poison.certificates.learners.linear import LabelLinearLearner
-from lightning_poison.functional.checks import check_finite
-from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["KernelVotes"]
 
@@ -25,6 +21,7 @@ class KernelVotes(LabelLinearLearner):
         kernel: the similarity, fitted to the training inputs alone; None: cosine.
 
     Example:
+        >>> import torch
         >>> from lightning_poison.certificates.features import RawFeatures
         >>> inputs, labels = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 0, 1])
         >>> KernelVotes(RawFeatures()).fit(inputs, labels, num_classes=2).certify(inputs)
@@ -33,21 +30,18 @@ class KernelVotes(LabelLinearLearner):
 
     def __init__(self, features: LabelFreeFeatures | None = None, kernel: Kernel | None = None) -> None:
         super().__init__(features)
-        self.kernel: Kernel = copy.deepcopy(kernel) if kernel is not None else CosineKernel()
-        self._training: Tensor
+        self.similarity = SimilarityToTraining(kernel)
 
     def _fit(self, features: Tensor) -> None:
-        self._training = check_finite("features", features, remedy="clean the inputs or change the feature map")
-        self.kernel.fit(features)
+        self.similarity.fit(features)
 
     def weight_chunks(self, features: Tensor) -> Iterator[Tensor]:
         """The similarities of the points with all training points."""
-        for chunk in torch.split(features, rows_per_chunk(self.num_points)):
-            yield self.kernel.matrix(chunk, self._training)
+        yield from self.similarity.chunks(features)
 
     def describe(self) -> str:
         """The learner in a few words."""
-        return f"votes by {self.kernel.describe()}"
+        return f"votes by {self.similarity.kernel.describe()}"
 
     def choices(self) -> tuple[str, ...]:
         """The kernel."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_number
+from lightning_poison.functional.ridge import rows_per_chunk
 
-__all__ = ["CosineKernel", "Kernel", "RBFKernel"]
+__all__ = ["CosineKernel", "Kernel", "RBFKernel", "SimilarityToTraining"]
 
 _MEDIAN_POINTS = 1000
+_REMEDY = "clean the inputs or change the feature map"
 
 
 class Kernel(ABC):
@@ -57,7 +61,7 @@ class CosineKernel(Kernel):
 
     def fit(self, features: Tensor) -> None:
         """Remember the mean."""
-        check_finite("features", features, remedy="clean the inputs or change the feature map")
+        check_finite("features", features, remedy=_REMEDY)
         self._mean = features.flatten(1).mean(0, dtype=torch.float64) if self.centre else None
 
     def matrix(self, points: Tensor, others: Tensor) -> Tensor:
@@ -95,7 +99,7 @@ class RBFKernel(Kernel):
 
     def fit(self, features: Tensor) -> None:
         """Find the median distance where no bandwidth is given."""
-        check_finite("features", features, remedy="clean the inputs or change the feature map")
+        check_finite("features", features, remedy=_REMEDY)
         if self.bandwidth is None:
             some = features[:: max(len(features) // _MEDIAN_POINTS, 1)].flatten(1).double()
             distances = torch.pdist(some)
@@ -114,3 +118,41 @@ class RBFKernel(Kernel):
         """The kernel in a few words."""
         width = "the median distance" if self.bandwidth is None else f"{self.bandwidth:g}"
         return f"RBF kernel (bandwidth {width})"
+
+
+class SimilarityToTraining:
+    """A kernel between points and the training points.
+
+    Args:
+        kernel: it is copied, so that several learners may be given one; None: cosine.
+
+    Example:
+        >>> similarity = SimilarityToTraining()
+        >>> similarity.fit(torch.eye(2))
+        >>> [chunk.tolist() for chunk in similarity.chunks(torch.tensor([[2.0, 0.0]]))]
+        [[[1.0, 0.0]]]
+    """
+
+    def __init__(self, kernel: Kernel | None = None) -> None:
+        self.kernel: Kernel = copy.deepcopy(kernel) if kernel is not None else CosineKernel()
+        self._training = torch.empty(0, 0)
+
+    def fit(self, features: Tensor) -> None:
+        """Keep the training points' features, shape (n, ...), any float dtype.
+
+        Raises:
+            UserError: they are not finite.
+        """
+        self._training = check_finite("features", features, remedy=_REMEDY)
+        self.kernel.fit(features)
+
+    def chunks(self, points: Tensor, rows: int | None = None) -> Iterator[Tensor]:
+        """Similarities with all training points, in chunks (m', n), float64, of at most ``rows`` points and 64 MiB.
+
+        Args:
+            points: shape (m, ...), like the training points.
+            rows: m' at most; None: as many as fit.
+        """
+        fitting = rows_per_chunk(len(self._training))
+        for chunk in torch.split(points, fitting if rows is None else min(rows, fitting)):
+            yield self.kernel.matrix(chunk, self._training)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures
 from lightning_poison.certificates.learners.equal_votes import EqualVotesLearner
-from lightning_poison.certificates.learners.kernels import CosineKernel, Kernel
+from lightning_poison.certificates.learners.kernels import Kernel, SimilarityToTraining
 from lightning_poison.functional.checks import check_finite, check_integer
-from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["NearestNeighbours"]
 
@@ -26,6 +23,7 @@ class NearestNeighbours(EqualVotesLearner):
         kernel: what similar means; None: cosine. ``RBFKernel`` takes the nearest in l2.
 
     Example:
+        >>> import torch
         >>> from lightning_poison.certificates.features import RawFeatures
         >>> inputs, labels = torch.tensor([[0.1, 1.0], [0.0, 1.0], [0.2, 1.0], [1.0, 0.0]]), torch.tensor([0, 0, 0, 1])
         >>> NearestNeighbours(RawFeatures(), neighbours=3).fit(inputs, labels, num_classes=2).certify(inputs[:1])
@@ -37,21 +35,19 @@ class NearestNeighbours(EqualVotesLearner):
     ) -> None:
         super().__init__(features)
         self.neighbours = check_integer("neighbours", neighbours, minimum=1)
-        self.kernel: Kernel = copy.deepcopy(kernel) if kernel is not None else CosineKernel()
-        self._training: Tensor
+        self.similarity = SimilarityToTraining(kernel)
 
     def _fit(self, features: Tensor) -> None:
-        self._training = check_finite("features", features, remedy="clean the inputs or change the feature map")
-        self.kernel.fit(features)
+        self.similarity.fit(features)
 
     def weight_chunks(self, features: Tensor) -> Iterator[Tensor]:
         """1 for each of the k most similar training points, the first among equals, else 0; float32."""
-        for chunk in torch.split(features, rows_per_chunk(self.num_points)):
-            yield _largest(self.kernel.matrix(chunk, self._training), min(self.neighbours, self.num_points))
+        for similarity in self.similarity.chunks(features):
+            yield _largest(similarity, min(self.neighbours, self.num_points))
 
     def describe(self) -> str:
         """The learner in a few words."""
-        return f"votes of the {self.neighbours} nearest training points by {self.kernel.describe()}"
+        return f"votes of the {self.neighbours} nearest training points by {self.similarity.kernel.describe()}"
 
     def choices(self) -> tuple[str, ...]:
         """The number of neighbours and the kernel."""
