@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_poison.cli.checkpoints import check_fits
-from lightning_poison.datamodules import ImageDataModule, PoisonedDataModule
+from lightning_poison.datamodules import PoisonedDataModule, SplitDataModule
 from lightning_poison.victims import Victim
 
 __all__ = ["look_ahead"]
@@ -45,7 +45,7 @@ def _look_at_data(
     data.prepare_data()
     data.setup(stage)
     if stage == "fit":
-        if test_after_fit and isinstance(data.datamodule, ImageDataModule):
+        if test_after_fit and isinstance(data.datamodule, SplitDataModule):
             data.setup("test")  # better now than after the training
         state = checkpoint.get(type(data).__qualname__)
         if state is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from lightning_poison.datamodules.image_data import ImageDataModule, Transform
 from lightning_poison.datamodules.image_tensors import ImageTensors
+from lightning_poison.datamodules.split_data import SplitDataModule, Transform
 from lightning_poison.datamodules.splits import random_parts
 
 __all__ = ["Digits"]
@@ -14,7 +14,7 @@ _TEST_POINTS = 360
 _LEVELS = 16
 
 
-class Digits(ImageDataModule):
+class Digits(SplitDataModule):
     """scikit-learn's digits: 1,797 grey images of 8 x 8 pixels, ten classes; nothing is downloaded.
 
     360 images are always the test set, whatever the seed.

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_poison.datamodules.image_data import ImageDataModule, Images
 from lightning_poison.datamodules.image_tensors import ImageTensors
+from lightning_poison.datamodules.split_data import LabelledInputs, SplitDataModule
 from lightning_poison.datamodules.vectors import Vectors
 from lightning_poison.errors import UserError
 
@@ -22,7 +22,7 @@ _WHOLE = ("X_train", "Y_train", "X_test", "Y_test")
 _BLOCK = 100
 
 
-class Dogfish(ImageDataModule):
+class Dogfish(SplitDataModule):
     """Dogs and fish of ImageNet (Koh and Liang, 2017): 1,800 training and 600 test points from the published files.
 
     Nothing is downloaded. ``root`` names a folder with either of
@@ -62,15 +62,15 @@ class Dogfish(ImageDataModule):
         shape = _shape(*self._parts["train"][:2])
         super().__init__(("dog", "fish"), shape, None, max_samples, val_split, batch_size, num_workers, seed, None)
 
-    def load_training(self) -> Images:
+    def load_training(self) -> LabelledInputs:
         """The training points."""
         return self._load("train")
 
-    def load_test(self) -> Images:
+    def load_test(self) -> LabelledInputs:
         """The test points."""
         return self._load("test")
 
-    def _load(self, part: str) -> Images:
+    def _load(self, part: str) -> LabelledInputs:
         path, points, labels = self._parts[part]
         return _points(path, points, _labels(path, labels))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightning_poison.datamodules.image_data import ImageDataModule, Transform
 from lightning_poison.datamodules.image_files import ImageFiles, class_folders, list_images
+from lightning_poison.datamodules.split_data import SplitDataModule, Transform
 from lightning_poison.datamodules.splits import check_share, random_parts
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
@@ -13,7 +13,7 @@ from lightning_poison.functional.checks import check_integer
 __all__ = ["ImageFolder"]
 
 
-class ImageFolder(ImageDataModule):
+class ImageFolder(SplitDataModule):
     """Images in ``ROOT/train/CLASS/...`` with ``ROOT/val`` and ``ROOT/test`` beside it, or in ``ROOT/CLASS/...``.
 
     Where there is no ``test`` folder, ``test_split`` of the images are the test set, the same ones whatever the seed;

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lightning_poison.datamodules.stored_tensors import StoredTensors
+
 __all__ = ["ImageTensors", "Inputs"]
 
 
-class ImageTensors(Dataset[tuple[Tensor, int]]):
+class ImageTensors(StoredTensors):
     """Items are (pixels in [0, 1], label); storage is 8-bit.
 
     Args:
@@ -30,36 +32,11 @@ class ImageTensors(Dataset[tuple[Tensor, int]]):
     def __init__(
         self, data: Tensor, targets: Tensor, scale: int = 255, transform: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        self.data = data
-        self.targets = targets
+        super().__init__(data, targets, transform)
         self.scale = scale
-        self.transform = transform
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One image, float32 (C, H, W), and its label."""
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
-        """Several items at once, converted together."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64)
-        images = list((self.data[chosen].to(torch.float32) / self.scale).unbind())
-        if self.transform is not None:
-            images = [self.transform(image) for image in images]
-        return list(zip(images, self.targets[chosen].tolist(), strict=True))
-
-    def keep(self, index: Tensor, targets: Tensor, transform: Callable[[Tensor], Tensor] | None = None) -> ImageTensors:
-        """The images at ``index`` under the given labels.
-
-        Args:
-            index: shape (m,), int64.
-            targets: shape (m,), int64.
-            transform: augmentation of the new data set.
-        """
-        return ImageTensors(self.data[index], targets, self.scale, transform)
+    def _decoded(self, stored: Tensor) -> Tensor:
+        return stored.to(torch.float32) / self.scale
 
 
 class Inputs(Dataset[Tensor]):

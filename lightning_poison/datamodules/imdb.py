@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lightning_poison.datamodules.image_data import ImageDataModule
 from lightning_poison.datamodules.review_features import ReviewVectors, review_vectors
+from lightning_poison.datamodules.split_data import SplitDataModule
 from lightning_poison.datamodules.vectors import Vectors
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
@@ -18,7 +18,7 @@ __all__ = ["IMDB"]
 _ARCHIVES = ("aclImdb.tar.gz", "aclImdb_v1.tar.gz")
 
 
-class IMDB(ImageDataModule):
+class IMDB(SplitDataModule):
     """Film reviews, negative or positive (Maas et al., 2011): 25,000 + 25,000 vectors made from the raw texts.
 
     TF-IDF of the words and pairs of words that occur, then ``dim`` leading directions of a truncated SVD, less the
@@ -43,7 +43,7 @@ class IMDB(ImageDataModule):
 
     Example:
         >>> data = IMDB(dim=11)
-        >>> data.num_classes, data.class_names, data.image_shape
+        >>> data.num_classes, data.class_names, data.input_shape
         (2, ['negative', 'positive'], (11,))
     """
 

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from lightning_poison.datamodules.image_data import ImageDataModule, Transform
 from lightning_poison.datamodules.image_tensors import ImageTensors
+from lightning_poison.datamodules.split_data import SplitDataModule, Transform
 from lightning_poison.errors import UserError
 
 __all__ = ["CIFAR10", "MNIST", "FashionMNIST", "TorchvisionDataModule"]
 
 
-class TorchvisionDataModule(ImageDataModule):
+class TorchvisionDataModule(SplitDataModule):
     """Base of the data modules over ``torchvision.datasets``; a subclass names the data set, its classes and shape.
 
     Args:
@@ -133,7 +133,7 @@ class MNIST(TorchvisionDataModule):
 
     Example:
         >>> data = MNIST(classes=[1, 7])
-        >>> data.num_classes, data.class_names, data.image_shape
+        >>> data.num_classes, data.class_names, data.input_shape
         (2, ['1', '7'], (1, 28, 28))
     """
 
@@ -170,7 +170,7 @@ class CIFAR10(TorchvisionDataModule):
     """Animals and vehicles: 50,000 + 10,000 colour images of 32 x 32 pixels, ten classes.
 
     Example:
-        >>> CIFAR10().image_shape
+        >>> CIFAR10().input_shape
         (3, 32, 32)
     """
 

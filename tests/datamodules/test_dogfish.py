@@ -35,7 +35,7 @@ def whole(path: Path, images: bool) -> dict[str, np.ndarray]:
 def test_the_published_features(tmp_path: Path) -> None:
     features(tmp_path)
     data = Dogfish(str(tmp_path), val_split=2)
-    assert (data.num_classes, data.class_names, data.image_shape) == (2, ["dog", "fish"], (9,))
+    assert (data.num_classes, data.class_names, data.input_shape) == (2, ["dog", "fish"], (9,))
     data.setup("fit")
     data.setup("test")
     parts = (data.train_dataloader().dataset, data.val_dataloader().dataset, data.test_dataloader().dataset)
@@ -55,7 +55,7 @@ def test_one_file_of_vectors_or_images(tmp_path: Path, images: bool, by_name: bo
     data.setup("test")
     inputs, labels = next(iter(data.test_dataloader()))
     assert inputs.shape == ((4, 3, 4, 5) if images else (4, 7))
-    assert data.image_shape == tuple(inputs.shape[1:])
+    assert data.input_shape == tuple(inputs.shape[1:])
     assert labels.tolist() == [1, 0, 1, 0]
     expected = (arrays["X_test"].transpose(0, 3, 1, 2) + 1) / 2 if images else arrays["X_test"]
     assert np.allclose(inputs.numpy(), expected, atol=1e-6)

@@ -18,15 +18,6 @@ from lightning_poison.errors import UserError
 from lightning_poison.poisons import FlipList, FromFile, LabelFlips, NewClass, RandomPoints, ToClass
 
 
-@pytest.fixture(autouse=True)
-def _quiet():
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*(does not have many workers|logging interval|no `val_dataloader`).*"
-        )
-        yield
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 @pytest.mark.parametrize("inner_package", PACKAGES)
 def test_fit_sees_exactly_the_flipped_labels(package, inner_package, tmp_path):
@@ -76,7 +67,7 @@ def test_data_modules_made_from_datasets(tmp_path):
 
 def test_number_of_classes():
     declared = PoisonedDataModule(Digits(), LabelFlips(RandomPoints(), NewClass()))
-    assert (declared.num_classes, declared.clean_num_classes, declared.image_shape) == (11, 10, (1, 8, 8))
+    assert (declared.num_classes, declared.clean_num_classes, declared.input_shape) == (11, 10, (1, 8, 8))
     assert declared.class_names == [*map(str, range(10)), "new class"]
     assert PoisonedDataModule(Digits()).num_classes == 10
     derived = PoisonedDataModule(data_of(pytorch_lightning), LabelFlips(RandomPoints(), NewClass()))

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 from poisoned_runs import DATA, PACKAGES, POISON, data_of, model_of, trainer_of
 from torch.utils.data import DataLoader
 
 from lightning_poison.datamodules import PoisonedDataModule, find_poisoned_dataset
 from lightning_poison.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*(does not have many workers|logging interval|no `val_dataloader`).*"
-        )
-        yield
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import pytorch_lightning
 import torch
@@ -13,15 +11,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import LabelFlips, NewClass, RandomPoints
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*(does not have many workers|logging interval|no `val_dataloader`).*"
-        )
-        yield
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -24,7 +24,7 @@ def images_of(dataset) -> set[bytes]:
 
 def test_digits_are_split_without_overlap():
     data = Digits(seed=3)
-    assert (data.num_classes, data.image_shape) == (10, (1, 8, 8))
+    assert (data.num_classes, data.input_shape) == (10, (1, 8, 8))
     data.setup("fit")
     data.setup("test")
     parts = [everything(loader) for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())]
@@ -129,7 +129,7 @@ def test_more_than_there_is():
 )
 def test_absent_data_names_the_folder_and_the_remedy(module, shape, tmp_path):
     data = module(root=str(tmp_path / "none"), download=False)
-    assert (data.num_classes, data.image_shape, len(data.class_names)) == (10, shape, 10)
+    assert (data.num_classes, data.input_shape, len(data.class_names)) == (10, shape, 10)
     with pytest.raises(UserError, match=f"{module.__name__} is not in .*none and download is false; .*--data.root"):
         data.prepare_data()
     for attempt in (lambda: data.setup("fit"), data.test_dataloader):
@@ -224,7 +224,7 @@ def write_folder(root, parts=("train",), classes=("cat", "dog"), count=6):
 
 def test_image_folder_with_all_parts(tmp_path):
     data = ImageFolder(write_folder(tmp_path, ("train", "val", "test")), image_size=8)
-    assert (data.num_classes, data.image_shape, data.class_names) == (2, (3, 8, 8), ["cat", "dog"])
+    assert (data.num_classes, data.input_shape, data.class_names) == (2, (3, 8, 8), ["cat", "dog"])
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         inputs, labels = everything(loader)
         assert inputs.shape == (12, 3, 8, 8)

@@ -1,4 +1,4 @@
-"""What every data module of images has in common."""
+"""What every data module of labelled inputs has in common."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from lightning_poison.datamodules.splits import check_classes, check_share, of_c
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
 
-__all__ = ["ImageDataModule", "Images", "Transform"]
+__all__ = ["LabelledInputs", "SplitDataModule", "Transform"]
 
 Transform = Callable[[Any], Any]
 
 
-class Images(Protocol):
-    """A map-style data set of (float32 pixels in [0, 1], int label) that can be cut down."""
+class LabelledInputs(Protocol):
+    """A map-style data set of (float32 input, int label) that can be cut down; images have pixels in [0, 1]."""
 
     targets: Tensor
 
-    def keep(self, index: Tensor, targets: Tensor, transform: Transform | None = None) -> Images:
-        """The images at ``index`` under the given labels."""
+    def keep(self, index: Tensor, targets: Tensor, transform: Transform | None = None) -> LabelledInputs:
+        """The inputs at ``index`` under the given labels."""
         ...
 
 
-class ImageDataModule(LightningDataModule, ABC):
-    """Images with pixels in [0, 1], a seeded validation split, and loaders.
+class SplitDataModule(LightningDataModule, ABC):
+    """Labelled inputs, a seeded validation split, and loaders.
 
     From the training data the given classes are kept, then ``val_split`` points are held out at random, then at most
     ``max_samples`` of the rest are kept at random. The seed of the split travels in the checkpoint.
 
     Args:
         all_class_names: the classes of the data, before ``classes`` picks some.
-        image_shape: (C, H, W), or (d,) where the points are vectors.
+        input_shape: (C, H, W), or (d,) where the points are vectors.
         classes: the classes to keep, renumbered 0, 1, ... in the given order; None: all.
         max_samples: number of training points; None: all.
         val_split: training points held out for validation: how many (an integer) or which share (a float below 1).
@@ -55,7 +55,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def __init__(
         self,
         all_class_names: tuple[str, ...],
-        image_shape: tuple[int, ...],
+        input_shape: tuple[int, ...],
         classes: list[int] | None,
         max_samples: int | None,
         val_split: float,
@@ -67,7 +67,7 @@ class ImageDataModule(LightningDataModule, ABC):
         super().__init__()
         self.classes = check_classes(classes, len(all_class_names))
         self.class_names = [all_class_names[label] for label in self.classes]
-        self.image_shape = image_shape
+        self.input_shape = input_shape
         if max_samples is not None:
             check_integer("max_samples", max_samples, minimum=1, remedy="null means all training points")
         self.max_samples = max_samples
@@ -80,14 +80,14 @@ class ImageDataModule(LightningDataModule, ABC):
         self._test: Any = None
 
     @abstractmethod
-    def load_training(self) -> Images:
+    def load_training(self) -> LabelledInputs:
         """All training images under their original labels."""
 
     @abstractmethod
-    def load_test(self) -> Images:
+    def load_test(self) -> LabelledInputs:
         """All test images under their original labels."""
 
-    def load_validation(self) -> Images | None:
+    def load_validation(self) -> LabelledInputs | None:
         """Validation images where the data come with some; None: they are split off the training images."""
         return None
 
@@ -156,7 +156,7 @@ class ImageDataModule(LightningDataModule, ABC):
             self._test = images.keep(*of_classes(images.targets, self.classes))
         return self._test
 
-    def _of_kept_classes(self, images: Images) -> tuple[Tensor, Tensor]:
+    def _of_kept_classes(self, images: LabelledInputs) -> tuple[Tensor, Tensor]:
         index, labels = of_classes(images.targets, self.classes)
         absent = set(range(self.num_classes)) - set(labels.tolist())
         if absent:
