@@ -20,13 +20,15 @@ LAYERS = {
     "attacks": 1,
     "certificates": 1,
     "report": 1,
-    "poisons": 2,
     "nets": 2,
+    "ensembles": 2,
+    "poisons": 2,
     "victims": 3,
     "datamodules": 3,
     "callbacks": 4,
-    "cli": 5,
-    "__main__": 6,
+    "experiments": 5,
+    "cli": 6,
+    "__main__": 7,
 }
 LIGHTNING = {"pytorch_lightning", "lightning"}
 MAX_LINES = 300

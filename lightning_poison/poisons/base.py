@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.flip_list import FlipList
 from lightning_poison.poisons.training_set import TrainingSet
 
@@ -54,12 +55,11 @@ class Selector(ABC):
     """A rule that says which training points are flipped."""
 
     @abstractmethod
-    def select(self, training_set: TrainingSet, eligible: Tensor, seed: int) -> Tensor:
+    def select(self, candidates: Candidates, seed: int) -> Tensor:
         """The points to flip.
 
         Args:
-            training_set: the clean data.
-            eligible: shape (n,), bool: the points that the relabelling can give another label; no other may be chosen.
+            candidates: the clean data, the points that the relabelling can change, and to what.
             seed: for rules that draw.
 
         Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 __all__ = ["arguments", "describe"]
@@ -16,16 +17,12 @@ def describe(rule: Any) -> str:
         >>> describe(LabelFlips(RandomPoints(per_class=10, classes=[0, 1]), ToClass(2)))
         'LabelFlips(RandomPoints(per_class=10, classes=[0, 1]), ToClass(2))'
     """
-    if not dataclasses.is_dataclass(rule):
-        return rule.__name__ if isinstance(rule, type) else type(rule).__name__
-    parts = [
-        describe(value)
-        if dataclasses.is_dataclass(value)
-        else repr(value)
-        if position == 0 and not _has_optional_fields(rule)
-        else f"{name}={value!r}"
-        for position, (name, value) in enumerate(_given(rule))
-    ]
+    if not dataclasses.is_dataclass(rule) or isinstance(rule, type):
+        return getattr(rule, "__name__", type(rule).__name__)
+    parts = []
+    for position, (name, value) in enumerate(_given(rule)):
+        bare = dataclasses.is_dataclass(value) or (position == 0 and not _has_optional_fields(rule))
+        parts.append(_shown(value) if bare else f"{name}={_shown(value)}")
     return f"{type(rule).__name__}({', '.join(parts)})"
 
 
@@ -40,7 +37,7 @@ def arguments(rule: Any) -> dict[str, Any]:
     named: dict[str, Any] = {"class": type(rule).__name__}
     if dataclasses.is_dataclass(rule):
         for name, value in _given(rule):
-            named[name] = arguments(value) if dataclasses.is_dataclass(value) else _plain(value)
+            named[name] = _plain(value)
     return named
 
 
@@ -53,9 +50,26 @@ def _has_optional_fields(rule: Any) -> bool:
     return any(field.default is None for field in dataclasses.fields(rule))
 
 
+def _shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_shown(item) for item in value)}]"
+    if dataclasses.is_dataclass(value) or callable(value):
+        return describe(_unwrapped(value))
+    return repr(value)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, (str, int, float, bool)):
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return arguments(value)
+    return _shown(value) if callable(value) else str(value)
+
+
+def _unwrapped(value: Any) -> Any:
+    """What a partial function calls."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    return value

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_poison.poisons.base import Relabelling, Selector
+from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.flip_list import FlipList
 from lightning_poison.poisons.training_set import TrainingSet
 
@@ -43,13 +45,13 @@ class FromFile(Selector):
         """
         return FlipList.read(self.path)
 
-    def select(self, training_set: TrainingSet, eligible: Tensor, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
+    def select(self, candidates: Candidates, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
         """The file's points, after checking that the list belongs to this data.
 
         Raises:
             UserError: the list was drawn for other data; the message names the row.
         """
-        return self.flip_list.check(training_set).index
+        return self.flip_list.check(candidates.training_set).index
 
     def own_relabelling(self) -> Relabelling:
         """The file's new labels."""
@@ -71,5 +73,10 @@ class _AsListed(Relabelling):
         # A list may add one class; labels beyond it are refused, by row, when the list meets the data.
         return min(max(num_classes, highest, recorded if isinstance(recorded, int) else 0), num_classes + 1)
 
+    def eligible(self, training_set: TrainingSet) -> Tensor:
+        listed = torch.zeros(training_set.num_points, dtype=torch.bool)
+        listed[self.flip_list.check(training_set).index] = True
+        return listed
+
     def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
-        return self.flip_list.new_label
+        return self.flip_list.new_label[torch.searchsorted(self.flip_list.index, index)]

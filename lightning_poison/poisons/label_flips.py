@@ -8,6 +8,7 @@ from typing import Any
 import lightning_poison
 from lightning_poison.errors import UserError
 from lightning_poison.poisons.base import Poison, Relabelling, Selector
+from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.description import arguments, describe
 from lightning_poison.poisons.flip_list import FlipList
 from lightning_poison.poisons.relabellings import NextClass
@@ -61,11 +62,12 @@ class LabelFlips(Poison):
         """
         relabelling = self._relabelling()
         num_classes_after = relabelling.num_classes_after(training_set.num_classes)
-        index = self.select.select(training_set, relabelling.eligible(training_set), seed)
+        candidates = Candidates.of(training_set, relabelling, seed)
+        index = self.select.select(candidates, seed)
         flips = FlipList(
             index=index,
             old_label=training_set.labels[index],
-            new_label=relabelling.new_labels(training_set, index, seed),
+            new_label=candidates.new_labels[index],
             provenance=self._provenance(training_set, seed, num_classes_after),
         )
         return flips.check(training_set, num_classes_after)

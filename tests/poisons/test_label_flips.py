@@ -106,7 +106,7 @@ def test_every_point_is_drawn_equally_often():
     data = TrainingSet(torch.zeros(10, dtype=torch.int64), 2)
     hits = torch.zeros(10)
     for seed in range(1000):
-        hits[RandomPoints(count=3).select(data, data.labels >= 0, seed)] += 1
+        hits[LabelFlips(RandomPoints(count=3)).flips(data, seed).index] += 1
     assert (hits - 300).abs().max() < 75  # five standard deviations
 
 

@@ -1,0 +1,6 @@
+"""Many small networks, trained together."""
+
+from lightning_poison.ensembles.recipe import TrainingRecipe
+from lightning_poison.ensembles.training import TrainedNetwork, train_networks
+
+__all__ = ["TrainedNetwork", "TrainingRecipe", "train_networks"]

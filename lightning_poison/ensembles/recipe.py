@@ -1,0 +1,61 @@
+"""How a small network is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lightning_poison.functional.checks import check_choice, check_integer, check_number
+
+__all__ = ["TrainingRecipe"]
+
+_LAST = 0.01  # of the first rate
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """AdamW on the cross-entropy, with a rate that falls to a hundredth along a half cosine.
+
+    Args:
+        epochs: passes over the training set.
+        lr: first rate.
+        batch_size: points of a step; the last batch of an epoch may be smaller.
+        weight_decay: of AdamW; 0: none.
+        schedule: "cosine" or "constant".
+        extra_epochs: how many more at the last rate, at most, while watched points (the flips) are not all fitted.
+
+    Raises:
+        UserError: an argument is out of its range.
+
+    Example:
+        >>> TrainingRecipe(epochs=30).epochs
+        30
+    """
+
+    epochs: int = 20
+    lr: float = 2e-3
+    batch_size: int = 128
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    extra_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("epochs", self.epochs, minimum=1)
+        check_number("lr", self.lr, minimum=1e-12)
+        check_integer("batch_size", self.batch_size, minimum=1)
+        check_number("weight_decay", self.weight_decay, minimum=0)
+        check_choice("schedule", self.schedule, ("cosine", "constant"))
+        check_integer("extra_epochs", self.extra_epochs, minimum=0)
+
+    def rate(self, epoch: float) -> float:
+        """The learning rate after so many epochs, a whole number or not.
+
+        Example:
+            >>> recipe = TrainingRecipe(epochs=10, lr=1.0)
+            >>> recipe.rate(0), round(recipe.rate(5), 3), recipe.rate(10), recipe.rate(12.5)
+            (1.0, 0.505, 0.01, 0.01)
+        """
+        if self.schedule == "constant":
+            return self.lr
+        share = min(epoch / self.epochs, 1.0)
+        return self.lr * (_LAST + (1 - _LAST) * (1 + math.cos(math.pi * share)) / 2)

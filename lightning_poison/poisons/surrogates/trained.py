@@ -1,0 +1,82 @@
+"""A surrogate that is trained on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from lightning_poison.ensembles import TrainingRecipe, train_networks
+from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.nets import MLP, SmallNet, StrideCNN
+from lightning_poison.poisons.surrogates.surrogate import Surrogate, check_surrogate
+from lightning_poison.poisons.training_set import TrainingSet
+
+__all__ = ["TrainedSurrogate", "net_for"]
+
+_EPOCHS, _STEPS = 5, 2000
+
+
+@dataclass(frozen=True)
+class TrainedSurrogate(Surrogate):
+    """A network that the attacker trains on the clean data.
+
+    Its initial weights belong to a stream of their own: no victim starts from them, whatever its seed.
+
+    Args:
+        net: makes the network when called with ``num_classes=K``; None: one for the shape of the inputs, see
+            :func:`net_for`.
+        recipe: how it is trained; None: for at least five epochs and two thousand steps.
+        copy: number of the surrogate, for strategies that look through several of one kind.
+    """
+
+    net: Callable[[int], SmallNet] | Callable[[int], nn.Module] | None = None
+    recipe: TrainingRecipe | None = None
+    copy: int = 0
+
+    def network(self, training_set: TrainingSet, seed: int) -> nn.Module:
+        """Train it, once for each seed."""
+
+        def train() -> nn.Module:
+            own_seed = mix_seed(seed, "surrogate", self.copy)
+            recipe = self.recipe or _long_enough(training_set.num_points)
+            with training_set.progress("training a surrogate", recipe.epochs) as advance:
+                trained = train_networks(
+                    self.net or net_for(training_set.inputs.shape[1:]),
+                    training_set.inputs,
+                    training_set.labels,
+                    training_set.num_classes,
+                    [own_seed],
+                    recipe,
+                    order_seed=own_seed,
+                    advance=advance,
+                )
+            return check_surrogate(trained[0].module, training_set)
+
+        return training_set.remembered((self, seed), train)
+
+
+def _long_enough(points: int) -> TrainingRecipe:
+    steps = -(-points // TrainingRecipe().batch_size)
+    return TrainingRecipe(epochs=max(_EPOCHS, -(-_STEPS // steps)))
+
+
+def net_for(shape: torch.Size) -> Callable[[int], nn.Module]:
+    """A small network for inputs of a shape: ``StrideCNN`` for square images, else an ``MLP`` on the flat input.
+
+    Args:
+        shape: of one input.
+
+    Returns:
+        makes the network when called with ``num_classes=K``.
+
+    Example:
+        >>> net_for(torch.Size([3, 32, 32]))(num_classes=10)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+    if len(shape) == 3 and shape[1] == shape[2] and shape[1] % 4 == 0:
+        return partial(StrideCNN, in_channels=shape[0], image_size=shape[1])
+    return partial(MLP, in_channels=shape.numel(), image_size=1)
