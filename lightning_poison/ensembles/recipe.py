@@ -9,7 +9,7 @@ from lightning_poison.functional.checks import check_choice, check_integer, chec
 
 __all__ = ["TrainingRecipe"]
 
-_LAST = 0.01  # of the first rate
+_LAST, _EXTRA = 0.01, 0.1  # of the first rate: at the end, and while flips are still to be fitted
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class TrainingRecipe:
         batch_size: points of a step; the last batch of an epoch may be smaller.
         weight_decay: of AdamW; 0: none.
         schedule: "cosine" or "constant".
-        extra_epochs: how many more at the last rate, at most, while watched points (the flips) are not all fitted.
+        extra_epochs: how many more at a tenth of the first rate, at most, while watched points (the flips) are not all
+            fitted.
 
     Raises:
         UserError: an argument is out of its range.
@@ -53,9 +54,11 @@ class TrainingRecipe:
         Example:
             >>> recipe = TrainingRecipe(epochs=10, lr=1.0)
             >>> recipe.rate(0), round(recipe.rate(5), 3), recipe.rate(10), recipe.rate(12.5)
-            (1.0, 0.505, 0.01, 0.01)
+            (1.0, 0.505, 0.1, 0.1)
         """
         if self.schedule == "constant":
             return self.lr
-        share = min(epoch / self.epochs, 1.0)
+        if epoch >= self.epochs:
+            return self.lr * _EXTRA
+        share = epoch / self.epochs
         return self.lr * (_LAST + (1 - _LAST) * (1 + math.cos(math.pi * share)) / 2)

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_poison.ensembles.allocator import keep_freed_memory
+from lightning_poison.ensembles.loop import run_epochs
+from lightning_poison.ensembles.members import EpochTrainer, Member, build_members
+from lightning_poison.ensembles.processes import train_in_processes
 from lightning_poison.ensembles.recipe import TrainingRecipe
+from lightning_poison.ensembles.sequential import SequentialTrainer
+from lightning_poison.ensembles.stacked import StackedTrainer, stacking_pays, why_not_stacked
+from lightning_poison.ensembles.trained import TrainedNetwork
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import generator, mix_seed
+from lightning_poison.functional.checks import check_choice, check_integer, check_labels
 
-__all__ = ["TrainedNetwork", "train_networks"]
+__all__ = ["train_networks"]
 
-
-@dataclass(frozen=True, eq=False)
-class TrainedNetwork:
-    """A network and how its training went.
-
-    Args:
-        module: the network in eval mode, its weights frozen.
-        seed: of its initial weights.
-        epochs: how many it was trained for.
-        loss: mean training loss of the last epoch.
-        fitted: share of the watched points whose training label it predicts; NaN where none was watched.
-    """
-
-    module: nn.Module
-    seed: int
-    epochs: int
-    loss: float
-    fitted: float
+_METHODS = ("auto", "sequential", "vmapped", "processes")
 
 
 def train_networks(
@@ -51,6 +37,7 @@ def train_networks(
     method: str = "auto",
     device: torch.device | str = "cpu",
     after_epoch: Callable[[int, list[nn.Module]], object] | None = None,
+    history: bool = False,
     advance: Callable[[int], Any] = lambda _: None,
 ) -> list[TrainedNetwork]:
     """Train one network for each seed.
@@ -59,24 +46,28 @@ def train_networks(
 
     Args:
         net: makes a network when called with ``num_classes=K``.
-        inputs: shape (n, ...), float32, on the CPU.
+        inputs: shape (n, ...), float32.
         labels: shape (E, n), int64: of each network; (n,): the same for all.
         num_classes: K.
         seeds: of the E networks' initial weights.
         recipe: how to train; None: the recipe's defaults.
         order_seed: of the order of the points.
         watched: shape (E, n) or (n,), bool: points that must be fitted before training may stop early, see
-            ``recipe.extra_epochs``.
-        method: "sequential" or "auto".
+            ``recipe.extra_epochs``. A network with none stops after ``recipe.epochs``.
+        method: "sequential": one after the other; "vmapped": as one stack of weights, equal up to rounding, refused
+            for layers that draw numbers or keep a state (dropout, batch normalisation); "processes": side by side, over
+            the cores or where ``joblib.parallel_config`` says, each on one thread; "auto": the faster of the first two.
         device: where to train.
-        after_epoch: called with the epoch and the networks in eval mode, to look at them.
+        after_epoch: called with the epoch and the networks in eval mode, to look at them; those that have finished
+            early stay as they are.
+        history: whether to keep which points are right in each epoch, see ``TrainedNetwork.right``.
         advance: called with the number of member epochs that are done.
 
     Returns:
         E networks, in the order of the seeds.
 
     Raises:
-        UserError: the labels, the inputs and the network do not fit together.
+        UserError: the labels, the inputs, the network and the method do not fit together.
 
     Example:
         >>> from lightning_poison.nets import MLP
@@ -86,70 +77,44 @@ def train_networks(
         [2, 2]
     """
     recipe = recipe or TrainingRecipe()
-    check_choice("method", method, ("auto", "sequential"))
+    check_choice("method", method, _METHODS)
     labels = _per_member(labels, len(seeds), len(inputs), "labels")
-    watched = None if watched is None else _per_member(watched, len(seeds), len(inputs), "watched")
-    members = [_Member(net, num_classes, seed, recipe, device) for seed in seeds]
-    inputs, labels = inputs.to(device), labels.to(device)
-    for epoch in range(recipe.epochs + recipe.extra_epochs):
-        running = [row for row, member in enumerate(members) if not member.finished]
-        if not running:
-            break
-        order = torch.randperm(len(inputs), generator=generator(order_seed, "order of the points", epoch)).to(device)
-        for row in running:
-            member = members[row]
-            member.train_epoch(epoch, inputs, labels[row], order)
-            if watched is not None:
-                member.look(inputs, labels[row], watched[row].to(device))
-            member.finished = epoch + 1 >= recipe.epochs and (watched is None or member.fitted == 1.0)
-            advance(1)
-        if after_epoch is not None:
-            after_epoch(epoch, [member.module.eval() for member in members])
-    return [member.result() for member in members]
+    _check_data(inputs, labels, num_classes)
+    watched = None if watched is None else _per_member(watched, len(seeds), len(inputs), "watched").bool()
+    _check_method(method, device, after_epoch)
+    settings: dict[str, Any] = {"order_seed": order_seed, "watched": watched, "history": history, "advance": advance}
+    keep_freed_memory()
+    with torch.inference_mode(False), torch.enable_grad():
+        members = build_members(net, inputs[:2], num_classes, seeds, device)
+        inputs, labels = inputs.to(device), labels.to(device, torch.int64)
+        if method == "processes":
+            return train_in_processes(members, inputs, labels, recipe, **settings)
+        trainer = _trainer(method, members, inputs[:2])(members, inputs, labels, recipe)
+        return run_epochs(trainer, after_epoch=after_epoch, **settings)
 
 
-class _Member:
-    """One network under training."""
+def _trainer(method: str, members: Sequence[Member], sample: Tensor) -> type[EpochTrainer]:
+    pays = len(members) > 1 and stacking_pays(members[0].module, sample.device)
+    if method == "sequential" or (method == "auto" and not pays):
+        return SequentialTrainer
+    reason = why_not_stacked(members, sample)
+    if reason is None:
+        return StackedTrainer
+    if method == "auto":
+        return SequentialTrainer
+    raise UserError(
+        f'method must be "sequential" for {type(members[0].module).__name__}, got "vmapped": {reason}; '
+        'pass method="sequential" or "auto"'
+    )
 
-    def __init__(
-        self,
-        net: Callable[[int], nn.Module],
-        num_classes: int,
-        seed: int,
-        recipe: TrainingRecipe,
-        device: torch.device | str,
-    ) -> None:
-        with kept_random_state(mix_seed(seed, "initial weights")):
-            self.module = net(num_classes=num_classes).to(device)  # type: ignore[call-arg]  # by name, as build_net does
-        self.seed, self.recipe = seed, recipe
-        self.optimizer = torch.optim.AdamW(self.module.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-        self.epochs, self.loss, self.fitted, self.finished = 0, math.nan, math.nan, False
 
-    def train_epoch(self, epoch: int, inputs: Tensor, labels: Tensor, order: Tensor) -> None:
-        self.module.train()
-        total = torch.zeros((), device=inputs.device)
-        batches = torch.split(order, self.recipe.batch_size)
-        with torch.inference_mode(False), torch.enable_grad():
-            for step, chosen in enumerate(batches):
-                rate = self.recipe.rate(epoch + step / len(batches))
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
-                loss = nn.functional.cross_entropy(self.module(inputs[chosen]), labels[chosen])
-                self.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]  # torch's
-                self.optimizer.step()
-                total += loss.detach() * len(chosen)
-        self.epochs, self.loss = epoch + 1, float(total) / len(inputs)
-
-    def look(self, inputs: Tensor, labels: Tensor, watched: Tensor) -> None:
-        self.module.eval()
-        with torch.no_grad():
-            right = self.module(inputs[watched]).argmax(dim=1) == labels[watched]
-        self.fitted = float(right.double().mean())
-
-    def result(self) -> TrainedNetwork:
-        module = self.module.eval().requires_grad_(False)
-        return TrainedNetwork(module, self.seed, self.epochs, self.loss, self.fitted)
+def _check_method(method: str, device: torch.device | str, after_epoch: object) -> None:
+    if method != "processes":
+        return
+    if torch.device(device).type != "cpu":
+        raise UserError(f'method="processes" trains on CPUs, got device={device}; pass method="auto"')
+    if after_epoch is not None:
+        raise UserError('method="processes" cannot call after_epoch in another process; pass method="auto"')
 
 
 def _per_member(values: Tensor, count: int, points: int, name: str) -> Tensor:
@@ -159,3 +124,12 @@ def _per_member(values: Tensor, count: int, points: int, name: str) -> Tensor:
             f"got {tuple(values.shape)}"
         )
     return values.expand(count, points)
+
+
+def _check_data(inputs: Tensor, labels: Tensor, num_classes: int) -> None:
+    if not labels.numel():
+        raise UserError(f"there must be a network and a point to train on, got {len(labels)} and {len(inputs)}")
+    if not inputs.is_floating_point():
+        raise UserError(f"inputs must be floating point, got {inputs.dtype}; convert them, such as with inputs.float()")
+    check_integer("num_classes", num_classes, minimum=1)
+    check_labels("labels", labels.flatten(), num_classes)

@@ -19,7 +19,7 @@ from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
 from lightning_poison.nets import PoolCNN, SmallNet
-from lightning_poison.victims.building import build_net
+from lightning_poison.nets.building import build_net
 
 __all__ = ["TransferFeatures"]
 

@@ -1,0 +1,83 @@
+"""One network for each process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_poison.ensembles.allocator import keep_freed_memory
+from lightning_poison.ensembles.loop import run_epochs
+from lightning_poison.ensembles.members import Member
+from lightning_poison.ensembles.recipe import TrainingRecipe
+from lightning_poison.ensembles.sequential import SequentialTrainer
+from lightning_poison.ensembles.trained import TrainedNetwork
+
+__all__ = ["train_in_processes"]
+
+_SHARED = "1M"  # larger arrays are mapped into the workers' memory instead of copied
+
+
+def train_in_processes(
+    members: Sequence[Member],
+    inputs: Tensor,
+    labels: Tensor,
+    recipe: TrainingRecipe,
+    *,
+    order_seed: int,
+    watched: Tensor | None,
+    history: bool,
+    advance: Callable[[int], Any],
+) -> list[TrainedNetwork]:
+    """Train members side by side, each on one thread of a process; equal to one after the other on one thread.
+
+    joblib shares the work out: over one process for each core, or what a surrounding ``joblib.parallel_config`` says,
+    such as the workers of a Dask cluster. The arguments are those of :func:`train_networks`.
+    """
+    from joblib import Parallel, delayed
+    from joblib.parallel import get_active_backend
+
+    shared = inputs.detach().numpy()
+    rows = (
+        (member, shared, labels[row].numpy(), None if watched is None else watched[row].numpy())
+        for row, member in enumerate(members)
+    )
+    jobs = get_active_backend()[1]
+    # "c": private copies of what is written to, as torch wants no read-only memory
+    pool = Parallel(-1 if jobs is None else jobs, return_as="generator", max_nbytes=_SHARED, mmap_mode="c")
+    trained = []
+    for network in pool(delayed(_train)(*row, recipe, order_seed, history) for row in rows):
+        trained.append(network)
+        advance(network.epochs)
+    return trained
+
+
+def _train(
+    member: Member,
+    inputs: NDArray[Any],
+    labels: NDArray[np.int64],
+    watched: NDArray[np.bool_] | None,
+    recipe: TrainingRecipe,
+    order_seed: int,
+    history: bool,
+) -> TrainedNetwork:
+    keep_freed_memory()
+    with _one_thread(), torch.inference_mode(False), torch.enable_grad():
+        trainer = SequentialTrainer([member], torch.from_numpy(inputs), torch.from_numpy(labels)[None], recipe)
+        looked_at = None if watched is None else torch.from_numpy(watched)[None]
+        return run_epochs(trainer, order_seed=order_seed, watched=looked_at, history=history)[0]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
