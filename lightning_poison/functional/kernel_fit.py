@@ -1,0 +1,113 @@
+"""Kernel ridge regression as a Gaussian process: what it predicts, and how sure it is."""
+
+from __future__ import annotations
+
+import torch
+from scipy.linalg import lapack
+from torch import Tensor
+
+from lightning_poison.errors import UserError
+
+__all__ = ["KernelFit"]
+
+_BLOCK = 1000  # rows or columns that are converted to float64 at once
+
+
+class KernelFit:
+    r"""Kernel ridge regression on some of n points.
+
+    With kernel matrix K of the training points and :math:`G = K + \lambda I`, it is the mean of a Gaussian process
+    whose values are seen with noise of variance :math:`\lambda` (Rasmussen and Williams, 2006, eq. 2.23 and 2.24):
+
+    .. math:: s(x) = k(x)^T G^{-1} Y, \qquad c(x, x') = k(x, x') - k(x)^T G^{-1} k(x').
+
+    Since :math:`K G^{-1} = I - \lambda G^{-1}`, the covariance with training points is
+    :math:`c(x, T) = \lambda k(x)^T G^{-1}`: lambda times the weight of each label in the prediction at x, on the
+    diagonal lambda times the leverage. It is solved in float64; covariances are kept in float32.
+
+    Args:
+        kernel: shape (n, n), float32, symmetric positive semi-definite. It becomes the covariance: pass a copy to keep
+            it. One more matrix of its size in float64 is needed for a while.
+        training: shape (t,), int64: the points whose labels are fitted.
+        targets: shape (t, K), float: their one-hot labels.
+        noise: :math:`\lambda`, positive, in units of the kernel.
+
+    Attributes:
+        training: the points whose labels are fitted.
+        coefficients: shape (t, K), float64: :math:`G^{-1} Y`.
+        scores: shape (n, K), float64: s at all points.
+        covariance: shape (n, n), float32: c between all points.
+
+    Raises:
+        UserError: G is singular, or the kernel is not finite.
+
+    Example:
+        >>> fit = KernelFit(torch.eye(2), torch.tensor([0]), torch.tensor([[1.0]]), noise=1.0)
+        >>> fit.scores.float().tolist(), fit.covariance.tolist()
+        ([[0.5], [0.0]], [[0.5, 0.0], [0.0, 1.0]])
+    """
+
+    def __init__(self, kernel: Tensor, training: Tensor, targets: Tensor, noise: float) -> None:
+        self.training, self.noise = training, noise
+        inverse = _inverse(kernel, training, noise)
+        self.coefficients = inverse @ targets.double()
+        self.scores = torch.cat([self.scores_at(rows) for rows in torch.split(kernel, _BLOCK)])
+        others = torch.ones(len(kernel), dtype=torch.bool).index_fill_(0, training, value=False).nonzero()[:, 0]
+        rows = kernel[others[:, None], training].double()
+        weights = rows @ inverse  # of each label in the predictions at the other points
+        within = kernel[others[:, None], others].double() - weights @ rows.T
+        inverse.mul_(-(noise**2)).diagonal().add_(noise)
+        kernel[training[:, None], training] = inverse.float()
+        kernel[others[:, None], training] = (noise * weights).float()
+        kernel[training[:, None], others] = (noise * weights).float().T
+        kernel[others[:, None], others] = within.float()
+        self.covariance = kernel
+
+    def scores_at(self, kernel: Tensor) -> Tensor:
+        """Predictions at other points, (m, K), float64, from their kernel with all points, (m, n)."""
+        return kernel[:, self.training].double() @ self.coefficients
+
+    def covariance_to(self, kernel: Tensor) -> Tensor:
+        r"""Covariances of other points with all points.
+
+        From :math:`G^{-1} k(x) = c(T, x) / \lambda`.
+
+        Args:
+            kernel: shape (m, n), float32: k between the other points and all points.
+
+        Returns:
+            shape (m, n), float32.
+        """
+        rows = kernel[:, self.training].double() / self.noise
+        parts = []
+        for columns in torch.split(torch.arange(kernel.shape[1]), _BLOCK):
+            known = self.covariance[self.training[:, None], columns].double()
+            parts.append((kernel[:, columns].double() - rows @ known).float())
+        return torch.cat(parts, dim=1)
+
+
+def _inverse(kernel: Tensor, training: Tensor, noise: float) -> Tensor:
+    """G^-1 in float64, made in the memory of G: torch's own way holds three such matrices."""
+    matrix = torch.empty(len(training), len(training), dtype=torch.float64)
+    for rows, part in zip(torch.split(matrix, _BLOCK), torch.split(training, _BLOCK), strict=True):
+        rows.copy_(kernel[part[:, None], training])
+    matrix.diagonal().add_(noise)
+    if torch.isfinite(matrix.sum()):
+        factor, failed = lapack.dpotrf(matrix.numpy().T, lower=1, overwrite_a=1)
+        if not failed:
+            inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+            return _mirrored(torch.from_numpy(inverse.T))
+    raise UserError(
+        f"noise must be larger for this kernel, got {noise:g} with a singular matrix; try noise=1, and check that the "
+        "inputs are finite"
+    )
+
+
+def _mirrored(matrix: Tensor) -> Tensor:
+    """Write the upper triangle over the lower."""
+    for start in range(0, len(matrix), _BLOCK):
+        stop = start + _BLOCK
+        matrix[start:stop, :start] = matrix[:start, start:stop].T
+        corner = matrix[start:stop, start:stop]
+        corner.copy_(corner.triu() + corner.triu(1).T)
+    return matrix

@@ -1,0 +1,205 @@
+"""Gradients of a network's output with respect to its weights, point by point, kept in factors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+
+__all__ = ["Tangents", "tangent_kernel", "tangents"]
+
+_KEPT_BYTES = 512 * 2**20  # gradients of one side of a matrix of inner products
+_BLOCK_BYTES = 64 * 2**20  # of the other
+_BLOCK_POINTS = 256  # whose activations are in memory at once
+
+
+@dataclass(frozen=True, eq=False)
+class Tangents:
+    r"""Gradients :math:`\nabla_\theta f(x)` of N points.
+
+    The gradient of a fully connected layer is an outer product of its input a and of the gradient d of its output, so
+    that two of them have the inner product :math:`(a^T a')(d^T d')`: the two factors are kept, never their product,
+    which is hundreds of times larger.
+
+    Args:
+        blocks: for each group of weights its factors, matrices of N rows.
+    """
+
+    blocks: list[tuple[Tensor, ...]]
+
+    @property
+    def floats(self) -> int:
+        """Numbers kept for each point."""
+        return sum(factor.shape[1] for block in self.blocks for factor in block)
+
+    def rows(self, start: int, stop: int | None = None) -> Tangents:
+        """The points from ``start`` to before ``stop``."""
+        return Tangents([tuple(factor[start:stop] for factor in block) for block in self.blocks])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Tangents]) -> Tangents:
+        """The points of several parts, one after the other."""
+        together = zip(*(part.blocks for part in parts), strict=True)
+        return cls([tuple(torch.cat(factors) for factors in zip(*blocks, strict=True)) for blocks in together])
+
+    def inner(self, other: Tangents) -> Tensor:
+        """Inner products of all pairs.
+
+        Args:
+            other: gradients of M points, of the same network.
+
+        Returns:
+            shape (N, M), in the gradients' dtype.
+        """
+        total = torch.zeros(())
+        for block, others in zip(self.blocks, other.blocks, strict=True):
+            product = torch.ones(())
+            for mine, theirs in zip(block, others, strict=True):
+                product = product * (mine @ theirs.T)
+            total = total + product
+        return total
+
+
+def tangents(network: nn.Module, inputs: Tensor, output: Callable[[Tensor], Tensor]) -> Tangents:
+    """The gradients of one number of each point with respect to the weights that require a gradient.
+
+    Plain ``Linear`` layers on vectors and plain ``Conv2d`` layers that are used once are taken from one backward pass
+    over all points; what is left, if anything, from ``torch.func``. The points must not see each other, which in eval
+    mode they do not.
+
+    Args:
+        network: maps (N, ...) to outputs of N rows; in eval mode.
+        inputs: shape (N, ...).
+        output: maps the outputs of N points to one number each, (N,).
+
+    Returns:
+        the gradients, detached.
+
+    Example:
+        >>> one = tangents(nn.Linear(2, 1), torch.tensor([[1.0, 2.0]]), lambda scores: scores[:, 0])
+        >>> one.inner(tangents(nn.Linear(2, 1), torch.tensor([[3.0, 4.0], [0.0, 0.0]]), lambda scores: scores[:, 0]))
+        tensor([[12.,  1.]])
+    """
+    layers = _plain_layers(network)
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in layers}
+    hooks = [layer.register_forward_hook(_recorder(seen[name])) for name, layer in layers.items()]
+    try:
+        with torch.enable_grad():
+            total = output(network(inputs)).sum()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    usable = {name: uses[0] for name, uses in seen.items() if len(uses) == 1 and _fits(layers[name], *uses[0])}
+    slopes = torch.autograd.grad(total, [out for _, out in usable.values()], allow_unused=True) if usable else ()
+    blocks = []
+    for (name, (given, out)), slope in zip(usable.items(), slopes, strict=True):
+        blocks += _blocks(layers[name], given.detach(), torch.zeros_like(out) if slope is None else slope)
+    done = {f"{name}.{weight}" if name else weight for name in usable for weight in ("weight", "bias")}
+    rest = {name for name, weight in network.named_parameters() if weight.requires_grad and name not in done}
+    if rest:
+        blocks.append((_gradients(network, inputs, output, rest),))
+    return Tangents(blocks)
+
+
+def tangent_kernel(
+    points: Tensor,
+    others: Tensor,
+    gradients: Callable[[Tensor], Tangents],
+    advance: Callable[[int], object] = lambda _: None,
+) -> Tensor:
+    """Inner products of all pairs of gradients, in bounded memory: 512 MiB of gradients besides the result.
+
+    Args:
+        points: shape (m, ...).
+        others: shape (n, ...); the very same tensor as ``points`` costs half and gives a symmetric matrix.
+        gradients: of a part of the points.
+        advance: called with how many of the n m products are done.
+
+    Returns:
+        shape (m, n), in the gradients' dtype, float32 where there are none.
+    """
+    if not len(points) or not len(others):
+        return torch.zeros(len(points), len(others))
+    size = 4 * max(gradients(others[:1]).floats, 1)
+    block = max(min(_BLOCK_BYTES // size, _BLOCK_POINTS), 1)
+    kept_points = max(_KEPT_BYTES // size // block, 1) * block
+    kernel = None
+    for first in range(0, len(others), kept_points):
+        kept = Tangents.joined([gradients(part) for part in torch.split(others[first : first + kept_points], block)])
+        width = len(others[first : first + kept_points])
+        for row in range(0, len(points) if points is not others else first + width, block):
+            skipped = max(row - first, 0) if points is others else 0
+            part = points[row : row + block]
+            own = (
+                kept.rows(row - first, row - first + len(part))
+                if points is others and row >= first
+                else gradients(part)
+            )
+            inner = own.inner(kept.rows(skipped))
+            if kernel is None:
+                kernel = inner.new_empty(len(points), len(others))
+            kernel[row : row + len(part), first + skipped : first + width] = inner
+            if points is others:
+                kernel[first + skipped : first + width, row : row + len(part)] = inner.T
+            advance(inner.numel())
+    return kernel if kernel is not None else torch.zeros(len(points), len(others))
+
+
+def _plain_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+    """Layers whose weights all require a gradient and belong to no other module."""
+    owners: dict[int, int] = {}
+    for module in network.modules():
+        for weight in module.parameters(recurse=False):
+            owners[id(weight)] = owners.get(id(weight), 0) + 1
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if type(module) in (nn.Linear, nn.Conv2d)
+        and isinstance(module, (nn.Linear, nn.Conv2d))
+        and all(weight.requires_grad and owners[id(weight)] == 1 for weight in module.parameters(recurse=False))
+        and next(module.parameters(recurse=False), None) is not None
+    }
+
+
+def _recorder(uses: list[tuple[Tensor, Tensor]]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def record(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:  # noqa: ARG001  # torch's signature
+        uses.append((given[0].detach().clone(), out))
+        return out.clone()  # what follows may change it in place
+
+    return record
+
+
+def _fits(layer: nn.Linear | nn.Conv2d, given: Tensor, out: Tensor) -> bool:
+    if isinstance(layer, nn.Linear):
+        return given.ndim == 2 and out.requires_grad
+    return (
+        given.ndim == 4 and layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    )
+
+
+def _blocks(layer: nn.Linear | nn.Conv2d, given: Tensor, slope: Tensor) -> list[tuple[Tensor, ...]]:
+    if isinstance(layer, nn.Linear):
+        ones = [given.new_ones(len(given), 1)] if layer.bias is not None else []
+        return [(torch.cat([given, *ones], dim=1), slope)]
+    patches = functional.unfold(given, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]  # no string here, see _fits
+    slope = slope.flatten(2)
+    bias = [slope.sum(dim=2)] if layer.bias is not None else []
+    return [(torch.cat([torch.bmm(slope, patches.mT).flatten(1), *bias], dim=1),)]
+
+
+def _gradients(network: nn.Module, inputs: Tensor, output: Callable[[Tensor], Tensor], names: set[str]) -> Tensor:
+    """The named weights' gradients as they are: (N, weights)."""
+    weights = {name: weight.detach() for name, weight in network.named_parameters() if name in names}
+    others = {name: weight.detach() for name, weight in network.named_parameters() if name not in names}
+    fixed = {**others, **dict(network.named_buffers())}
+
+    def value(weights: dict[str, Tensor], point: Tensor) -> Tensor:
+        return output(functional_call(network, {**weights, **fixed}, (point[None],)))[0]
+
+    with torch.enable_grad():
+        parts = vmap(grad(value), in_dims=(None, 0))(weights, inputs)
+    return torch.cat([part.reshape(len(inputs), -1) for part in parts.values()], dim=1)

@@ -1,0 +1,147 @@
+"""The points whose own region a network stretches farthest over their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from lightning_poison.attacks import PGD, Attack
+from lightning_poison.ensembles import TrainedNetwork, TrainingRecipe, train_networks
+from lightning_poison.errors import UserError
+from lightning_poison.functional.class_graph import ClassGraph
+from lightning_poison.functional.colouring import distance_two_colouring
+from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.nets import MLP, SmallNet
+from lightning_poison.poisons.candidates import Candidates
+from lightning_poison.poisons.graphs.carried import carried_neighbours
+from lightning_poison.poisons.graphs.class_graph_selector import ClassGraphSelector, Exponent
+from lightning_poison.poisons.graphs.neighbourhoods import Neighbourhoods
+from lightning_poison.poisons.ranking import ScoreSelector
+from lightning_poison.poisons.training_set import TrainingSet
+
+__all__ = ["ColouringScore"]
+
+_NEIGHBOURS = 2
+_FITTED = 0.9
+_EPOCHS, _STEPS, _BATCH, _RATE = 80, 2000, 64, 1e-3
+
+
+@dataclass(frozen=True)
+class ColouringScore(ClassGraphSelector, ScoreSelector):
+    """Takes the points to whose colour most of their neighbours can be carried.
+
+    For each class (section 6.2 of the thesis this package grew from): points within ``gamma`` are joined; neighbours,
+    and neighbours of neighbours, get different colours; a network learns the colours by heart; and a point's score is
+    the number of its neighbours that an attack, targeted at the point's colour, carries there. No two neighbours of a
+    point share a colour, so a colour that is reached says whose region it is. The memorised colours stand for memorised
+    flips, all of them in one training; the thesis found the points of largest score weaker than random ones.
+
+    A graph with many edges needs many colours, as a point and its neighbours all differ, and a network that tells them
+    apart: keep it sparse. Inputs outside [0, 1] are stretched onto it for the attack, whose sizes are then shares of
+    the range of the inputs. The number of colours of each class and the share that was memorised stand in the flip
+    list's provenance ("colours", "colours_memorised").
+
+    Args:
+        count: how many points in all; scores in different classes are then compared.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1].
+        classes: the classes to choose from; None: every class.
+        space: where distances are taken; None: between the inputs.
+        gamma: the distance up to which points are joined.
+        quantile: the share of the pairs of a class that are joined; with neither, that which gives a point two
+            neighbours on average, or more where many distances are equal.
+        p: exponent of the norm, at least 1; the thesis takes the largest difference, "inf".
+        net: makes the network when called with ``num_classes=K``, the number of colours; None: an ``MLP`` with two
+            layers of 512 neurons.
+        recipe: how it is trained; None: for at least 80 epochs and two thousand steps, and up to a quarter more while
+            colours are not memorised.
+        attack: what carries points; None: ``PGD(eps=0.1, steps=20, losses=["cross_entropy"])``.
+
+    Raises:
+        UserError: an argument is out of its range, or (when flips are drawn) a class has no edge, or every one, or the
+            network memorises fewer than nine tenths of a class's colours.
+    """
+
+    p: Exponent = "inf"
+    net: Callable[[int], SmallNet] | Callable[[int], nn.Module] | None = None
+    recipe: TrainingRecipe | None = None
+    attack: Attack | None = None
+
+    @property
+    def neighbourhoods(self) -> Neighbourhoods:
+        """Which points are joined."""
+        return Neighbourhoods(self.space, self.gamma, self.quantile, float(self.p), _sparse_quantile)
+
+    def scores(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
+        """How many neighbours are carried to each point's colour, shape (m,), int64; notes how well they are learnt."""
+        labels = candidates.labels[index]
+        scores = torch.zeros(len(index), dtype=torch.int64)
+        for label in sorted(set(labels.tolist())):
+            own = (labels == label).nonzero()[:, 0]
+            scores[own], colours, memorised = self._scores_of_class(candidates.training_set, index[own], label, seed)
+            candidates.notes.setdefault("colours", {})[str(label)] = colours
+            candidates.notes.setdefault("colours_memorised", {})[str(label)] = memorised
+        return scores
+
+    def _scores_of_class(
+        self, training_set: TrainingSet, members: Tensor, label: int, seed: int
+    ) -> tuple[Tensor, int, float]:
+        """Scores, number of colours and share memorised; computed once, whatever the budget."""
+        rule = (self.space, self.gamma, self.quantile, self.p, self.net, self.recipe, self.attack)
+        key = ("ColouringScore", rule, seed, members.numpy().tobytes())
+        return training_set.remembered(key, lambda: self._computed(training_set, members, label, seed))
+
+    def _computed(self, training_set: TrainingSet, members: Tensor, label: int, seed: int) -> tuple[Tensor, int, float]:
+        if len(members) < 3:
+            return torch.zeros(len(members), dtype=torch.int64), len(members), 1.0
+        graph = self.neighbourhoods.graph(training_set, members, seed)
+        colours = distance_two_colouring(graph)
+        trained = self._memorised(training_set, members, colours, label, seed)
+        scores = self._carried(training_set, members, graph, colours, trained.module)
+        return scores, int(colours.max()) + 1, trained.fitted
+
+    def _memorised(
+        self, training_set: TrainingSet, members: Tensor, colours: Tensor, label: int, seed: int
+    ) -> TrainedNetwork:
+        own_seed = mix_seed(seed, "ColouringScore", label)
+        recipe = self.recipe or _long_enough(len(members))
+        net = self.net or partial(MLP, in_channels=training_set.inputs[0].numel(), image_size=1, hidden=(512, 512))
+        with training_set.progress(f"memorising the colours of class {label}", recipe.epochs) as advance:
+            (trained,) = train_networks(
+                net,
+                training_set.inputs[members],
+                colours,
+                int(colours.max()) + 1,
+                [own_seed],
+                recipe,
+                order_seed=own_seed,
+                watched=torch.ones(len(members), dtype=torch.bool),
+                advance=advance,
+            )
+        if trained.fitted < _FITTED:
+            raise UserError(
+                f"the network must memorise the colours of class {label}, got {trained.fitted:.1%} of "
+                f"{int(colours.max()) + 1} colours on {len(members)} points after {trained.epochs} epochs; "
+                "give recipe more epochs, net more neurons, or lower gamma or quantile"
+            )
+        return trained
+
+    def _carried(
+        self, training_set: TrainingSet, members: Tensor, graph: ClassGraph, colours: Tensor, network: nn.Module
+    ) -> Tensor:
+        attack = self.attack or PGD(eps=0.1, steps=20, losses=("cross_entropy",))
+        with training_set.progress("carrying neighbours", 2 * graph.num_edges) as advance:
+            return carried_neighbours(attack, network, training_set.inputs[members], graph, colours, advance)
+
+
+def _sparse_quantile(points: int) -> float:
+    return min(_NEIGHBOURS / (points - 1), 0.5) if points > 1 else 0.5
+
+
+def _long_enough(points: int) -> TrainingRecipe:
+    epochs = max(_EPOCHS, -(-_STEPS // -(-points // _BATCH)))
+    return TrainingRecipe(epochs, lr=_RATE, batch_size=_BATCH, extra_epochs=epochs // 4)

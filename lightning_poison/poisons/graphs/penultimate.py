@@ -1,0 +1,56 @@
+"""What the last layer of a network sees."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.errors import UserError
+
+__all__ = ["penultimate_features"]
+
+_CHUNK = 1000
+
+
+def penultimate_features(network: nn.Module, inputs: Tensor) -> Tensor:
+    """The inputs of the linear layer that gives the class scores.
+
+    Args:
+        network: maps (N, ...) to logits (N, K) by a linear layer at its end.
+        inputs: shape (n, ...), float.
+
+    Returns:
+        shape (n, d), float, on the CPU, computed in parts on the network's device.
+
+    Raises:
+        UserError: the network does not end in a linear layer.
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(2, 3))
+        >>> penultimate_features(network, torch.tensor([[[-1.0, 2.0]]]))
+        tensor([[0., 2.]])
+    """
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    caught: list[tuple[Tensor, Tensor]] = []
+    hooks = [
+        layer.register_forward_hook(lambda _, given, made: caught.append((given[0], made)))
+        for layer in network.modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    features = []
+    try:
+        with frozen_eval(network), torch.no_grad():
+            for part in torch.split(inputs, _CHUNK):
+                caught.clear()
+                scores = class_scores(network, part.to(device))
+                if not caught or caught[-1][1].shape != scores.shape:
+                    raise UserError(
+                        f"the network must end in a linear layer, got {type(network).__name__}, which does not; "
+                        "use InputSpace or PCASpace"
+                    )
+                features.append(caught[-1][0].detach().flatten(1).cpu())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(features)
