@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.runner import Row
 
-NAMES = ("startup", "overhead", "paths", "attacks", "curve", "memory", "certificates")
+NAMES = ("startup", "overhead", "paths", "attacks", "curve", "memory", "certificates", "flips")
 
 
 def main() -> int:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 from torch import Tensor
 
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.flip_list import FlipList
+from lightning_poison.poisons.poison_list import PoisonList
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["Poison", "Relabelling", "Selector"]
 
 
 class Poison(ABC):
-    """A rule that turns clean training data and a seed into a flip list."""
+    """A rule that turns clean training data and a seed into a flip list, or into another list of poisons.
+
+    Attributes:
+        file_name: what its lists are called beside a run's logs.
+    """
+
+    # Without an annotation, which the command line would look up in the module of every subclass.
+    file_name = FlipList.file_name
 
     @abstractmethod
     def num_classes_after(self, num_classes: int) -> int:
@@ -24,6 +31,22 @@ class Poison(ABC):
     @abstractmethod
     def flips(self, training_set: TrainingSet, seed: int) -> FlipList:
         """The flips: the same for the same data and seed, whatever the global random state."""
+
+    def craft(self, training_set: TrainingSet, seed: int) -> PoisonList:
+        """The poisons: the flips, unless the strategy makes others."""
+        return self.flips(training_set, seed)
+
+    def check(self, training_set: TrainingSet, seed: int) -> None:  # noqa: ARG002  # for overriders
+        """Refuse at once what would be refused after a long computation.
+
+        Args:
+            training_set: the clean data; only its labels may be looked at.
+            seed: as for :meth:`flips`.
+
+        Raises:
+            UserError: the budget, the classes or the list do not fit the data.
+        """
+        self.num_classes_after(training_set.num_classes)
 
 
 class Relabelling(ABC):
@@ -66,10 +89,13 @@ class Selector(ABC):
             shape (b,), int64: distinct indices in increasing order.
         """
 
+    def check(self, candidates: Candidates) -> None:  # noqa: B027  # most have nothing to refuse
+        """Refuse at once what :meth:`select` would refuse after a long computation; no input may be looked at.
+
+        Raises:
+            UserError: the budget or the classes do not fit the data.
+        """
+
     def own_relabelling(self) -> Relabelling | None:
         """The relabelling that belongs to this selection; None: any may be combined with it."""
         return None
-
-    def provenance(self) -> dict[str, Any]:
-        """What a flip list should record beyond the arguments: plain values that JSON can hold."""
-        return {}

@@ -82,6 +82,14 @@ class BudgetedSelector(Selector):
         chosen = self.choose(candidates, shares, seed)
         return torch.cat([torch.zeros(0, dtype=torch.int64), *chosen]).sort().values
 
+    def check(self, candidates: Candidates) -> None:
+        """Refuse a budget that the data cannot fill.
+
+        Raises:
+            UserError: a class does not exist or holds fewer points than the budget; the message names it and its size.
+        """
+        self.shares(candidates)
+
     @abstractmethod
     def choose(self, candidates: Candidates, shares: list[Share], seed: int) -> list[Tensor]:
         """The points of each share.

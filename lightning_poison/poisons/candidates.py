@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class Candidates:
         training_set: the clean data.
         new_labels: shape (n,), int64: the label that each point would get; -1 where it cannot be flipped. It may be
             ``training_set.num_classes``: a class that the clean data do not have.
+        notes: what a selector adds to the provenance of its choice: plain values that JSON can hold.
 
     Example:
         >>> from lightning_poison.poisons import ToClass
@@ -35,6 +36,7 @@ class Candidates:
 
     training_set: TrainingSet
     new_labels: Tensor
+    notes: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, training_set: TrainingSet, relabelling: Relabelling, seed: int) -> Candidates:

@@ -19,10 +19,11 @@ def describe(rule: Any) -> str:
     """
     if not dataclasses.is_dataclass(rule) or isinstance(rule, type):
         return getattr(rule, "__name__", type(rule).__name__)
-    parts = []
+    parts, positional = [], True
     for position, (name, value) in enumerate(_given(rule)):
         bare = dataclasses.is_dataclass(value) or (position == 0 and not _has_optional_fields(rule))
-        parts.append(_shown(value) if bare else f"{name}={_shown(value)}")
+        positional = positional and bare
+        parts.append(_shown(value) if positional else f"{name}={_shown(value)}")
     return f"{type(rule).__name__}({', '.join(parts)})"
 
 
@@ -53,9 +54,17 @@ def _has_optional_fields(rule: Any) -> bool:
 def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_shown(item) for item in value)}]"
-    if dataclasses.is_dataclass(value) or callable(value):
-        return describe(_unwrapped(value))
-    return repr(value)
+    if isinstance(value, functools.partial):
+        return _called(value)
+    return describe(value) if dataclasses.is_dataclass(value) or callable(value) else repr(value)
+
+
+def _called(call: functools.partial[Any]) -> str:
+    """A function with some arguments given: the class among them, where a parser stands between it and its caller."""
+    classes = [argument for argument in call.args if isinstance(argument, type)]
+    given = ", ".join(f"{name}={_shown(value)}" for name, value in call.keywords.items())
+    name = describe(classes[0] if classes else call.func)
+    return f"{name}({given})" if given else name
 
 
 def _plain(value: Any) -> Any:
@@ -66,10 +75,3 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return arguments(value)
     return _shown(value) if callable(value) else str(value)
-
-
-def _unwrapped(value: Any) -> Any:
-    """What a partial function calls."""
-    while isinstance(value, functools.partial):
-        value = value.func
-    return value

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
+from lightning_poison.poisons.poison_list import PoisonList
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["FlipList"]
 
 
 @dataclass(frozen=True, eq=False)
-class FlipList:
+class FlipList(PoisonList):
     """A table ``index, old_label, new_label`` with its provenance.
 
     Rows are sorted by index on construction.
@@ -39,6 +40,10 @@ class FlipList:
         >>> flips.apply(torch.tensor([0, 0, 1]))
         tensor([1, 0, 2])
     """
+
+    file_name: ClassVar[str] = "flips.csv"
+    title: ClassVar[str] = "Flipped labels"
+    reader: ClassVar[str] = "FromFile"
 
     index: Tensor
     old_label: Tensor
@@ -71,10 +76,6 @@ class FlipList:
         nothing = torch.zeros(0, dtype=torch.int64)
         return cls(nothing, nothing, nothing, provenance or {})
 
-    def __len__(self) -> int:
-        """Number of flips, b."""
-        return self.index.numel()
-
     def same_flips(self, other: FlipList) -> bool:
         """Whether both lists hold the same rows; the provenance may differ."""
         return all(
@@ -88,9 +89,7 @@ class FlipList:
             UserError: an index lies outside, or an old label is not the one found.
         """
         self._check_old_labels(labels)
-        flipped = labels.clone()
-        flipped[self.index] = self.new_label.to(labels.dtype)
-        return flipped
+        return super().apply(labels)
 
     def check(self, training_set: TrainingSet, num_classes_after: int | None = None) -> FlipList:
         """Return the list if it was drawn for this data.
@@ -159,6 +158,15 @@ class FlipList:
             True
         """
         return cls(state["index"].cpu(), state["old_label"].cpu(), state["new_label"].cpu(), state["provenance"])
+
+    def short(self) -> str:
+        """What it is in a heading."""
+        count = len(self)
+        return "clean labels" if not count else "1 flipped label" if count == 1 else f"{count:,} flipped labels"
+
+    def in_words(self) -> str:
+        """What was done."""
+        return f"{len(self):,} training {'label was' if len(self) == 1 else 'labels were'} flipped"
 
     @property
     def name(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,21 +45,18 @@ class FromFile(Selector):
         return FlipList.read(self.path)
 
     def select(self, candidates: Candidates, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
-        """The file's points, after checking that the list belongs to this data.
+        """The file's points, after checking that the list belongs to this data; notes where it came from.
 
         Raises:
             UserError: the list was drawn for other data; the message names the row.
         """
+        recorded = self.flip_list.provenance
+        candidates.notes.update({f"listed_{key}": recorded[key] for key in ("strategy", "seed") if key in recorded})
         return self.flip_list.check(candidates.training_set).index
 
     def own_relabelling(self) -> Relabelling:
         """The file's new labels."""
         return _AsListed(self.flip_list)
-
-    def provenance(self) -> dict[str, Any]:
-        """Where the listed flips came from in the first place."""
-        recorded = self.flip_list.provenance
-        return {f"listed_{key}": recorded[key] for key in ("strategy", "seed") if key in recorded}
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,18 @@ class LabelFlips(Poison):
             index=index,
             old_label=training_set.labels[index],
             new_label=candidates.new_labels[index],
-            provenance=self._provenance(training_set, seed, num_classes_after),
+            provenance=self._provenance(training_set, seed, num_classes_after) | candidates.notes,
         )
         return flips.check(training_set, num_classes_after)
+
+    def check(self, training_set: TrainingSet, seed: int) -> None:
+        """Refuse a budget, classes or a list that do not fit the data.
+
+        Raises:
+            UserError: they do not.
+        """
+        super().check(training_set, seed)
+        self.select.check(Candidates.of(training_set, self._relabelling(), seed))
 
     def _relabelling(self) -> Relabelling:
         relabelling = self.relabel or self.select.own_relabelling()
@@ -86,5 +95,4 @@ class LabelFlips(Poison):
             "num_classes": training_set.num_classes,
             "num_classes_after": num_classes_after,
             "package_version": lightning_poison.__version__,
-            **self.select.provenance(),
         }

@@ -7,8 +7,9 @@ from torch import nn
 
 from lightning_poison.certificates import CertifiedRidge, FrozenFeatures, KernelRidge, RawFeatures, RBFKernel
 from lightning_poison.certificates.features import RandomFourierFeatures, UnchangedInputs
-from lightning_poison.certificates.learners import TangentKernel, tangent_kernel
+from lightning_poison.certificates.learners import TangentKernel
 from lightning_poison.errors import UserError
+from lightning_poison.functional import tangents
 from lightning_poison.functional.random_streams import generator
 
 IMAGES = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:, None]
@@ -34,8 +35,8 @@ def one_by_one(kernel: TangentKernel, images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("tiny_blocks", [False, True])
 def test_it_is_the_inner_product_of_gradients(monkeypatch: pytest.MonkeyPatch, tiny_blocks: bool) -> None:
     if tiny_blocks:
-        monkeypatch.setattr(tangent_kernel, "_KEPT_BYTES", 6000)
-        monkeypatch.setattr(tangent_kernel, "_BLOCK_BYTES", 4000)
+        monkeypatch.setattr(tangents, "_KEPT_BYTES", 6000)
+        monkeypatch.setattr(tangents, "_BLOCK_BYTES", 4000)
     kernel = TangentKernel(small_network(), seed=3)
     kernel.fit(IMAGES[:5])
     gradients = one_by_one(kernel, IMAGES[:9])

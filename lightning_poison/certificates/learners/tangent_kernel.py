@@ -6,17 +6,14 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from lightning_poison.certificates.learners.kernels import Kernel
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
+from lightning_poison.functional.tangents import Tangents, tangent_kernel, tangents
 
 __all__ = ["TangentKernel"]
-
-_KEPT_BYTES = 512 * 2**20  # gradients of one side of the matrix
-_BLOCK_BYTES = 64 * 2**20  # of the other
 
 
 class TangentKernel(Kernel):
@@ -60,30 +57,11 @@ class TangentKernel(Kernel):
 
     def matrix(self, points: Tensor, others: Tensor) -> Tensor:
         """The inner products of gradients."""
-        network = self._network()
-        size = 4 * max(sum(weight.numel() for weight in network.parameters() if weight.requires_grad), 1)
-        columns = []
-        for side in torch.split(others, max(_KEPT_BYTES // size, 1)):
-            step = max(_BLOCK_BYTES // size, 1)
-            kept = torch.cat([self._gradients(part) for part in torch.split(side, step)])
-            rows = [(self._gradients(part) @ kept.T).double() for part in torch.split(points, step)]
-            columns.append(torch.cat(rows) if rows else torch.empty(0, len(side), dtype=torch.float64))
-        return torch.cat(columns, dim=1) if columns else torch.empty(len(points), 0, dtype=torch.float64)
+        return tangent_kernel(points, others, self._tangents).double()
 
-    def _gradients(self, inputs: Tensor) -> Tensor:
-        """Of each input's summed outputs: (N, parameters), float32."""
-        network = self._network()
-        weights = {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
-        rest = {name: weight.detach() for name, weight in network.named_parameters() if not weight.requires_grad}
-        fixed = {**rest, **dict(network.named_buffers())}
-
-        def output(weights: dict[str, Tensor], point: Tensor) -> Tensor:
-            scores: Tensor = functional_call(network, {**weights, **fixed}, (point[None],))
-            return (scores.flatten() * self._signs).sum()
-
-        with torch.enable_grad():
-            parts = vmap(grad(output), in_dims=(None, 0))(weights, inputs.float())
-        return torch.cat([part.flatten(1) for part in parts.values()], dim=1)
+    def _tangents(self, inputs: Tensor) -> Tangents:
+        """Gradients of each input's summed outputs."""
+        return tangents(self._network(), inputs.float(), lambda scores: scores.flatten(1) @ self._signs)
 
     def _network(self) -> nn.Module:
         if self._fresh is None:

@@ -1,0 +1,195 @@
+"""Training inputs that are moved a little, with their labels kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.attacks.base import checked_radius
+from lightning_poison.attacks.model import input_gradients
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_choice, check_integer, check_number
+from lightning_poison.functional.norms import Norm, named_norm
+from lightning_poison.functional.perturbations import spend, within
+from lightning_poison.functional.pixels import Radius
+from lightning_poison.poisons.base import Relabelling, Selector
+from lightning_poison.poisons.candidates import Candidates
+from lightning_poison.poisons.points.point_poison import PointPoison
+from lightning_poison.poisons.points.poison_points import PoisonPoints
+from lightning_poison.poisons.relabellings import NextClass
+from lightning_poison.poisons.surrogates import Surrogate, surrogate_network
+from lightning_poison.poisons.training_set import TrainingSet
+
+__all__ = ["CleanLabelPerturbation"]
+
+_CHUNK = 500
+_GRAINS = 4096  # gains are compared up to so many parts of the largest: last bits differ between machines
+
+
+@dataclass(frozen=True)
+class CleanLabelPerturbation(PointPoison):
+    """Replaces training inputs x by x + delta and keeps their labels (Wang, Mianjy and Arora, 2021).
+
+    The budget has two parts: ||delta_i|| <= B for each point, and sum_i ||delta_i|| <= S for all of them. How the
+    perturbations are found is left open there. Here they are adversarial examples for a surrogate that was trained on
+    the clean data (Fowl et al., "Adversarial examples make strong poisons", 2021): steepest steps on the cross-entropy,
+    down to that of the class which ``toward`` names, or without it up from that of the label. Where S does not suffice
+    for all selected points, it is spent on those whose loss changes most per unit of norm, the last of them in part;
+    points that get nothing are not in the list.
+
+    Args:
+        select: which points may be moved.
+        eps: B, in the units of the inputs.
+        total: S, in the same norm; None: no bound but that of each point.
+        toward: whose labels the surrogate should see in the moved points; None: any but their own.
+        norm: "l2" or "linf", of both bounds.
+        steps: number of steps, each of length 2.5 B / steps.
+        clip: whether inputs stay within [0, 1].
+        surrogate: the network; None: the one that comes with the data, else one trained now.
+
+    Raises:
+        UserError: an argument is out of range; (when points are made) the selection does not fit the data, inputs lie
+            outside of [0, 1] while they are to stay within, or the surrogate passes no gradient on.
+
+    Example:
+        >>> from lightning_poison.poisons import RandomPoints
+        >>> CleanLabelPerturbation(RandomPoints(count=10), eps=0.5, total=2.0).num_classes_after(10)
+        10
+    """
+
+    select: Selector
+    eps: Radius = 1.0
+    total: float | None = None
+    toward: Relabelling | None = None
+    norm: Literal["l2", "linf"] = "l2"
+    steps: int = 40
+    clip: bool = True
+    surrogate: Surrogate | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("norm", self.norm, ("l2", "linf"))
+        object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm if self.clip else "l2"))
+        check_integer("steps", self.steps, minimum=1)
+        if self.total is not None:
+            check_number("total", self.total, minimum=0)
+
+    def num_classes_after(self, num_classes: int) -> int:
+        """As many as before: labels are kept."""
+        if self.toward is not None and self.toward.num_classes_after(num_classes) > num_classes:
+            raise UserError("toward must name a class that the surrogate knows, got a new class; use NextClass")
+        return num_classes
+
+    def check(self, training_set: TrainingSet, seed: int) -> None:
+        """Refuse a budget or classes that do not fit the data.
+
+        Raises:
+            UserError: they do not.
+        """
+        super().check(training_set, seed)
+        self.select.check(self._candidates(training_set, seed))
+
+    def craft(self, training_set: TrainingSet, seed: int) -> PoisonPoints:
+        """Move the points.
+
+        Raises:
+            UserError: the selection does not fit the data, or the surrogate cannot be used.
+        """
+        self.num_classes_after(training_set.num_classes)
+        candidates = self._candidates(training_set, seed)
+        index = self.select.select(candidates, seed)
+        inputs, labels = training_set.inputs[index], training_set.labels[index]
+        if self.clip and len(inputs) and (inputs.min() < 0 or inputs.max() > 1):
+            got = f"[{inputs.min():.4g}, {inputs.max():.4g}]"
+            raise UserError(f"inputs must lie in [0, 1] to stay within, got {got}; set clip=false")
+        targets = labels if self.toward is None else candidates.new_labels[index]
+        network = surrogate_network(self.surrogate, training_set, seed)
+        moved, gain = self._moved(network, inputs, targets, training_set)
+        moved = self._afforded(inputs, moved, gain)
+        size = _sizes(self._norm, moved, inputs)
+        kept = size > 0
+        if len(index) and not kept.any() and self.eps > 0 and self.total != 0:
+            raise UserError(
+                "no point could be moved: the surrogate's loss does not depend on them; use another network"
+            )
+        return PoisonPoints(
+            index=index[kept],
+            inputs=moved[kept],
+            old_label=labels[kept],
+            new_label=labels[kept],
+            distance=size[kept],
+            provenance=self.provenance(training_set, seed, self.norm) | candidates.notes,
+        ).check(training_set, training_set.num_classes)
+
+    @property
+    def _norm(self) -> Norm:
+        return named_norm(self.norm)
+
+    def _candidates(self, training_set: TrainingSet, seed: int) -> Candidates:
+        relabelling = self.toward or self.select.own_relabelling() or NextClass()
+        return Candidates.of(training_set, relabelling, seed)
+
+    def _moved(
+        self, network: nn.Module, inputs: Tensor, targets: Tensor, training_set: TrainingSet
+    ) -> tuple[Tensor, Tensor]:
+        """The inputs with whole perturbations, and by how much each changes its loss the intended way."""
+        parts = []
+        device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+        with training_set.progress("perturbing points", len(inputs)) as advance, frozen_eval(network):
+            for some, goal in zip(torch.split(inputs, _CHUNK), torch.split(targets, _CHUNK), strict=True):
+                moved, gain = self._ascended(network, some.to(device), goal.to(device))
+                parts.append((moved.cpu(), gain.cpu()))
+                advance(len(some))
+        if not parts:
+            return inputs, torch.zeros(0)
+        moved, gain = (torch.cat(column) for column in zip(*parts, strict=True))
+        return moved, gain
+
+    def _ascended(self, network: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        sign = 1.0 if self.toward is None else -1.0
+        length = 2.5 * self.eps / self.steps
+        points, first = inputs, torch.zeros(len(inputs))
+        for step in range(self.steps + 1):
+            points = points.detach().requires_grad_()
+            value = sign * cross_entropy(class_scores(network, points), targets, reduction="none")
+            if step == 0:
+                first = value.detach()
+            if step < self.steps:
+                gradients = input_gradients(value.sum(), points)
+                points = self._projected(points.detach() + length * self._norm.ascent(gradients), inputs)
+        return points.detach(), value.detach() - first
+
+    def _projected(self, points: Tensor, inputs: Tensor) -> Tensor:
+        """Back into the ball and, afterwards, [0, 1]: that brings every coordinate nearer to the input's."""
+        delta = points - inputs
+        if self.norm == "linf":
+            delta = delta.clamp(-self.eps, self.eps)
+        else:
+            size = self._norm.size(delta).clamp_min(1e-30).reshape(-1, *[1] * (inputs.ndim - 1))
+            delta = delta * (self.eps / size).clamp_max(1.0)
+        moved = inputs + delta
+        return moved.clamp(0, 1) if self.clip else moved
+
+    def _afforded(self, inputs: Tensor, moved: Tensor, gain: Tensor) -> Tensor:
+        """Perturbations cut down to both budgets, which hold for the stored numbers, too."""
+        delta = moved.double() - inputs.double()
+        bound = torch.full((len(inputs),), float(self.eps), dtype=torch.float64)
+        size = _sizes(self._norm, moved, inputs).clamp_max(self.eps)
+        if self.total is not None:
+            shares = torch.zeros(len(inputs), dtype=torch.float64)
+            moves = size > 0
+            unit = float(gain.max()) / _GRAINS if len(gain) else 0.0
+            grains = (gain.double() / unit).round() if unit > 0 else torch.zeros_like(gain)
+            # A little less than S, so that rounding in the sum cannot exceed it.
+            shares[moves] = spend(grains[moves], size[moves], self.total * (1 - 1e-9))
+            bound = torch.minimum(bound, shares * size)
+            delta = delta * shares.reshape(-1, *[1] * (inputs.ndim - 1))
+        return within(inputs, delta, bound, self._norm.size)
+
+
+def _sizes(norm: Norm, moved: Tensor, inputs: Tensor) -> Tensor:
+    return norm.size(moved.double() - inputs.double())

@@ -1,0 +1,118 @@
+"""Mislabelled points at a given distance from the means of the classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.random_streams import generator
+from lightning_poison.poisons.base import Relabelling
+from lightning_poison.poisons.points.class_means import ClassMeans, TrainingMeans
+from lightning_poison.poisons.points.point_poison import PointPoison
+from lightning_poison.poisons.points.poison_points import PoisonPoints
+from lightning_poison.poisons.relabellings import NextClass
+from lightning_poison.poisons.training_set import TrainingSet
+
+__all__ = ["PlacedPoisons"]
+
+
+@dataclass(frozen=True)
+class PlacedPoisons(PointPoison):
+    """Adds mislabelled points at l2 distance r from the class means, uniformly on the sphere (thesis, section 4.1).
+
+    Each point's direction depends on the seed, its class and its number alone: another distance places the points
+    along the same rays, and a larger budget keeps the points of a smaller one. Points are not clipped to [0, 1], which
+    would change their distance.
+
+    Args:
+        distance: r, in the units of the inputs; 0 places them on the means.
+        per_class: how many points around each mean.
+        classes: around whose means; None: every class that the relabelling can change.
+        relabel: their labels, given the class around whose mean they lie.
+        means: where the means are.
+
+    Raises:
+        UserError: an argument is out of range; (when points are placed) a class does not exist or has no mean.
+
+    Example:
+        >>> data = [(torch.full((3,), float(label)), label) for label in (0, 1)]
+        >>> training_set = TrainingSet(torch.tensor([0, 1]), num_classes=2, dataset=data)
+        >>> points = PlacedPoisons(distance=0.5, per_class=2).craft(training_set, seed=0)
+        >>> points.old_label.tolist(), points.new_label.tolist()
+        ([0, 0, 1, 1], [1, 1, 0, 0])
+        >>> bool(torch.allclose((points.inputs[0]).norm(), torch.tensor(0.5)))
+        True
+    """
+
+    distance: float
+    per_class: int = 2
+    classes: list[int] | None = None
+    relabel: Relabelling = field(default_factory=NextClass)
+    means: ClassMeans = field(default_factory=TrainingMeans)
+
+    def __post_init__(self) -> None:
+        check_number("distance", self.distance, minimum=0)
+        check_integer("per_class", self.per_class, minimum=0)
+        for label in self.classes or []:
+            check_integer("classes", label, minimum=0)
+        if self.classes is not None and len(set(self.classes)) < max(1, len(self.classes)):
+            raise UserError(f"classes must name at least one class, each once, got {self.classes}; null: every class")
+
+    def num_classes_after(self, num_classes: int) -> int:
+        """Number of classes of the poisoned data."""
+        return self.relabel.num_classes_after(num_classes)
+
+    def check(self, training_set: TrainingSet, seed: int) -> None:
+        """Refuse classes that do not exist.
+
+        Raises:
+            UserError: one does not, or the relabelling cannot change it.
+        """
+        super().check(training_set, seed)
+        self._chosen_classes(training_set)
+
+    def craft(self, training_set: TrainingSet, seed: int) -> PoisonPoints:
+        """Place the points.
+
+        Raises:
+            UserError: a class does not exist or has no mean.
+        """
+        classes = self._chosen_classes(training_set)
+        inputs = []
+        for label in classes:
+            mean = self.means.mean(training_set, label)
+            rays = [_direction(mean.shape, seed, label, number) for number in range(self.per_class)]
+            inputs += [mean + self.distance * ray for ray in rays]
+        old = torch.tensor(classes, dtype=torch.int64).repeat_interleave(self.per_class)
+        around = TrainingSet(old, training_set.num_classes)
+        return PoisonPoints(
+            index=torch.full_like(old, -1),
+            inputs=torch.stack(inputs).float() if inputs else training_set.inputs[:0],
+            old_label=old,
+            new_label=self.relabel.new_labels(around, torch.arange(len(old)), seed),
+            distance=torch.full((len(old),), float(self.distance)),
+            provenance=self.provenance(training_set, seed, "l2"),
+        ).check(training_set, self.num_classes_after(training_set.num_classes))
+
+    def _chosen_classes(self, training_set: TrainingSet) -> list[int]:
+        every = torch.arange(training_set.num_classes)
+        eligible = self.relabel.eligible(TrainingSet(every, training_set.num_classes))
+        if self.classes is None:
+            return every[eligible].tolist()
+        for label in self.classes:
+            if label >= len(every):
+                raise UserError(f"classes must lie in [0, {len(every) - 1}], got {label}")
+            if not eligible[label]:
+                raise UserError(f"class {label} cannot be mislabelled by this relabelling; take it out of classes")
+        return sorted(self.classes)
+
+
+def _direction(shape: torch.Size, seed: int, label: int, number: int) -> Tensor:
+    """A unit vector, uniform on the sphere: a Gaussian one, scaled."""
+    drawn = torch.randn(shape, dtype=torch.float64, generator=generator(seed, "PlacedPoisons", label, number))
+    ray: Tensor = drawn / drawn.norm()
+    return ray

@@ -1,0 +1,67 @@
+"""Poison points as files: a torch file that holds everything, and a table beside it that a person can read."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from lightning_poison.errors import UserError
+from lightning_poison.functional.files import write_atomically
+from lightning_poison.poisons.points.poison_points import PoisonPoints
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["FORMAT_VERSION", "read_points", "write_points"]
+
+FORMAT_VERSION = 1
+_HEADER = "index,old_label,new_label,distance"
+
+
+def write_points(points: PoisonPoints, path: str | Path) -> Path:
+    """Write ``points`` to ``path``, and their table to the same name with ``.csv``, each whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    target = Path(path)
+    buffer = io.BytesIO()
+    torch.save({"format_version": FORMAT_VERSION, **points.state_dict()}, buffer)
+    write_atomically(target.with_suffix(".csv"), _table(points))
+    return write_atomically(target, buffer.getvalue())
+
+
+def read_points(path: str | Path) -> PoisonPoints:
+    """Read a torch file of poison points; nothing in it is executed.
+
+    Raises:
+        UserError: the file is missing, no such file, or of a later version.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no file of poison points at {path}; check the path") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0][:120]
+        raise UserError(f"cannot read the poison points in {path} ({reason}); give the .pt file") from error
+    version = state.get("format_version") if isinstance(state, dict) else None
+    if version is None or "inputs" not in state:
+        raise UserError(f"{path} holds no poison points; give a file that PoisonPoints.write wrote")
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path}: format_version must be {FORMAT_VERSION}, got {version}; update lightning_poison")
+    return PoisonPoints.from_state_dict(state, source=str(path))
+
+
+def _table(points: PoisonPoints) -> str:
+    provenance = {"format_version": FORMAT_VERSION, **points.provenance}
+    lines = [f"# {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in provenance.items()]
+    lines.append(_HEADER)
+    distance: Tensor = points.distance if points.distance is not None else torch.zeros(0)
+    columns = (points.index.tolist(), points.old_label.tolist(), points.new_label.tolist(), distance.tolist())
+    lines += [f"{index},{old},{new},{far:.6g}" for index, old, new, far in zip(*columns, strict=True)]
+    return "\n".join(lines) + "\n"
