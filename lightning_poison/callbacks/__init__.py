@@ -3,6 +3,7 @@
 from lightning_poison.callbacks.adversarial_accuracy import AdversarialAccuracy
 from lightning_poison.callbacks.adversarial_paths import AdversarialPaths
 from lightning_poison.callbacks.base import Measurement
+from lightning_poison.callbacks.craft_flips import CraftFlips
 from lightning_poison.callbacks.epoch_seed import EpochSeed
 from lightning_poison.callbacks.flip_labels import FlipLabels
 from lightning_poison.callbacks.label_flip_certification import LabelFlipCertification
@@ -15,6 +16,7 @@ from lightning_poison.callbacks.smoothing_certification import SmoothingCertific
 __all__ = [
     "AdversarialAccuracy",
     "AdversarialPaths",
+    "CraftFlips",
     "EpochSeed",
     "FlipLabels",
     "LabelFlipCertification",

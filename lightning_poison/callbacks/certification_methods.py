@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_poison.callbacks.certification_data import EvaluationPoints
-from lightning_poison.callbacks.ranks import from_all_ranks
 from lightning_poison.certificates import (
     CertifiedLearner,
     CertifiedPoints,
@@ -20,12 +18,12 @@ from lightning_poison.certificates import (
     LabelFreeFeatures,
 )
 from lightning_poison.errors import UserError
+from lightning_poison.functional.progress import Progress
+from lightning_poison.functional.ranks import from_all_ranks
 
-__all__ = ["Methods", "Progress", "certify_points", "fit_methods", "named_methods"]
+__all__ = ["Methods", "certify_points", "fit_methods", "named_methods"]
 
 Methods = Mapping[str, CertifiedLearner]
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""``progress(description, total)``: a context that yields ``advance``."""
 
 
 def named_methods(method: CertifiedLearner | Methods | None, features: LabelFreeFeatures | None) -> Methods:

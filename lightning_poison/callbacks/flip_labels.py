@@ -7,7 +7,7 @@ from typing import Any
 from lightning_poison._lightning import Callback
 from lightning_poison.datamodules import PoisonedDataModule, TrainingFlips
 from lightning_poison.errors import UserError
-from lightning_poison.poisons import FlipList, Poison
+from lightning_poison.poisons import Poison, PoisonList
 
 __all__ = ["FlipLabels"]
 
@@ -45,7 +45,7 @@ class FlipLabels(Callback):
         self._own_hook: Any = None
 
     @property
-    def flips(self) -> FlipList | None:
+    def flips(self) -> PoisonList | None:
         """The run's flips; None before training data were asked for."""
         return self.training_flips.flips
 

@@ -17,7 +17,7 @@ from lightning_poison.callbacks.progress import progress
 from lightning_poison.datamodules import PoisonedDataset, find_poisoned_dataset
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.poisons import FlipList
+from lightning_poison.poisons import PoisonList
 from lightning_poison.report import ReportFigure, ReportTable, Section
 
 __all__ = ["PoisonMemorization"]
@@ -53,7 +53,7 @@ class PoisonMemorization(Measurement):
         super().__init__(every_n_epochs, max_samples)
         self.batch_size = check_integer("batch_size", batch_size, minimum=1)
         self.history: list[dict[str, float]] = []
-        self._flips: FlipList | None = None
+        self._flips: PoisonList | None = None
         self._predictions: Tensor | None = None
         self._pictures: Tensor | None = None
 
@@ -107,7 +107,7 @@ class PoisonMemorization(Measurement):
         self.history = list(state_dict["history"])
 
     def _predict(self, trainer: Any, pl_module: Any, poisoned: PoisonedDataset) -> Tensor:
-        positions = poisoned.flips.index[: self.max_samples].tolist()
+        positions = poisoned.flips.positions(len(poisoned.dataset))[: self.max_samples].tolist()
         collate = getattr(trainer.train_dataloader, "collate_fn", None) or default_collate
         predictions: list[Tensor] = []
         pictures: list[Tensor] = []
@@ -137,7 +137,7 @@ class PoisonMemorization(Measurement):
         return (ReportFigure.from_figure("flipped-points", caption, figure),)
 
 
-def shares(flips: FlipList, predictions: Tensor) -> tuple[float, float]:
+def shares(flips: PoisonList, predictions: Tensor) -> tuple[float, float]:
     """Shares of the first len(predictions) flipped points predicted as flipped and as clean label.
 
     Args:
@@ -145,6 +145,7 @@ def shares(flips: FlipList, predictions: Tensor) -> tuple[float, float]:
         predictions: shape (m,), int64, m <= b, in the order of the list.
 
     Example:
+        >>> from lightning_poison.poisons import FlipList
         >>> flips = FlipList(torch.arange(4), torch.zeros(4, dtype=torch.int64), torch.tensor([1, 1, 2, 2]))
         >>> shares(flips, torch.tensor([1, 0, 2, 1]))
         (0.5, 0.25)
@@ -155,10 +156,11 @@ def shares(flips: FlipList, predictions: Tensor) -> tuple[float, float]:
     return fitted.item(), clean.item()
 
 
-def rows_by_class(flips: FlipList, predictions: Tensor) -> Iterator[tuple[int, int, int, int, int]]:
+def rows_by_class(flips: PoisonList, predictions: Tensor) -> Iterator[tuple[int, int, int, int, int]]:
     """For each clean label: label, flipped points, fitted, still clean, predicted as something else.
 
     Example:
+        >>> from lightning_poison.poisons import FlipList
         >>> flips = FlipList(torch.arange(3), torch.tensor([0, 0, 5]), torch.tensor([1, 1, 6]))
         >>> list(rows_by_class(flips, torch.tensor([1, 4, 5])))
         [(0, 2, 1, 0, 1), (5, 1, 0, 1, 0)]
@@ -169,7 +171,7 @@ def rows_by_class(flips: FlipList, predictions: Tensor) -> Iterator[tuple[int, i
         of_label = old == label
         flipped = int(of_label.sum())
         fitted = int((of_label & (predictions == new)).sum())
-        clean = int((of_label & (predictions == old)).sum())
+        clean = int((of_label & (predictions == old) & (predictions != new)).sum())
         yield label, flipped, fitted, clean, flipped - fitted - clean
 
 

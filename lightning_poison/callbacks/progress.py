@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["progress"]
+from lightning_poison.functional.progress import line_printer
 
-_SECONDS_BETWEEN_LINES = 10.0
+__all__ = ["progress"]
 
 
 @contextmanager
@@ -33,7 +32,7 @@ def progress(trainer: Any, description: str, total: int) -> Iterator[Callable[[i
         with tqdm(total=total, desc=description, leave=False, file=sys.stderr) as shown:
             yield lambda n: (shown.update(n), None)[1]
     else:
-        yield _line_printer(description, total)
+        yield line_printer(description, total)
 
 
 @contextmanager
@@ -47,19 +46,3 @@ def _rich_task(rich_progress: Any, description: str, total: int) -> Iterator[Cal
         yield advance
     finally:
         rich_progress.remove_task(task)
-
-
-def _line_printer(description: str, total: int) -> Callable[[int], None]:
-    started = last = time.monotonic()
-    done = 0
-
-    def advance(n: int) -> None:
-        nonlocal done, last
-        done += n
-        now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES:
-            last = now
-            left = (now - started) / done * (total - done) if done else 0
-            print(f"{description}: {done}/{total}, about {left:.0f} s left", file=sys.stderr, flush=True)
-
-    return advance

@@ -86,8 +86,8 @@ class Report(Callback):
         """
         if self._folder is None or not trainer.is_global_zero:
             return None
-        flips_file = self._folder / "flips.csv"
-        if self._flips is not None and not flips_file.exists():
+        flips_file = None if self._flips is None else self._folder / self._flips.file_name
+        if self._flips is not None and flips_file is not None and not flips_file.exists():
             self._flips.write(flips_file)
         report = self.contents(trainer)
         beside = robustness_section(report)

@@ -73,7 +73,9 @@ def clean_labels(dataset: Any, positions: Tensor, labels: Tensor) -> Tensor:
             positions = torch.as_tensor(dataset.indices)[positions]
         dataset = dataset.dataset
     clean = labels.long().clone()
-    old = dict(zip(poisoned.flips.index.tolist(), poisoned.flips.old_label.tolist(), strict=True))
+    old = dict(
+        zip(poisoned.flips.positions(len(poisoned.dataset)).tolist(), poisoned.flips.old_label.tolist(), strict=True)
+    )
     for row, position in enumerate(positions.tolist()):
         clean[row] = old.get(position, clean[row])
     return clean

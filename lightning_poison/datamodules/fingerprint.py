@@ -49,6 +49,8 @@ def fingerprint(dataset: Any, labels: Tensor) -> str:
 
 def _raw_input(dataset: Any, position: int) -> bytes | None:
     if isinstance(dataset, PoisonedDataset):
+        if position >= len(dataset.dataset):
+            return _bytes(dataset[position][0])
         return _raw_input(dataset.dataset, position)
     if isinstance(dataset, Subset):
         return _raw_input(dataset.dataset, int(dataset.indices[position]))

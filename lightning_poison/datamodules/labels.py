@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDataset
-from tqdm import tqdm
 
 from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset
 from lightning_poison.errors import UserError
+from lightning_poison.functional.progress import Progress, show_progress
 from lightning_poison.functional.random_state import kept_random_state
 
-__all__ = ["Progress", "dataset_labels"]
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]
+__all__ = ["dataset_labels"]
 
 _SPREAD = 8
 _CLASSES_CHECKED = 24
 
 
-def dataset_labels(dataset: Any, progress: Progress | None = None) -> Tensor:
+def dataset_labels(dataset: Any, progress: Progress = show_progress) -> Tensor:
     """The label of every item of a map-style data set.
 
     Labels are taken from the data set's structure (a poisoned data set, ``Subset``, ``ConcatDataset``,
@@ -33,8 +29,7 @@ def dataset_labels(dataset: Any, progress: Progress | None = None) -> Tensor:
 
     Args:
         dataset: item i is (input, label, ...).
-        progress: ``progress(description, total)`` is a context manager that gives a function ``advance(n)``; None: a
-            bar on stderr once reading takes longer than a second.
+        progress: shows how far the reading is, where every item is read.
 
     Returns:
         shape (n,), int64.
@@ -51,7 +46,7 @@ def dataset_labels(dataset: Any, progress: Progress | None = None) -> Tensor:
     with kept_random_state():
         labels = _stored_labels(dataset)
         if labels is None or not _confirmed(dataset, labels):
-            labels = _scanned_labels(dataset, progress or _bar)
+            labels = _scanned_labels(dataset, progress)
     if (labels < 0).any():
         position = int((labels < 0).nonzero()[0])
         raise UserError(
@@ -148,9 +143,3 @@ def _shown(label: Any) -> str:
     if isinstance(label, (Tensor, np.ndarray)):
         return f"{type(label).__name__} of shape {tuple(label.shape)}, dtype {label.dtype}"
     return repr(label)
-
-
-@contextmanager
-def _bar(description: str, total: int) -> Iterator[Callable[[int], Any]]:
-    with tqdm(total=total, desc=description, delay=1.0, leave=False) as bar:
-        yield bar.update

@@ -11,12 +11,12 @@ from torch.nn.parameter import UninitializedParameter
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.poisons import FlipList
+from lightning_poison.poisons import PoisonList
 
 __all__ = ["check_input", "check_outputs"]
 
 
-def check_outputs(model: Any, dataset: Any, flips: FlipList, num_classes: int) -> None:
+def check_outputs(model: Any, dataset: Any, flips: PoisonList, num_classes: int) -> None:
     """Refuse flips to a class that the model has no output for, before a loss fails on it.
 
     One training input goes through the model, in eval mode and without a trace; nothing is done where no flip leads

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_only
+
 from lightning_poison._lightning import LightningDataModule, lightning_packages
 from lightning_poison.datamodules.model_outputs import check_input
 from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.datamodules.training_flips import TrainingFlips
 from lightning_poison.errors import UserError
-from lightning_poison.poisons import FlipList, Poison
+from lightning_poison.poisons import Poison, PoisonList
 
 __all__ = ["PoisonedDataModule"]
 
@@ -109,7 +111,7 @@ class PoisonedDataModule(LightningDataModule):
         return names + ["new class"] * (self.num_classes - len(names))
 
     @property
-    def flips(self) -> FlipList:
+    def flips(self) -> PoisonList:
         """The run's flips; drawn now if the inner data module is set up and no loader was asked for yet."""
         if self.training_flips.flips is None:
             return self.training_flips.draw(self._clean_loader().dataset, self._declared_num_classes())
@@ -126,7 +128,8 @@ class PoisonedDataModule(LightningDataModule):
             UserError: the data cannot be poisoned, or the model does not fit them.
         """
         dataset = self._clean_loader().dataset
-        self.training_flips.check_model(model, dataset, self._declared_num_classes())
+        if getattr(rank_zero_only, "rank", 0) == 0:  # who draws the flips for all; the others learn them in the run
+            self.training_flips.check_model(model, dataset, self._declared_num_classes())
         if try_input:
             check_input(model, dataset)
 

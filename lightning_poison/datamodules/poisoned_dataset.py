@@ -1,4 +1,4 @@
-"""A data set in which some labels are flipped."""
+"""A data set in which some points are poisoned."""
 
 from __future__ import annotations
 
@@ -11,43 +11,48 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_poison.errors import UserError
-from lightning_poison.poisons import FlipList
+from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.poisons import PoisonList
 
 __all__ = ["PoisonedDataset", "find_poisoned_dataset"]
 
 
 class PoisonedDataset(Dataset[Any]):
-    """Wraps a map-style data set of (input, label, ...) items and replaces the labels that a flip list names.
+    """Wraps a map-style data set of (input, label, ...) items and poisons what a list of poisons names.
 
-    The inner data set is never changed. A replaced label has the type of the inner one (int, NumPy integer, tensor),
-    and an item keeps its type (tuple, list, named tuple).
+    The inner data set is never changed. A poison's label and input have the types of clean ones (int, NumPy integer,
+    tensor), and an item keeps its type (tuple, list, named tuple). Added points stand behind the clean ones.
 
     Args:
         dataset: the clean data.
-        flips: which labels to replace.
+        flips: the poisons: which labels to replace, which inputs, which points to add.
 
     Example:
         >>> from torch.utils.data import TensorDataset
+        >>> from lightning_poison.poisons import FlipList
         >>> clean = TensorDataset(torch.rand(3, 2), torch.tensor([0, 1, 1]))
         >>> flips = FlipList(torch.tensor([2]), torch.tensor([1]), torch.tensor([0]))
         >>> [int(label) for _, label in PoisonedDataset(clean, flips)]
         [0, 1, 0]
     """
 
-    def __init__(self, dataset: Any, flips: FlipList) -> None:
+    def __init__(self, dataset: Any, flips: PoisonList) -> None:
         self.dataset = dataset
         self.flips = flips
-        pairs = zip(flips.old_label.tolist(), flips.new_label.tolist(), strict=True)
-        self._labels = dict(zip(flips.index.tolist(), pairs, strict=True))
+        self._rows = {position: row for row, position in enumerate(flips.positions(len(dataset)).tolist())}
+        self._example: Any = None
 
     def __len__(self) -> int:
-        """Number of points, flipped or not."""
-        return len(self.dataset)
+        """Number of points, poisoned or not."""
+        return len(self.dataset) + self.flips.num_added
 
     def __getitem__(self, index: int) -> Any:
-        """The item at ``index``, with its flipped label where it has one."""
-        position = int(index)
-        return self._replaced(self.dataset[index], position + len(self) if position < 0 else position)
+        """The item at ``index``, poisoned where the list says so."""
+        position = int(index) + len(self) if int(index) < 0 else int(index)
+        if position >= len(self.dataset) and position in self._rows:
+            return self._added(self._rows[position])
+        # A data set of no added points is asked for exactly what it was asked for without poisons.
+        return self._replaced(self.dataset[position if self.flips.num_added else index], position)
 
     def __iter__(self) -> Any:
         """Every item in order."""
@@ -61,26 +66,41 @@ class PoisonedDataset(Dataset[Any]):
             raise AttributeError("the inner data set has no batched access")
 
         def items(indices: Sequence[int]) -> list[Any]:
-            return [self._replaced(item, int(index)) for item, index in zip(inner(indices), indices, strict=True)]
+            clean = [index for index in indices if int(index) < len(self.dataset)]
+            found = iter(zip(inner(clean) if clean else [], clean, strict=True))
+            return [
+                self._replaced(*next(found)) if int(index) < len(self.dataset) else self[index] for index in indices
+            ]
 
         return items
 
     def _replaced(self, item: Any, position: int) -> Any:
-        labels = self._labels.get(position)
-        if labels is None:
+        row = self._rows.get(int(position))
+        if row is None:
             return item
         if not isinstance(item, (tuple, list)) or len(item) < 2:
             raise UserError(
                 f"training items must be (input, label, ...) tuples or lists, got {type(item).__name__} at {position}; "
                 "wrap the data set so that its label stands second"
             )
-        old, new = labels
+        old = int(self.flips.old_label[row])
         if int(item[1]) != old:
             raise UserError(
-                f"training point {position} has label {int(item[1])}, but the flip list says {old}; "
+                f"training point {position} has label {int(item[1])}, but {self.flips.name} says {old}; "
                 "the data set must give every point the same label each time"
             )
-        values = [item[0], _like(item[1], new), *item[2:]]
+        return self._poisoned(item, row)
+
+    def _added(self, row: int) -> Any:
+        if self._example is None:
+            with kept_random_state():
+                self._example = self.dataset[0]
+        return self._poisoned(self._example, row)
+
+    def _poisoned(self, item: Any, row: int) -> Any:
+        """``item`` with the input and the label of a row."""
+        new = int(self.flips.new_label[row])
+        values = [self.flips.input_at(row, item[0]), _like(item[1], new), *item[2:]]
         if isinstance(item, list):
             return values
         return type(item)(*values) if hasattr(item, "_fields") else tuple(values)
@@ -91,6 +111,7 @@ def find_poisoned_dataset(dataset: Any) -> PoisonedDataset | None:
 
     Example:
         >>> from torch.utils.data import Subset
+        >>> from lightning_poison.poisons import FlipList
         >>> poisoned = PoisonedDataset([(0.5, 1)], FlipList.empty())
         >>> find_poisoned_dataset(Subset(poisoned, [0])) is poisoned
         True

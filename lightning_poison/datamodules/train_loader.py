@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler, SequentialSampler
 
 from lightning_poison.errors import UserError
 
-__all__ = ["check_train_loader", "plain_shuffle", "with_dataset"]
+__all__ = ["check_train_loader", "in_order", "plain_shuffle", "with_dataset"]
 
 
 def check_train_loader(loader: Any, owner: str) -> DataLoader[Any]:
@@ -48,6 +48,27 @@ def plain_shuffle(loader: DataLoader[Any]) -> bool:
     )
 
 
+def in_order(loader: DataLoader[Any], dataset: Any) -> SequentialSampler:
+    """The order of the points where ``dataset`` holds more of them than the loader's own, which is not shuffled.
+
+    Args:
+        loader: not shuffled.
+        dataset: the points.
+
+    Raises:
+        UserError: the loader draws its points in a way that says nothing about more of them.
+    """
+    automatic = loader.batch_sampler is None or type(loader.batch_sampler) is BatchSampler
+    sampler = loader.batch_sampler.sampler if isinstance(loader.batch_sampler, BatchSampler) else loader.sampler
+    if not automatic or type(sampler) is not SequentialSampler:
+        kind = type(sampler if automatic else loader.batch_sampler).__name__
+        raise UserError(
+            f"points can be added to a training loader with shuffle=True or False, got {kind}, which deals the clean "
+            "points only; take it out, or use a poison that adds no point"
+        )
+    return SequentialSampler(dataset)
+
+
 def with_dataset(loader: DataLoader[Any], dataset: Any, sampler: Sampler[int] | None = None) -> DataLoader[Any]:
     """A new loader like ``loader`` over ``dataset``; ``loader`` is not changed.
 
@@ -55,7 +76,7 @@ def with_dataset(loader: DataLoader[Any], dataset: Any, sampler: Sampler[int] | 
 
     Args:
         loader: the loader to follow.
-        dataset: as long as the loader's own.
+        dataset: as long as the loader's own, unless ``sampler`` is given.
         sampler: replaces the sampler of automatic batching; None: the sampler stays.
 
     Example:

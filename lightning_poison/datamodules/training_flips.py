@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 import lightning_poison
 from lightning_poison.datamodules.epoch_shuffle import EpochShuffle
@@ -15,11 +15,14 @@ from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.datamodules.model_outputs import check_outputs
 from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset
 from lightning_poison.datamodules.run_folder import report_folder
-from lightning_poison.datamodules.train_loader import check_train_loader, plain_shuffle, with_dataset
+from lightning_poison.datamodules.train_loader import check_train_loader, in_order, plain_shuffle, with_dataset
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
-from lightning_poison.poisons import FlipList, Poison, TrainingSet
+from lightning_poison.functional.progress import show_progress
+from lightning_poison.functional.ranks import from_all_ranks, from_rank_zero, shards_weights
+from lightning_poison.poisons import FlipList, Poison, PoisonList, TrainingSet
 from lightning_poison.poisons.description import describe
+from lightning_poison.poisons.restoring import restored_poisons
 
 __all__ = ["TrainingFlips"]
 
@@ -37,7 +40,7 @@ class TrainingFlips:
             raise UserError(f"poison must be a Poison such as LabelFlips(RandomPoints()), got {poison!r}")
         self.poison = poison
         self.seed = check_integer("seed", seed, minimum=0)
-        self.flips: FlipList | None = None
+        self.flips: PoisonList | None = None
         self._restored = False
         self._seen: tuple[Any, TrainingSet] | None = None
 
@@ -60,27 +63,46 @@ class TrainingFlips:
         if self._seen is None or self._seen[0] is not dataset:
             labels = dataset_labels(dataset)
             classes = num_classes if num_classes is not None else int(labels.max()) + 1
-            self._seen = dataset, TrainingSet(labels, classes, fingerprint(dataset, labels), dataset)
+            self._seen = (
+                dataset,
+                TrainingSet(labels, classes, fingerprint(dataset, labels), dataset, progress=show_progress),
+            )
         return self._seen[1]
 
-    def draw(self, dataset: Any, num_classes: int | None) -> FlipList:
+    def draw(self, dataset: Any, num_classes: int | None, trainer: Any = None) -> PoisonList:
         """The run's flips: the restored ones after a resume, else drawn now and remembered.
 
+        Args:
+            dataset: the clean data.
+            num_classes: of the clean data; None: the highest label plus one.
+            trainer: of a run, whose rank zero draws for all ranks: flips that a network chose depend on the last bits
+                of sums, which differ between machines. None: this process draws for itself.
+
         Raises:
-            UserError: the strategy does not fit the data, or the restored flips belong to other data.
+            UserError: the strategy does not fit the data, the restored flips belong to other data, or the ranks do not
+                see the same data.
         """
-        training_set = self.training_set(dataset, num_classes)
+        if trainer is None or trainer.world_size == 1:
+            self.flips = self._drawn(self.training_set(dataset, num_classes))
+            return self.flips
+        _check_ranks(trainer, lambda: self.training_set(dataset, num_classes))
+        drawn = from_rank_zero(trainer, lambda: self._drawn(self.training_set(dataset, num_classes)).state_dict())
+        self.flips, self._restored = restored_poisons(drawn), False
+        return self.flips
+
+    def _drawn(self, training_set: TrainingSet) -> PoisonList:
         num_classes_after = self.num_classes_after(training_set.num_classes)
-        if self.flips is None:
-            self.flips = (
+        flips = self.flips
+        if flips is None:
+            flips = (
                 FlipList.empty(self._clean_provenance(training_set))
                 if self.poison is None
-                else self.poison.flips(training_set, self.seed)
+                else self.poison.craft(training_set, self.seed)
             )
         elif self._restored:
-            self._compare_strategies(self.flips, num_classes_after)
+            self._compare_strategies(flips, num_classes_after)
             self._restored = False
-        return self.flips.check(training_set, num_classes_after)
+        return flips.check(training_set, num_classes_after)
 
     def poisoned_loader(self, loader: Any, owner: str, trainer: Any, num_classes: int | None) -> DataLoader[Any]:
         """The training loader over the flipped labels.
@@ -95,16 +117,19 @@ class TrainingFlips:
             UserError: the loader or its data cannot be poisoned.
         """
         clean = check_train_loader(loader, owner)
-        flips = self.draw(clean.dataset, num_classes)
+        flips = self.draw(clean.dataset, num_classes, trainer)
         if trainer is not None:
-            self._check_ranks(trainer, flips)
-            if not _shards_weights(trainer):
+            if not shards_weights(trainer):
                 self.check_model(getattr(trainer, "lightning_module", None), clean.dataset, num_classes)
             self._write(trainer, flips)
-        sampler = None
+        poisoned = PoisonedDataset(clean.dataset, flips)
+        sampler: Sampler[int] | None = None
         if plain_shuffle(clean):
-            sampler = EpochShuffle(len(clean.dataset), self.seed, trainer, **_ranks(trainer))  # type: ignore[arg-type]
-        return with_dataset(clean, PoisonedDataset(clean.dataset, flips), sampler)
+            count = len(poisoned) - flips.num_added
+            sampler = EpochShuffle(count, self.seed, trainer, **_ranks(trainer), added=flips.num_added)
+        elif flips.num_added:
+            sampler = in_order(clean, poisoned)
+        return with_dataset(clean, poisoned, sampler)
 
     def check_model(self, model: Any, dataset: Any, num_classes: int | None) -> None:
         """Refuse a model without an output for a class that the flips add.
@@ -123,7 +148,7 @@ class TrainingFlips:
         """Take over the seed and the flips of the run that is resumed."""
         self.seed = int(state["seed"])
         if state["flips"] is not None:
-            self.flips = FlipList.from_state_dict(state["flips"])
+            self.flips = restored_poisons(state["flips"])
             self._restored = True
 
     def _clean_provenance(self, training_set: TrainingSet) -> dict[str, Any]:
@@ -137,7 +162,7 @@ class TrainingFlips:
             "package_version": lightning_poison.__version__,
         }
 
-    def _compare_strategies(self, flips: FlipList, num_classes_after: int) -> None:
+    def _compare_strategies(self, flips: PoisonList, num_classes_after: int) -> None:
         was, now = flips.provenance.get("strategy"), None if self.poison is None else describe(self.poison)
         recorded = flips.provenance.get("num_classes_after", num_classes_after)
         if recorded != num_classes_after:
@@ -152,26 +177,20 @@ class TrainingFlips:
             )
 
     @staticmethod
-    def _check_ranks(trainer: Any, flips: FlipList) -> None:
-        if trainer.world_size == 1:
-            return
-        mine = flips.provenance.get("fingerprint")
-        first = trainer.strategy.broadcast(mine)
-        if mine != first:
-            raise UserError(
-                f"every rank must see the same training set, got fingerprint {mine} on rank {trainer.global_rank} "
-                f"and {first} on rank 0; make the order of the training points the same in every process"
-            )
-
-    @staticmethod
-    def _write(trainer: Any, flips: FlipList) -> None:
+    def _write(trainer: Any, flips: PoisonList) -> None:
         folder = report_folder(trainer)
         if folder is not None and trainer.is_global_zero:
-            flips.write(folder / "flips.csv")
+            flips.write(folder / flips.file_name)
 
 
-def _shards_weights(trainer: Any) -> bool:
-    return type(trainer.strategy).__name__.startswith(("FSDP", "DeepSpeed", "ModelParallel"))
+def _check_ranks(trainer: Any, training_set: Callable[[], TrainingSet]) -> None:
+    fingerprints = from_all_ranks(trainer, lambda: training_set().fingerprint)
+    for rank, other in enumerate(fingerprints):
+        if other != fingerprints[0]:
+            raise UserError(
+                f"every rank must see the same training set, got fingerprint {other} on rank {rank} and "
+                f"{fingerprints[0]} on rank 0; make the order of the training points the same in every process"
+            )
 
 
 def _ranks(trainer: Any) -> dict[str, int]:

@@ -55,9 +55,7 @@ def run_title(trainer: Any, flips: Any | None) -> str:
     name = type(trainer.lightning_module).__name__ if datamodule is None else type(datamodule).__name__
     if flips is None:
         return name
-    count = len(flips)
-    what = "clean labels" if count == 0 else "1 flipped label" if count == 1 else f"{count:,} flipped labels"
-    return f"{name} with {what}"
+    return f"{name} with {flips.short()}"
 
 
 def config_text(folder: Path | None) -> str | None:

@@ -12,7 +12,7 @@ from lightning_poison.report.robustness import is_swept
 from lightning_poison.report.run_report import RunReport
 from lightning_poison.report.section import ReportFigure, ReportTable, Section
 
-__all__ = ["comparison_figure", "flips_section", "training_section"]
+__all__ = ["comparison_figure", "flip_counts", "flip_figure", "flips_section", "training_section"]
 
 _MOST_BARS = 8
 _MOST_TABLE_ROWS = 12
@@ -23,31 +23,45 @@ def flips_section(flips: Any, num_classes: int | None = None) -> Section:
     """How many labels went from which class to which.
 
     Args:
-        flips: has ``old_label`` and ``new_label``, int64 of shape (b,), and ``provenance``.
+        flips: a list of poisons.
         num_classes: classes after the flips, None: as many as occur.
     """
-    pairs = Counter(zip(flips.old_label.tolist(), flips.new_label.tolist(), strict=True))
-    count = sum(pairs.values())
+    count = len(flips)
     strategy, seed = flips.provenance.get("strategy"), flips.provenance.get("seed")
     how = f" by {strategy}" if strategy else ""
     drawn = f" with seed {seed}" if seed is not None else ""
-    text = f"{count:,} training {'label was' if count == 1 else 'labels were'} flipped{how}{drawn}."
+    text = f"{flips.in_words()}{how}{drawn}."
     if not count:
         return Section("Flipped labels", ("No training label was flipped: this is a clean run.",), order=10)
+    where = f"Every one of them, with index, clean and new label, is in {flips.file_name.replace('.pt', '.csv')}."
+    figure = flip_figure(flips, num_classes, "flips")
+    return Section(flips.title, (text, where), flip_counts(flips), (figure,), order=10)
+
+
+def flip_counts(flips: Any) -> tuple[ReportTable, ...]:
+    """How many labels went from which class to which, as one table, or none where it would be long.
+
+    Args:
+        flips: has ``old_label`` and ``new_label``, int64 of shape (b,).
+    """
+    pairs = Counter(zip(flips.old_label.tolist(), flips.new_label.tolist(), strict=True))
     rows = tuple((old, new, number) for (old, new), number in sorted(pairs.items()))
     table = ReportTable("Flips by class", ("Clean label", "Flipped label", "Points"), rows)
-    tables = (table,) if len(rows) <= _MOST_TABLE_ROWS else ()
+    return (table,) if len(rows) <= _MOST_TABLE_ROWS else ()
+
+
+def flip_figure(flips: Any, num_classes: int | None, name: str) -> ReportFigure:
+    """The same as a picture.
+
+    Args:
+        flips: has ``old_label`` and ``new_label``, int64 of shape (b,).
+        num_classes: classes after the flips, None: as many as occur.
+        name: stem of the picture's file.
+    """
     from lightning_poison.plots import flip_matrix
 
-    figure = ReportFigure.from_figure(
-        "flips",
-        "How many labels went from each class (row) to each class (column).",
-        flip_matrix(flips.old_label, flips.new_label, num_classes),
-    )
-    where = "Every flip, with index, clean and flipped label, is in flips.csv."
-    return Section(
-        "Flipped labels", (text, where), tables if len(rows) <= _MOST_TABLE_ROWS else (), (figure,), order=10
-    )
+    caption = "How many labels went from each class (row) to each class (column)."
+    return ReportFigure.from_figure(name, caption, flip_matrix(flips.old_label, flips.new_label, num_classes))
 
 
 def training_section(history: Mapping[str, Sequence[tuple[int, float]]]) -> Section | None:

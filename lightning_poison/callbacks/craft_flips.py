@@ -1,0 +1,232 @@
+"""A flip list, crafted with the network that a run has trained."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_poison._lightning import Callback
+from lightning_poison.attacks import frozen_eval
+from lightning_poison.callbacks.base import report_folder
+from lightning_poison.callbacks.crafting import clean_training_set, copy_of, poison_pictures
+from lightning_poison.callbacks.flip_labels import FlipLabels
+from lightning_poison.datamodules import PoisonedDataModule
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.files import check_writable
+from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.ranks import from_rank_zero, shards_weights
+from lightning_poison.poisons import Poison, PoisonList, TrainingSet
+from lightning_poison.poisons.description import describe
+from lightning_poison.poisons.restoring import restored_poisons
+from lightning_poison.report import ReportFigure, Section
+from lightning_poison.report.run_sections import flip_counts, flip_figure
+
+__all__ = ["CraftFlips"]
+
+_PICTURES = 16
+
+
+class CraftFlips(Callback):
+    """Chooses flips with the network of a clean run, at the end of ``fit``, and writes them down.
+
+    Three lines in anybody's project::
+
+        from lightning_poison.callbacks import CraftFlips
+        from lightning_poison.poisons import LabelFlips, NearestToBoundary
+
+        trainer = Trainer(callbacks=[CraftFlips(LabelFlips(NearestToBoundary(per_class=10)))])
+
+    The strategy sees the run's training set and a frozen copy of its network; weights, modes and random streams of the
+    run stay as they are. The list belongs to these training data and is applied to them by
+    ``LabelFlips(FromFile(path))``. With several processes rank zero crafts, and every rank learns the list. ``fit``
+    of a finished run (``ckpt_path`` of its last checkpoint) crafts with the network as it was saved; a list in that
+    checkpoint is written again instead.
+
+    Args:
+        poison: the strategy.
+        seed: of the strategy's draws.
+        name: ends the file's name and tells several of these callbacks apart.
+        output: where the logits stand in what the model's forward returns: a position in a tuple or a key of a
+            mapping; None: the forward returns the logits.
+        file: where the list is written; None: ``LOG_DIR/report/crafted_flips.csv`` (``crafted_flips_NAME.csv``).
+
+    Attributes:
+        flips: the list; None before the end of ``fit``, and under ``fast_dev_run``.
+
+    Raises:
+        UserError: (when ``fit`` begins) labels are flipped in this run, the strategy does not fit the data, two
+            callbacks share a name, or the weights are sharded; (at its end) the network has not learnt the data.
+
+    Example:
+        >>> from lightning_poison.poisons import LabelFlips, NearestToBoundary
+        >>> CraftFlips(LabelFlips(NearestToBoundary(per_class=5)), name="nearest").flips is None
+        True
+    """
+
+    def __init__(
+        self,
+        poison: Poison,
+        seed: int = 0,
+        name: str | None = None,
+        output: int | str | None = None,
+        file: str | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(poison, Poison):
+            raise UserError(f"poison must be a Poison such as LabelFlips(Medoids()), got {poison!r}")
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+            raise UserError(f"name must be letters, digits, '_' and '-', got {name!r}; it ends the file's name")
+        self.poison = poison
+        self.seed = check_integer("seed", seed, minimum=0)
+        self.name = name
+        self.output = output
+        self.file = file
+        self.flips: PoisonList | None = None
+        self._path: Path | None = None
+        self._step: int | None = None
+        self._finished = False
+        self._training_set: TrainingSet | None = None
+        self._pictures: ReportFigure | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Tells the states of several of these callbacks apart in a checkpoint."""
+        return f"{type(self).__qualname__}({self.name}, {describe(self.poison)}, {self.seed})"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The list, and after how many steps it was crafted."""
+        return {"flips": None if self.flips is None else self.flips.state_dict(), "step": self._step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the list of the run that is resumed."""
+        self._step = state_dict["step"]
+        self.flips = None if state_dict["flips"] is None else restored_poisons(state_dict["flips"])
+
+    # --- hooks --------------------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse, before anything expensive, what cannot end well."""
+        if stage != "fit":
+            return
+        self.flips = self._step = self._training_set = self._pictures = None
+        self._finished = False
+        folder = report_folder(trainer)
+        self._path = None if folder is None else folder / self._file_name
+        if self.file is not None and not trainer.fast_dev_run:
+            self._path = Path(self.file)
+        if self._path is not None and trainer.is_global_zero:
+            check_writable(self._path.parent)
+        self._check_run(trainer)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Refuse classes and budgets that the data do not hold."""
+        from_rank_zero(trainer, lambda: self.poison.check(self._shared_training_set(trainer), self.seed))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Craft with the trained network."""
+        self._finish(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Craft now if the run was finished before it was resumed."""
+        if not self._finished:
+            self._finish(trainer, pl_module)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Let go of the inputs."""
+        self._training_set = None
+
+    def report_sections(self) -> list[Section]:
+        """How many labels of which class the list flips, and some of the points."""
+        if self.flips is None:
+            return []
+        provenance = self.flips.provenance
+        title = "Crafted flips" if self.name is None else f"Crafted flips ({self.name})"
+        how = f"{provenance.get('strategy')} with seed {provenance.get('seed')}"
+        text = [f"{self.flips.short()} by {how}, chosen with this run's network, which was trained on clean labels."]
+        if self._path is not None:
+            text.append(f"{self.flips.reader} applies {self._path.name} to the same training data.")
+        if not len(self.flips):
+            return [Section(title, tuple(text))]
+        suffix = "" if self.name is None else f"-{self.name}"
+        figures = [flip_figure(self.flips, provenance.get("num_classes_after"), f"crafted-flips{suffix}")]
+        if self._pictures is not None:
+            figures.append(self._pictures)
+        return [Section(title, tuple(text), flip_counts(self.flips), tuple(figures))]
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _file_name(self) -> str:
+        plain = Path(f"crafted_{self.poison.file_name}")
+        return plain.name if self.name is None else f"{plain.stem}_{self.name}{plain.suffix}"
+
+    def _check_run(self, trainer: Any) -> None:
+        names = [other.name for other in trainer.callbacks if isinstance(other, CraftFlips)]
+        if names.count(self.name) > 1:
+            raise UserError(
+                f"{names.count(self.name)} CraftFlips callbacks have the name {self.name!r}; give each its own"
+            )
+        if shards_weights(trainer):
+            raise UserError(
+                f"CraftFlips needs the whole network on one rank, got {type(trainer.strategy).__name__}, which shards "
+                "it; train with strategy ddp, or craft afterwards on one device (ckpt_path=...)"
+            )
+        flips_labels = [other.training_flips for other in trainer.callbacks if isinstance(other, FlipLabels)]
+        if isinstance(trainer.datamodule, PoisonedDataModule):
+            flips_labels.append(trainer.datamodule.training_flips)
+        for training_flips in flips_labels:
+            if training_flips.poison is not None:
+                raise UserError(
+                    f"CraftFlips needs a run on clean labels, got poison {describe(training_flips.poison)}; "
+                    "take the poison out (--poison=null) and craft again"
+                )
+
+    def _finish(self, trainer: Any, pl_module: Any) -> None:
+        self._finished = True
+        if trainer.fast_dev_run:
+            return
+        restored = self.flips is not None and self._step == int(trainer.global_step)
+        crafted = from_rank_zero(trainer, lambda: self._crafted(trainer, pl_module, restored))
+        self.flips, self._step = restored_poisons(crafted), int(trainer.global_step)
+        if self._path is not None:
+            rank_zero_info(f"{self._path}: {self.flips.short()}, for {self.flips.reader} and the same training data")
+
+    def _crafted(self, trainer: Any, pl_module: Any, restored: bool) -> dict[str, Any]:
+        """On rank zero: the list as it stands in checkpoints, written to its file."""
+        training_set = self._shared_training_set(trainer, None if restored else pl_module)
+        if restored and self.flips is not None:
+            flips: PoisonList = self.flips.check(training_set)
+        else:
+            network = training_set.network or pl_module
+            # The module, too: a copied forward may still run parts of the module that it was copied from.
+            with kept_random_state(None, pl_module.device), frozen_eval(pl_module), frozen_eval(network):
+                flips = self.poison.craft(training_set, self.seed)
+        if self._path is not None:
+            flips.write(self._path)
+        self._pictures = self._picture(training_set.dataset, flips)
+        return flips.state_dict()
+
+    def _shared_training_set(self, trainer: Any, pl_module: Any = None) -> TrainingSet:
+        """One for all of these callbacks, so that they read inputs and run the module's network once."""
+        alike = [other for other in trainer.callbacks if isinstance(other, CraftFlips) and other.output == self.output]
+        first = alike[0]
+        found = clean_training_set(trainer, first._training_set)
+        if pl_module is not None and found.network is None:
+            found = replace(found, network=copy_of(pl_module, self.output))
+        first._training_set = found
+        return found
+
+    def _picture(self, dataset: Any, flips: PoisonList) -> ReportFigure | None:
+        found = poison_pictures(dataset, flips, _PICTURES) if len(flips) else None
+        if found is None:
+            return None
+        from lightning_poison.plots import image_grid
+
+        suffix = "" if self.name is None else f"-{self.name}"
+        caption = "Some points of the list: clean label → flipped label."
+        return ReportFigure.from_figure(f"crafted-points{suffix}", caption, image_grid(*found))
