@@ -28,7 +28,8 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    lines = (line for block in blocks(README, "bash") for line in block.splitlines())
+    pages = (README, (ROOT / "docs" / "flips.md").read_text(encoding="utf-8"))
+    lines = (line for page in pages for block in blocks(page, "bash") for line in block.splitlines())
     typed = (shlex.split(line, comments=True) for line in lines)
     programs = (["lightning-poison"], ["python", "-m", "lightning_poison"])
     return [words[len(name) :] for words in typed for name in programs if words[: len(name)] == name]
@@ -93,9 +94,14 @@ def test_readme_three_lines(package: str) -> None:
 def test_the_page_about_attacks_runs(tmp_path: Path) -> None:
     data = Digits(max_samples=60)
     data.setup("fit")
-    images, labels = next(iter(data.train_dataloader()))[:2]
     torch.manual_seed(0)
+    images, labels = next(iter(data.train_dataloader()))[:2]
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    optimizer = torch.optim.Adam(model.parameters(), 0.1)
+    for _ in range(50):  # an untrained one may see the first digit as the next class, and its path has no length
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
     codes = blocks((ROOT / "docs" / "attacks.md").read_text(encoding="utf-8"), "python")
     assert len(codes) == 3
     for code in codes:
@@ -113,11 +119,21 @@ def test_the_page_about_certificates_runs() -> None:
         exec(code, {"train_images": images, "train_labels": labels, "test_images": images[:5]})
 
 
-def test_the_pages_about_attacks_and_certificates_name_every_config() -> None:
-    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("attacks.md", "certificates.md")]
-    attacks, certificates = (set(re.findall(r"`(\w+\.yaml)`", page)) for page in pages)
-    assert attacks | certificates == set(shipped_configs()) - {"digits.yaml", "mnist.yaml"}
-    assert not attacks & certificates
+def test_the_page_about_flips_runs(tmp_path: Path) -> None:
+    codes = blocks((ROOT / "docs" / "flips.md").read_text(encoding="utf-8"), "python")
+    assert len(codes) == 3
+    for code in codes:
+        exec(code, {"folder": str(tmp_path / "experiment")})
+    assert (tmp_path / "experiment" / "table.md").read_text(encoding="utf-8").count("medoids") >= 1
+
+
+def test_the_pages_name_every_config_once() -> None:
+    named = [
+        set(re.findall(r"`(\w+\.yaml)`", (ROOT / "docs" / page).read_text(encoding="utf-8")))
+        for page in ("attacks.md", "certificates.md", "flips.md")
+    ]
+    assert set().union(*named) == set(shipped_configs()) - {"digits.yaml", "mnist.yaml"}
+    assert sum(map(len, named)) == len(set().union(*named))
 
 
 def test_readme_callback_in_a_cli_of_ones_own(tmp_path: Path) -> None:

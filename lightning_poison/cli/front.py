@@ -11,10 +11,11 @@ from lightning_poison.errors import UserError
 
 __all__ = ["SUBCOMMANDS", "answer_quickly"]
 
-SUBCOMMANDS = ("fit", "validate", "test", "predict")
+SUBCOMMANDS = ("fit", "validate", "test", "predict", "experiment")
 
 _HELP = """\
 usage: lightning-poison {fit,validate,test,predict} [--config FILE] [--KEY=VALUE ...]
+       lightning-poison experiment [--config FILE] [--KEY=VALUE ...]
        lightning-poison configs [NAME]
 
 If somebody flips some of my training labels, how much more vulnerable is my network,
@@ -25,11 +26,13 @@ commands:
   validate   measure a checkpoint on the validation set (--ckpt_path FILE)
   test       measure a checkpoint on the test set (--ckpt_path FILE)
   predict    write the predictions of a checkpoint (--ckpt_path FILE)
+  experiment compare strategies over victims and seeds; run again, it goes on where it stopped
   configs    list the shipped configs, or print one
 
 first steps:
   lightning-poison fit --config digits.yaml              about a minute, no download
   lightning-poison fit --config mnist.yaml               MNIST; --data.root DIR if you have it
+  lightning-poison experiment --config experiment_digits.yaml --seeds 3
   lightning-poison fit --config digits.yaml --poison=null                    the clean run
   lightning-poison fit --config digits.yaml --poison.select=RandomPoints --poison.select.per_class=20
   lightning-poison fit --config digits.yaml --trainer.callbacks+=AdversarialAccuracy \\
@@ -74,8 +77,10 @@ def _answer_configs(names: Sequence[str]) -> int:
         elif names:
             print(find_config(names[0]).read_text(encoding="utf-8"), end="")
         else:
-            for name, description in describe_configs().items():
-                print(f"{name:<24} {description}")
+            configs = describe_configs()
+            width = max(map(len, configs), default=0)
+            for name, description in configs.items():
+                print(f"{name:<{width}} {description}")
     except UserError as error:
         print(f"lightning-poison: error: {error}", file=sys.stderr)
         return 2

@@ -17,6 +17,10 @@ from lightning_poison.errors import UserError
 __all__ = ["run"]
 
 _INTERRUPTED = 130  # what a shell reports of a command that was ended by Ctrl-C
+_GOES_ON = {
+    "fit": "; the same command with --ckpt_path last goes on after the last whole epoch",
+    "experiment": "; the same command goes on after the runs that are finished",
+}
 _UNWRITABLE = frozenset(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR)
 )
@@ -32,16 +36,20 @@ def run(arguments: Sequence[str]) -> int:
         the exit code.
     """
     _hush()
-    from lightning_poison.cli.app import PoisonCLI
-
     try:
-        PoisonCLI(arguments)
+        if arguments[0] == "experiment":
+            from lightning_poison.cli.experiment import run_experiment
+
+            run_experiment(arguments[1:])
+        else:
+            from lightning_poison.cli.app import PoisonCLI
+
+            PoisonCLI(arguments)
     except (KeyboardInterrupt, SystemExit) as stop:
         # The Trainer turns an interrupt into an exit.
         if not isinstance(stop, KeyboardInterrupt) and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
-        goes_on = "; the same command with --ckpt_path last goes on after the last whole epoch"
-        print(f"lightning-poison: interrupted{goes_on if arguments[0] == 'fit' else ''}", file=sys.stderr)
+        print(f"lightning-poison: interrupted{_GOES_ON.get(arguments[0], '')}", file=sys.stderr)
         return _INTERRUPTED
     except Exception as error:
         line = _line(error, arguments)

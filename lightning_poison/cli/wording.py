@@ -23,7 +23,7 @@ _MODULES_OF_KEY = {
 # How the parser's own lines begin; any other line of its reports was written by a class that refused its arguments.
 _PARSERS_OWN = re.compile(
     r"(Does not validate|Subtypes:|Errors:|Expected an? |Given value|Not a valid subclass|Subclass types"
-    r"|an? (class|dict) |Type [\w.]+\W|Parser key|Problem|Option |$)"
+    r"|an? (class|dict) |Type [\w.]+\W|Parser key|Problem|Import path|Option |$)"
 )
 
 
@@ -41,6 +41,7 @@ def one_line(message: str, options: Iterable[str] = (), arguments: Sequence[str]
         >>> one_line("- Multiple subclasses with name Net. Give the full class path ...: a.Net, b.Net.\n")
         'an argument: there are several classes Net; write one of a.Net, b.Net'
     """
+    message = _of_its_own_type(message)
     for rule in _RULES:
         line = rule(message, list(options), arguments)
         if line is not None:
@@ -82,6 +83,19 @@ def twins_line(error: Exception) -> str | None:
     """
     found = re.search(r"more than one stateful callback of type `(\w+)`", str(error))
     return f"trainer.callbacks hold two equal {found[1]}; leave one out, or give each its own name" if found else None
+
+
+def _of_its_own_type(message: str) -> str:
+    """Without what a union's other types say of a class that one of them takes."""
+    subtypes = re.findall(r"<class '([\w.]+)'>", next(iter(re.findall(r"Subtypes: .*", message)), ""))
+    kept = []
+    for line in message.splitlines(keepends=True):
+        found = re.search(r"Import path ([\w.]+)\.(\w+) does not correspond to a subclass of \w+", line)
+        bases = getattr(getattr(sys.modules.get(found[1]), found[2], None), "__mro__", ()) if found else ()
+        names = {f"{base.__module__}.{base.__qualname__}" for base in bases}
+        if not names & set(subtypes):
+            kept.append(line)
+    return "".join(kept)
 
 
 def _mismatch(text: str) -> str:
@@ -170,7 +184,8 @@ def _missing_key(message: str, _options: list[str], arguments: Sequence[str]) ->
     needing = [] if "." in name or name in _MODULES_OF_KEY else _classes_that_need(name)
     if needing:
         return f"{name} is missing, which {' or '.join(needing)} needs; write it under its init_args"
-    return f"{name} is missing; add --{name}=VALUE, or begin with a shipped config: --config digits.yaml"
+    shipped = "experiment_digits.yaml" if arguments and arguments[0] == "experiment" else "digits.yaml"
+    return f"{name} is missing; add --{name}=VALUE, or begin with a shipped config: --config {shipped}"
 
 
 def _classes_that_need(parameter: str) -> list[str]:

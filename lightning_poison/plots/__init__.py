@@ -10,9 +10,11 @@ from lightning_poison.plots.path_lengths import path_length_histogram
 from lightning_poison.plots.path_trace import path_trace
 from lightning_poison.plots.required_margin import required_margin_figure
 from lightning_poison.plots.robustness_curve import robustness_curve_figure
+from lightning_poison.plots.strategies import IntervalPoint, strategy_curve, strategy_intervals
 from lightning_poison.plots.training import curve_groups, training_curves
 
 __all__ = [
+    "IntervalPoint",
     "certified_accuracy_curve",
     "comparison_bars",
     "curve_groups",
@@ -24,5 +26,7 @@ __all__ = [
     "path_trace",
     "required_margin_figure",
     "robustness_curve_figure",
+    "strategy_curve",
+    "strategy_intervals",
     "training_curves",
 ]

@@ -1,0 +1,178 @@
+"""An experiment: strategies against kinds of victims over seeds, with paired runs that go on where they stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningDataModule
+
+from lightning_poison.attacks import PGD, Attack
+from lightning_poison.errors import UserError
+from lightning_poison.experiments.crafting import FlipLists
+from lightning_poison.experiments.description import plain
+from lightning_poison.experiments.evaluation import Evaluation, TargetClass
+from lightning_poison.experiments.folder import ExperimentFolder
+from lightning_poison.experiments.outcome import Outcome
+from lightning_poison.experiments.plan import Plan
+from lightning_poison.experiments.runs import RunStore
+from lightning_poison.experiments.side_by_side import side_by_side
+from lightning_poison.experiments.subject import Subject
+from lightning_poison.experiments.training import train_and_measure
+from lightning_poison.experiments.victim_plan import VictimPlan
+from lightning_poison.functional.checks import check_choice, check_integer, nearest_names
+from lightning_poison.functional.pixels import Radius
+from lightning_poison.functional.progress import Progress, show_progress
+from lightning_poison.poisons import LabelFlips, Poison
+
+__all__ = ["Experiment"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Strategies of choosing flips against kinds of victims, several seeds each.
+
+    A run is one victim: trained on the labels that one strategy has flipped, then attacked on clean test points. Runs
+    of one seed are paired: victims of a kind start from the same weights and see the points in the same order, whatever
+    the strategy. Flip lists and finished runs stay in the folder, so that an experiment that was interrupted goes on,
+    and nothing is done twice: not with more seeds, not with another strategy beside the others.
+
+    Args:
+        data: any LightningDataModule with training and test data, inputs in [0, 1].
+        strategies: what chooses the flips, by name; null: no flips.
+        victims: networks and how they are trained, by name.
+        attack: run at each of ``eps`` in place of its own radius; ``PGD`` takes the worst case over its losses.
+        eps: radii in pixel units.
+        source: class A: only test points of A are attacked. Needs ``target``.
+        target: class B that they are steered to, or "next" for the class after the label; null: untargeted.
+        max_test_samples: how many test points are attacked, drawn once and for all; null: all.
+        seeds: how many, counted from 0, or which. A seed decides initial weights, order of the points and flips.
+        flip_seed: decides the flips of every run in place of its seed.
+        baseline: the strategy that others are compared with.
+        folder: where lists, runs, tables and figures are kept.
+        title: of the table.
+        note: a sentence for below the table.
+        figure: "points": differences from the baseline; "curve": accuracy from strategy to strategy.
+        jobs: processes that train side by side; -1: one for each core, and one alone on a GPU. The backend of joblib
+            is the caller's choice (``joblib.parallel_config``).
+        device: where to train and to attack: "cpu", "cuda", ...
+        method: "sequential": each victim for itself; "vmapped": those of one kind and seed as one stack of weights;
+            "auto": the faster on the device. Numbers agree up to rounding, which is why finished runs are kept when
+            it is changed.
+
+    Raises:
+        UserError: an argument is out of range, or a name is not among those it must be of.
+    """
+
+    data: LightningDataModule
+    strategies: dict[str, LabelFlips | Poison | None]
+    victims: dict[str, VictimPlan]
+    attack: Attack = field(default_factory=PGD)
+    eps: list[Radius] = field(default_factory=lambda: [Radius(0.1)])
+    source: int | None = None
+    target: TargetClass | None = None
+    max_test_samples: int | None = None
+    seeds: int | list[int] = 5
+    flip_seed: int | None = None
+    baseline: str = "random"
+    folder: str = "runs/experiment"
+    title: str = ""
+    note: str = ""
+    figure: Literal["points", "curve"] = "points"
+    jobs: int = -1
+    device: str = "cpu"
+    method: Literal["auto", "sequential", "vmapped"] = "auto"
+
+    def __post_init__(self) -> None:
+        for name, given in (("strategies", self.strategies), ("victims", self.victims)):
+            if not given:
+                raise UserError(f"{name} must name at least one, got none; write them as NAME: ...")
+        if self.baseline not in self.strategies:
+            near = nearest_names(self.baseline, self.strategies)
+            hint = f"; did you mean {near[0]}?" if near else "; name one: --baseline NAME"
+            raise UserError(f"baseline must be one of {', '.join(self.strategies)}, got {self.baseline}{hint}")
+        check_choice("figure", self.figure, ("points", "curve"))
+        if isinstance(self.jobs, bool) or not isinstance(self.jobs, int) or self.jobs == 0 or self.jobs < -1:
+            raise UserError(f"jobs must be a number of processes, or -1 for one a core, got {self.jobs}")
+        check_choice("method", self.method, ("auto", "sequential", "vmapped"))
+        _check_device(self.device)
+        if self.flip_seed is not None:
+            check_integer("flip_seed", self.flip_seed, minimum=0)
+        _ = self._seeds, self._evaluation
+
+    def run(self, progress: Progress = show_progress) -> Outcome:
+        """Do what is not done yet, and write tables and figures.
+
+        Args:
+            progress: shows how far the whole is, with the time left.
+
+        Raises:
+            UserError: data, strategies, victims and folder do not fit each other.
+        """
+        folder = ExperimentFolder(Path(self.folder)).check()
+        subject = Subject.of(self.data, progress)
+        lists = FlipLists(folder.flips, subject, self.strategies)
+        plan = Plan(subject, lists, self.victims, self._evaluation, self._seeds, self.flip_seed)
+        plan.check()
+        folder.claim(subject.digest, self._description())
+        lists.craft(self._seeds if self.flip_seed is None else [self.flip_seed], self._jobs, progress)
+        self._train(plan, folder, progress)
+        store = RunStore(folder.runs)
+        results = [result for run in plan.runs if (result := store.result_of(run)) is not None]
+        measured = self._evaluation.in_words(len(self._evaluation.rows(subject)))
+        outcome = Outcome(results, self.baseline, measured, self.title, self.note, self.figure)
+        outcome.write(folder.path)
+        return outcome
+
+    def _train(self, plan: Plan, folder: ExperimentFolder, progress: Progress) -> None:
+        store = RunStore(folder.runs)
+        missing = [run for run in plan.runs if store.result_of(run) is None]
+        groups = plan.groups(missing, plan.stacked(self.method, self.device))
+        steps = plan.shares(missing)
+        shared = plan.subject, plan.evaluation, folder.runs, self.method, self.device
+        pieces = [
+            (group, self.victims[victim], *shared, steps[victim]) for group in groups for victim in [group[0].victim]
+        ]
+        description = f"training {len(missing)} victims, per cent"
+        side_by_side(train_and_measure, pieces, self._jobs, folder.path, description, 100, progress)
+
+    @property
+    def _jobs(self) -> int:
+        return 1 if self.jobs == -1 and self.device.startswith("cuda") else self.jobs
+
+    @property
+    def _seeds(self) -> list[int]:
+        if isinstance(self.seeds, int):
+            return list(range(check_integer("seeds", self.seeds, minimum=1, remedy="give how many, or a list")))
+        for seed in self.seeds:
+            check_integer("seeds", seed, minimum=0)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds must be a number or different ones, got {self.seeds}; write 5 or [0, 1, 2]")
+        return list(self.seeds)
+
+    @property
+    def _evaluation(self) -> Evaluation:
+        return Evaluation(self.attack, tuple(self.eps), self.source, self.target, self.max_test_samples)
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "data": type(self.data).__name__,
+            "strategies": plain(self.strategies),
+            "victims": {name: plain(victim) for name, victim in self.victims.items()},
+            "evaluation": plain(self._evaluation),
+            "seeds": self._seeds,
+            "baseline": self.baseline,
+        }
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"device must be one of this machine, got {device} ({reason}); --device cpu always works"
+        ) from error

@@ -1,0 +1,178 @@
+"""Which runs an experiment consists of, and which of them are trained together."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from lightning_poison.ensembles import stacking_pays
+from lightning_poison.errors import UserError
+from lightning_poison.experiments.crafting import FlipLists
+from lightning_poison.experiments.description import describe_net, digest, plain, tensor_digest
+from lightning_poison.experiments.evaluation import Evaluation
+from lightning_poison.experiments.runs import Run
+from lightning_poison.experiments.subject import Subject
+from lightning_poison.experiments.victim_plan import VictimPlan
+from lightning_poison.functional.random_state import kept_random_state
+
+__all__ = ["Plan"]
+
+VERSION = 1
+"""Of the way from settings to numbers; a change of it repeats every run."""
+_STACK = 16  # networks: larger stacks gain little on a CPU, and what is interrupted is lost
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The runs of an experiment whose flips have been crafted.
+
+    Args:
+        subject: the data.
+        lists: the flips.
+        victims: kinds of victims by name.
+        evaluation: how victims are measured.
+        seeds: of the runs.
+        flip_seed: of the flips of every run; None: the run's own.
+    """
+
+    subject: Subject
+    lists: FlipLists
+    victims: Mapping[str, VictimPlan]
+    evaluation: Evaluation
+    seeds: Sequence[int]
+    flip_seed: int | None = None
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Every run, strategy by strategy within seed within victim."""
+        lists = {}
+        for name in self.lists.strategies:
+            for seed in dict.fromkeys(map(self._flips_of, self.seeds)):
+                lists[name, seed] = self.lists.of(name, seed)
+        return [
+            Run(
+                strategy=strategy,
+                victim=victim,
+                seed=seed,
+                flips=(flips := lists[strategy, self._flips_of(seed)]),
+                num_classes=(classes := self._num_classes(strategy)),
+                epochs=(plan.recipe.epochs, plan.recipe.epochs + plan.recipe.extra_epochs * bool(len(flips))),
+                settings={
+                    "version": VERSION,
+                    "data": self.subject.digest,
+                    "flips": tensor_digest(flips.index, flips.new_label),
+                    "num_classes": classes,
+                    "net": self._nets[victim, classes],
+                    "recipe": plain(dataclasses.replace(plan.recipe, extra_epochs=0)),
+                    "seed": seed,
+                    "evaluation": plain(self.evaluation),
+                },
+            )
+            for victim, plan in self.victims.items()
+            for seed in self.seeds
+            for strategy in self.lists.strategies
+        ]
+
+    def check(self) -> None:
+        """Refuse what would be refused after hours.
+
+        Raises:
+            UserError: victims, strategies, classes and data do not fit each other.
+        """
+        self.evaluation.rows(self.subject)
+        training_set = self.subject.training_set()
+        for name, poison in self.lists.strategies.items():
+            if poison is not None:
+                try:
+                    poison.check(training_set, self._flips_of(self.seeds[0]))
+                except UserError as error:
+                    raise UserError(f"strategy {name}: {error}") from error
+        _ = self._nets
+
+    def groups(self, runs: Sequence[Run], stacked: Container[str]) -> list[list[Run]]:
+        """Runs that are trained together, seed by seed, those that take long first.
+
+        Args:
+            runs: all that are to be made.
+            stacked: the victims of which networks of one seed and number of classes are trained as one; of the others
+                each is for itself, and is kept as soon as it is finished.
+        """
+        shares = self.shares(runs)
+        together: dict[Any, list[Run]] = {}
+        for run in runs:
+            kind = (run.victim, run.seed, run.num_classes)
+            together.setdefault(kind if run.victim in stacked else (*kind, run.strategy), []).append(run)
+        groups = [group[at : at + _STACK] for group in together.values() for at in range(0, len(group), _STACK)]
+        return sorted(groups, key=lambda group: (self.seeds.index(group[0].seed), -shares[group[0].victim][0]))
+
+    def stacked(self, method: str, device: str) -> set[str]:
+        """The victims whose networks are trained as one stack."""
+        if method != "auto":
+            return set(self.victims) if method == "vmapped" else set()
+        return {name for name in self.victims if stacking_pays(self._module(name), device)}
+
+    def shares(self, runs: Sequence[Run]) -> dict[str, tuple[float, float]]:
+        """For each victim, about how many per cent of the time of all runs an epoch and a measurement take."""
+        times = {name: self._times[name] for name in {run.victim for run in runs}}
+        whole = sum(
+            self.victims[run.victim].recipe.epochs * times[run.victim][0] + times[run.victim][1] for run in runs
+        )
+        return {name: (100 * epoch / whole, 100 * measurement / whole) for name, (epoch, measurement) in times.items()}
+
+    def _flips_of(self, seed: int) -> int:
+        return seed if self.flip_seed is None else self.flip_seed
+
+    def _num_classes(self, strategy: str) -> int:
+        poison, clean = self.lists.strategies[strategy], self.subject.num_classes
+        return clean if poison is None else poison.num_classes_after(clean)
+
+    @cached_property
+    def _nets(self) -> dict[tuple[str, int], str]:
+        classes = {self._num_classes(strategy) for strategy in self.lists.strategies}
+        return {(name, count): self._net(name, count) for name in self.victims for count in classes}
+
+    def _net(self, name: str, num_classes: int) -> str:
+        sample = self.subject.test_inputs[:1]
+        try:
+            description = describe_net(self.victims[name].net, num_classes, sample)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"victim {name} cannot take inputs of shape {tuple(sample.shape[1:])} ({reason}); "
+                "give it the size of the data, as in in_channels=3, image_size=32 for 32 x 32 colour images"
+            ) from error
+        if len(description["answer"]) != num_classes:
+            got = len(description["answer"])
+            raise UserError(
+                f"victim {name} must give {num_classes} logits, got {got}; its net is called with num_classes"
+            )
+        return digest(description)
+
+    @cached_property
+    def _times(self) -> dict[str, tuple[float, float]]:
+        return {name: self._time(name) for name in self.victims}
+
+    def _module(self, name: str) -> nn.Module:
+        with kept_random_state(0):
+            return self.victims[name].net(num_classes=self.subject.num_classes)  # type: ignore[call-arg]  # by name
+
+    def _time(self, name: str) -> tuple[float, float]:
+        plan = self.victims[name]
+        net = self._module(name)
+        batch = self.subject.inputs[: plan.recipe.batch_size]
+        labels = self.subject.labels[: len(batch)]
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            nn.functional.cross_entropy(net(batch), labels).backward()  # type: ignore[no-untyped-call]  # torch's
+            times.append(time.perf_counter() - started)
+        a_point = min(times) / len(batch)
+        attacked, attack = len(self.evaluation.rows(self.subject)), self.evaluation.attack
+        looks = getattr(attack, "steps", 1) * len(getattr(attack, "losses", "1")) / 2  # about half stop early
+        return a_point * len(self.subject.inputs), a_point * attacked * looks * len(self.evaluation.eps)

@@ -1,0 +1,123 @@
+"""The data of an experiment, as tensors that processes share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_poison.datamodules.fingerprint import fingerprint
+from lightning_poison.datamodules.labels import dataset_labels
+from lightning_poison.datamodules.train_loader import check_train_loader
+from lightning_poison.errors import UserError
+from lightning_poison.experiments.description import tensor_digest
+from lightning_poison.functional.progress import Progress, no_progress, show_progress
+from lightning_poison.poisons import TrainingSet
+from lightning_poison.poisons.reading import read_inputs
+
+__all__ = ["Subject"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Training and test points.
+
+    Pickled, its tensors are NumPy arrays, which joblib maps into the memory of other processes instead of copying them.
+
+    Args:
+        inputs: shape (n, ...), float32, in [0, 1].
+        labels: shape (n,), int64: the clean labels.
+        test_inputs: shape (m, ...), float32, in [0, 1].
+        test_labels: shape (m,), int64.
+        num_classes: K of the clean data.
+        fingerprint: of the training data, as flip lists record it.
+        digest: of every input and label.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    test_inputs: Tensor
+    test_labels: Tensor
+    num_classes: int
+    fingerprint: str
+    digest: str
+
+    @classmethod
+    def of(cls, datamodule: Any, progress: Progress = show_progress) -> Subject:
+        """Read a data module: its training data, as they come out before any shuffling, and its test data.
+
+        Random augmentation is drawn once and then stays: experiments train on fixed tensors.
+
+        Args:
+            datamodule: a LightningDataModule with a training and a test loader over data sets with indices.
+            progress: shows how far the reading is.
+
+        Raises:
+            UserError: a loader is missing or streams, or inputs are no tensors of one shape with values in [0, 1].
+        """
+        owner = type(datamodule).__name__
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        clean = check_train_loader(datamodule.train_dataloader(), owner).dataset
+        labels = dataset_labels(clean, progress)
+        declared = getattr(datamodule, "num_classes", None)
+        num_classes = declared if isinstance(declared, int) else int(labels.max()) + 1
+        inputs = read_inputs(clean, progress)
+        datamodule.setup("test")
+        held_out = _test_data(datamodule, owner)
+        test_inputs, test_labels = read_inputs(held_out, progress), dataset_labels(held_out, progress)
+        for name, values in (("training", inputs), ("test", test_inputs)):
+            _check_box(name, values)
+        if test_inputs.shape[1:] != inputs.shape[1:]:
+            raise UserError(
+                f"training and test inputs must have one shape, got {tuple(inputs.shape[1:])} and "
+                f"{tuple(test_inputs.shape[1:])}; use the same transform for both"
+            )
+        whole = tensor_digest(inputs, labels, test_inputs, test_labels)
+        return cls(inputs, labels, test_inputs, test_labels, num_classes, fingerprint(clean, labels), whole)
+
+    def training_set(self, progress: Progress = no_progress) -> TrainingSet:
+        """The training data as strategies see them, with nothing remembered yet but the inputs."""
+        dataset = TensorDataset(self.inputs, self.labels)
+        training_set = TrainingSet(self.labels, self.num_classes, self.fingerprint, dataset, progress=progress)
+        training_set.remembered("inputs", lambda: self.inputs)
+        return training_set
+
+    @cached_property
+    def _state(self) -> dict[str, Any]:
+        """Always the same arrays, as joblib knows by identity what it has mapped already."""
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in state.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tensors as arrays."""
+        return self._state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrays as tensors of the same memory."""
+        for name, value in state.items():
+            object.__setattr__(self, name, torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
+
+
+def _test_data(datamodule: Any, owner: str) -> Any:
+    loader = datamodule.test_dataloader()
+    while isinstance(loader, (list, tuple)) and loader:
+        loader = loader[0]
+    if not isinstance(loader, DataLoader):
+        got = "None" if loader is None else type(loader).__name__
+        raise UserError(f"{owner}.test_dataloader must return a DataLoader, got {got}; victims are measured on it")
+    return loader.dataset
+
+
+def _check_box(name: str, inputs: Tensor) -> None:
+    low, high = (float(bound) for bound in torch.aminmax(inputs))
+    if low < 0 or high > 1:
+        raise UserError(
+            f"{name} inputs must lie in [0, 1] for the attacks, got [{low:.4g}, {high:.4g}]; "
+            "take the normalisation out of the data and make it the network's first layer"
+        )

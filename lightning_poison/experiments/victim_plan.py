@@ -1,0 +1,32 @@
+"""A kind of victim of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from lightning_poison.ensembles import TrainingRecipe
+from lightning_poison.nets import SmallNet
+
+__all__ = ["VictimPlan"]
+
+
+@dataclass(frozen=True)
+class VictimPlan:
+    """A network and how it is trained.
+
+    Args:
+        net: makes the network when called with ``num_classes=K``; it takes inputs in [0, 1].
+        recipe: how it is trained; ``extra_epochs`` are for runs that have not fitted their flips by then.
+
+    Example:
+        >>> from functools import partial
+        >>> from lightning_poison.nets import MLP
+        >>> VictimPlan(partial(MLP, image_size=8), TrainingRecipe(epochs=30)).recipe.epochs
+        30
+    """
+
+    net: Callable[[int], SmallNet] | Callable[[int], nn.Module]
+    recipe: TrainingRecipe = field(default_factory=TrainingRecipe)
