@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_poison.functional.forced_fit import ForcedFit
 
-__all__ = ["Flippable", "OuterPoints", "forced_greedy", "single_effects"]
+__all__ = ["Flippable", "OuterPoints", "closeness", "forced_greedy", "single_effects"]
 
 _TIE = 1e-6  # of the best gain
 _SMALLEST_MARGIN = 0.1  # in units of the distance between the labels 0 and 1
@@ -107,6 +107,32 @@ def single_effects(fit: ForcedFit, flippable: Flippable, outer: OuterPoints) -> 
     missing = (flippable.values - fit.scores[flippable.points]).float()
     drop = fit.ratios(flippable.points).mul_(outer.changes(missing)).neg_()
     return drop.div_(margins[:, None]).clamp_(0, 1)
+
+
+def closeness(inputs: Tensor, others: Tensor, pairs: Tensor, other_pairs: Tensor) -> Tensor:
+    """How near points are to flips of their own kind: 1 - d^2 / (mean d^2 of the kind), at least 0.
+
+    Args:
+        inputs: shape (m, ...), of which d is the Euclidean distance to the others.
+        others: shape (c, ...): the flips.
+        pairs: shape (m, 2), int64: class and rival of each point.
+        other_pairs: shape (c, 2), int64: old and new label of each flip; another kind counts 0.
+
+    Returns:
+        shape (m, c), float32, in [0, 1].
+
+    Example:
+        >>> kinds = torch.tensor([[0, 1], [1, 0], [0, 1]])
+        >>> closeness(torch.zeros(1, 1), torch.tensor([[1.0], [0.0], [2.0]]), kinds[:1], kinds)
+        tensor([[0.6000, 0.0000, 0.0000]])
+    """
+    near = torch.zeros(len(inputs), len(others))
+    for kind in torch.unique(pairs, dim=0):
+        rows, columns = ((each == kind).all(dim=1).nonzero()[:, 0] for each in (pairs, other_pairs))
+        if len(columns):
+            squares = torch.cdist(inputs[rows].flatten(1), others[columns].flatten(1)).square_()
+            near[rows[:, None], columns] = (1 - squares / squares.mean().clamp_min(1e-30)).clamp_(0, 1)
+    return near
 
 
 def _gains(

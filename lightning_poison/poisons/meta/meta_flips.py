@@ -19,7 +19,7 @@ from lightning_poison.nets import SmallNet
 from lightning_poison.poisons.budget import BudgetedSelector, Share
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.meta.default_nets import default_nets, fresh_network
-from lightning_poison.poisons.meta.forced_greedy import Flippable, OuterPoints, forced_greedy, single_effects
+from lightning_poison.poisons.meta.forced_greedy import Flippable, OuterPoints, closeness, forced_greedy, single_effects
 from lightning_poison.poisons.meta.outer_points import OuterAttack, input_box
 from lightning_poison.poisons.meta.roles import Roles
 from lightning_poison.poisons.meta.tangent_model import TangentModel
@@ -45,6 +45,8 @@ class MetaFlips(BudgetedSelector):
         classes: the classes to choose from; None: every class.
         objective: "coverage": flips act each for itself, and an outer point counts the flip that takes most of its
             margin; "joint": each flip adds to those before, and the mean margin counts, cut off at -1 and 1.
+        closeness: of "coverage": how much it counts, beside the share of the margin that the surrogates foresee, that a
+            flip is near in Euclidean distance (see :func:`closeness`); 0: surrogates only.
         eps: l_inf radius in which outer points are attacked.
         attack_every: of "joint": attack the outer points anew after so many choices; None: only before the first.
         outer: how many outer points, at most a fifth of the points.
@@ -68,6 +70,7 @@ class MetaFlips(BudgetedSelector):
     """
 
     objective: str = "coverage"
+    closeness: float = 3.0
     eps: Radius = 0.05
     attack_every: int | None = None
     outer: int = 500
@@ -82,6 +85,7 @@ class MetaFlips(BudgetedSelector):
         check_number("eps", self.eps, minimum=0)
         for name in ("outer", "copies", "max_points"):
             check_integer(name, getattr(self, name), minimum=1)
+        check_number("closeness", self.closeness, minimum=0)
         check_number("noise", self.noise, minimum=1e-6)
         if self.attack_every is not None:
             check_integer("attack_every", self.attack_every, minimum=1)
@@ -124,9 +128,11 @@ class _Problem:
 
     def _covering(self, flippable: Flippable) -> Tensor:
         """The flips whose single effects cover the outer points; one surrogate is in memory at a time."""
-        effects = torch.zeros(len(self.roles.outer), len(flippable.points))
-        with self.progress("fitting surrogates", len(self.surrogates)) as advance:
-            for number in range(len(self.surrogates)):
+        flips, outer, count = flippable.points, self.roles.outer, len(self.surrogates)
+        effects = closeness(self.points[outer], self.points[flips], self.pairs[outer], self.pairs[flips])
+        effects *= self.rule.closeness * count
+        with self.progress("fitting surrogates", count) as advance:
+            for number in range(count):
                 effects += single_effects(self._surrogate(number)[1], flippable, self.outer)
                 advance(1)
         with self.progress("choosing flips", sum(flippable.budgets)) as advance:

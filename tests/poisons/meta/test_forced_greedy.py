@@ -7,7 +7,7 @@ import torch
 
 from lightning_poison.functional.forced_fit import ForcedFit
 from lightning_poison.functional.kernel_fit import KernelFit
-from lightning_poison.poisons.meta.forced_greedy import Flippable, OuterPoints, forced_greedy, single_effects
+from lightning_poison.poisons.meta.forced_greedy import Flippable, OuterPoints, closeness, forced_greedy, single_effects
 
 N, M, DIM, NOISE = 10, 6, 14, 0.3
 
@@ -107,6 +107,21 @@ def test_single_effects_by_refitting(seed):
     mine = single_effects(fit, flippable, OuterPoints(pairs)).double()
     assert torch.allclose(mine, drops.clamp(0, 1), atol=1e-4)
     assert 0 < float(mine.mean()) < 1
+
+
+def test_closeness_by_loops():
+    stream = torch.Generator().manual_seed(0)
+    inputs, others = torch.rand(5, 2, 3, generator=stream), torch.rand(9, 2, 3, generator=stream)
+    kinds = torch.tensor([[0, 1], [1, 2], [0, 2], [3, 0]])
+    pairs, other_pairs = kinds[[0, 1, 2, 0, 3]], kinds[[0, 0, 1, 1, 2, 2, 0, 1, 0]]
+    near = closeness(inputs, others, pairs, other_pairs)
+    for row in range(5):
+        of_kind = [(pairs == pairs[row]).all(1), (other_pairs == pairs[row]).all(1)]
+        all_squares = [float((a - b).square().sum()) for a in inputs[of_kind[0]] for b in others[of_kind[1]]]
+        for column in range(9):
+            square = float((inputs[row] - others[column]).square().sum())
+            expected = max(1 - square / (sum(all_squares) / len(all_squares)), 0) if of_kind[1][column] else 0.0
+            assert float(near[row, column]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_margins_and_their_changes():

@@ -48,6 +48,17 @@ def test_any_relabelling_and_budget_on_vectors(relabel, budget, flips, objective
     assert (found.new_label != found.old_label).all()
 
 
+def test_closeness_and_surrogates_each_have_a_say():
+    data = golden_data(200)
+    found = [
+        set(LabelFlips(MetaFlips(count=8, closeness=closeness, **SMALL)).flips(data, seed=0).index.tolist())
+        for closeness in (0.0, 0.5, 1e6)
+    ]
+    assert found[0] != found[1] != found[2]
+    other = MetaFlips(count=8, closeness=1e6, nets=SMALL["nets"], outer=40, copies=2)
+    assert set(LabelFlips(other).flips(data, seed=0).index.tolist()) == found[2]
+
+
 def test_attacking_anew_changes_the_choice_but_not_its_start():
     data = golden_data(200)
     once = LabelFlips(MetaFlips(count=6, objective="joint", **SMALL)).flips(data, seed=0)
@@ -69,6 +80,7 @@ def test_a_share_that_is_flipped_as_a_whole():
         ({"nets": []}, "nets must name at least one"),
         ({"noise": 0.0}, "noise must lie in"),
         ({"objective": "mean"}, "objective must be one of coverage, joint"),
+        ({"closeness": -1.0}, "closeness must lie in"),
         ({"outer": 0}, "outer must be an integer of at least 1"),
         ({"attack_every": 0}, "attack_every must be"),
     ],
