@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from sklearn.datasets import load_digits
+from torch import nn
 from torch.utils.data import TensorDataset
 
 from lightning_poison.poisons import FlipList, Poison, TrainingSet
@@ -29,3 +30,13 @@ def check_golden(name: str, poison: Poison, training_set: TrainingSet | None = N
         flips.write(path)
         raise AssertionError(f"{path} was missing and has been written; look at it, then run the test again")
     assert flips.same_flips(FlipList.read(str(path))), f"{name} no longer gives the flips of {path}"
+
+
+def nearest_mean_network(data: TrainingSet) -> nn.Module:
+    """Linear: the score is minus half the squared distance to a class mean, its weights multiples of 1/64."""
+    inputs = data.inputs.flatten(1).double()
+    means = torch.stack([inputs[data.labels == label].mean(dim=0) for label in range(data.num_classes)])
+    means = (means * 64).round() / 64
+    head = nn.Linear(inputs.shape[1], data.num_classes)
+    head.load_state_dict({"weight": means.float(), "bias": (-means.square().sum(dim=1) / 2).float()})
+    return nn.Sequential(nn.Flatten(), head).eval().requires_grad_(False)

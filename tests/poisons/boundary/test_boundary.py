@@ -26,7 +26,7 @@ from lightning_poison.poisons import (
 )
 from lightning_poison.poisons.boundary import distances
 from lightning_poison.poisons.surrogates import TrainedSurrogate
-from tests.poisons.golden import check_golden, golden_data
+from tests.poisons.golden import check_golden, golden_data, nearest_mean_network
 
 
 class Counted(nn.Module):
@@ -39,16 +39,6 @@ class Counted(nn.Module):
     def forward(self, inputs):
         self.gradients += len(inputs) if inputs.requires_grad else 0
         return self.net(inputs)
-
-
-def nearest_mean_network(data: TrainingSet) -> nn.Module:
-    """Linear: the score is minus half the squared distance to a class mean, its weights multiples of 1/64."""
-    inputs = data.inputs.flatten(1).double()
-    means = torch.stack([inputs[data.labels == label].mean(dim=0) for label in range(data.num_classes)])
-    means = (means * 64).round() / 64
-    head = nn.Linear(inputs.shape[1], data.num_classes)
-    head.load_state_dict({"weight": means.float(), "bias": (-means.square().sum(dim=1) / 2).float()})
-    return nn.Sequential(nn.Flatten(), head).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

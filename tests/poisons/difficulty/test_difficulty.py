@@ -9,8 +9,7 @@ from torch.nn.functional import cross_entropy
 from lightning_poison.ensembles import TrainingRecipe
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import ForgettingEvents, HighestLoss, LabelFlips, ToClass
-from tests.poisons.boundary.test_boundary import nearest_mean_network
-from tests.poisons.golden import check_golden, golden_data
+from tests.poisons.golden import check_golden, golden_data, nearest_mean_network
 
 RECIPE = TrainingRecipe(epochs=4, lr=5e-3)
 

@@ -20,8 +20,7 @@ from lightning_poison.poisons.influence import whole_network
 from lightning_poison.poisons.influence.last_layer import last_layer_tangents
 from lightning_poison.poisons.influence.whole_network import Linearised, network_tangents
 from lightning_poison.poisons.surrogates import Surrogate, TrainedSurrogate
-from tests.poisons.boundary.test_boundary import nearest_mean_network
-from tests.poisons.golden import check_golden, golden_data
+from tests.poisons.golden import check_golden, golden_data, nearest_mean_network
 
 DAMPING = 0.05
 

@@ -14,8 +14,7 @@ from lightning_poison.nets import MLP
 from lightning_poison.poisons import LabelFlips, NewClass, NextClass, TrajectoryMatching
 from lightning_poison.poisons.influence import trajectory_matching
 from lightning_poison.poisons.influence.trajectory_matching import matching_scores
-from tests.poisons.boundary.test_boundary import nearest_mean_network
-from tests.poisons.golden import golden_data
+from tests.poisons.golden import golden_data, nearest_mean_network
 
 RECIPE = TrainingRecipe(epochs=7)
 
