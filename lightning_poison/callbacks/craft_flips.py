@@ -15,13 +15,14 @@ from lightning_poison.callbacks.base import report_folder
 from lightning_poison.callbacks.crafting import clean_training_set, copy_of, poison_pictures
 from lightning_poison.callbacks.flip_labels import FlipLabels
 from lightning_poison.datamodules import PoisonedDataModule
+from lightning_poison.datamodules.ranks import from_rank_zero, shards_weights
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.functional.files import check_writable
 from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.ranks import from_rank_zero, shards_weights
-from lightning_poison.poisons import Poison, PoisonList, TrainingSet
+from lightning_poison.poisons import PointPoison, Poison, PoisonList, TrainingSet
 from lightning_poison.poisons.description import describe
+from lightning_poison.poisons.points.points_file import check_points_path
 from lightning_poison.poisons.restoring import restored_poisons
 from lightning_poison.report import ReportFigure, Section
 from lightning_poison.report.run_sections import flip_counts, flip_figure
@@ -59,8 +60,9 @@ class CraftFlips(Callback):
         flips: the list; None before the end of ``fit``, and under ``fast_dev_run``.
 
     Raises:
-        UserError: (when ``fit`` begins) labels are flipped in this run, the strategy does not fit the data, two
-            callbacks share a name, or the weights are sharded; (at its end) the network has not learnt the data.
+        UserError: a name or file is not fit for the poisons; (when ``fit`` begins) labels are flipped in this run, the
+            strategy does not fit the data, two callbacks share a name, or the weights are sharded; (at its end) the
+            network has not learnt the data.
 
     Example:
         >>> from lightning_poison.poisons import LabelFlips, NearestToBoundary
@@ -81,6 +83,8 @@ class CraftFlips(Callback):
             raise UserError(f"poison must be a Poison such as LabelFlips(Medoids()), got {poison!r}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise UserError(f"name must be letters, digits, '_' and '-', got {name!r}; it ends the file's name")
+        if file is not None and isinstance(poison, PointPoison):
+            check_points_path(file)
         self.poison = poison
         self.seed = check_integer("seed", seed, minimum=0)
         self.name = name

@@ -13,10 +13,10 @@ from lightning_poison.callbacks.batches import inputs_and_labels, sample_positio
 from lightning_poison.callbacks.evaluation import validation_batches
 from lightning_poison.callbacks.progress import progress
 from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints, smoothing_section
+from lightning_poison.datamodules.ranks import from_all_ranks
 from lightning_poison.functional.checks import check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.ranks import from_all_ranks
 from lightning_poison.report import Section
 
 __all__ = ["SmoothingCertification"]

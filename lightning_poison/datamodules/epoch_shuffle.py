@@ -42,7 +42,7 @@ class EpochShuffle(DistributedSampler[Any]):
     ) -> None:
         self.added = added
         # The base only takes the length of what it calls a data set, and a range has one.
-        super().__init__(range(length + added), num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
+        super().__init__(range(length + added), num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]  # see above
         self.trainer = trainer
 
     def __iter__(self) -> Iterator[int]:

@@ -35,7 +35,8 @@ def check_outputs(model: Any, dataset: Any, flips: PoisonList, num_classes: int)
     if highest < num_classes or not _can_run(model):
         return
     logits = None
-    with suppress(Exception):  # whatever goes wrong here goes wrong again in the first training step
+    # What goes wrong here goes wrong again in the first training step.
+    with suppress(Exception), kept_random_state():
         logits = _output(model, dataset[0][0])
     if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] <= highest:
         raise UserError(

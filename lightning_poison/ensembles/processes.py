@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,10 @@ from lightning_poison.ensembles.members import Member
 from lightning_poison.ensembles.recipe import TrainingRecipe
 from lightning_poison.ensembles.sequential import SequentialTrainer
 from lightning_poison.ensembles.trained import TrainedNetwork
+from lightning_poison.functional.isolation import isolated_run
+from lightning_poison.functional.workers import worker_pool
 
 __all__ = ["train_in_processes"]
-
-_SHARED = "1M"  # larger arrays are mapped into the workers' memory instead of copied
 
 
 def train_in_processes(
@@ -39,7 +38,7 @@ def train_in_processes(
     joblib shares the work out: over one process for each core, or what a surrounding ``joblib.parallel_config`` says,
     such as the workers of a Dask cluster. The arguments are those of :func:`train_networks`.
     """
-    from joblib import Parallel, delayed
+    from joblib import delayed
     from joblib.parallel import get_active_backend
 
     shared = inputs.detach().numpy()
@@ -48,8 +47,7 @@ def train_in_processes(
         for row, member in enumerate(members)
     )
     jobs = get_active_backend()[1]
-    # "c": private copies of what is written to, as torch wants no read-only memory
-    pool = Parallel(-1 if jobs is None else jobs, return_as="generator", max_nbytes=_SHARED, mmap_mode="c")
+    pool = worker_pool(-1 if jobs is None else jobs, return_as="generator")
     trained = []
     for network in pool(delayed(_train)(*row, recipe, order_seed, history) for row in rows):
         trained.append(network)
@@ -67,17 +65,7 @@ def _train(
     history: bool,
 ) -> TrainedNetwork:
     keep_freed_memory()
-    with _one_thread(), torch.inference_mode(False), torch.enable_grad():
+    with isolated_run(0):
         trainer = SequentialTrainer([member], torch.from_numpy(inputs), torch.from_numpy(labels)[None], recipe)
         looked_at = None if watched is None else torch.from_numpy(watched)[None]
         return run_epochs(trainer, order_seed=order_seed, watched=looked_at, history=history)[0]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

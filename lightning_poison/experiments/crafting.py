@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import lightning_poison
-from lightning_poison.certificates.retraining.isolation import isolated_run
 from lightning_poison.errors import UserError
 from lightning_poison.experiments.description import digest, plain
 from lightning_poison.experiments.side_by_side import Ticker, side_by_side
 from lightning_poison.experiments.subject import Subject
+from lightning_poison.functional.isolation import isolated_run
 from lightning_poison.functional.progress import Progress
 from lightning_poison.poisons import FlipList, Poison
 
@@ -62,12 +64,17 @@ class FlipLists:
     def path(self, name: str, seed: int) -> Path:
         """Where a list is."""
         settings = {
-            "strategy": plain(self.strategies[name]),
+            "strategy": self._plain[name],
             "data": self.subject.digest,
             "seed": seed,
             "version": lightning_poison.__version__,
         }
         return self.folder / f"{re.sub('[^A-Za-z0-9]+', '_', name).strip('_')}_seed_{seed}_{digest(settings)[:10]}.csv"
+
+    @cached_property
+    def _plain(self) -> dict[str, Any]:
+        """The strategies as plain values; files that they name are read once."""
+        return {name: plain(poison) for name, poison in self.strategies.items()}
 
     def _is_there(self, name: str, seed: int) -> bool:
         return self.strategies[name] is None or self.path(name, seed).is_file()

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.certificates.retraining.procedure import lasting_pickle
+from lightning_poison.functional.lasting_pickle import lasting_pickle
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.nets.building import build_net
 
 __all__ = ["describe_net", "digest", "plain", "tensor_digest"]
 
@@ -87,10 +88,11 @@ def describe_net(net: Callable[[int], nn.Module], num_classes: int, sample: Tens
         sample: shape (m, ...), inputs to ask it about.
 
     Raises:
+        UserError: ``net`` makes no network of ``num_classes``.
         RuntimeError: the network cannot take the inputs.
     """
     with kept_random_state(mix_seed(0, "description")), torch.no_grad():
-        module = net(num_classes=num_classes).eval()  # type: ignore[call-arg]  # by name, as the training calls it
+        module = build_net(net, num_classes).eval()
         answer = module(sample)
     return {
         "class": _name(type(module)),

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.attacks import Attack, class_scores, frozen_eval
+from lightning_poison.attacks import Attack, class_scores
 from lightning_poison.attacks.base import GradientMaskingWarning
 from lightning_poison.errors import UserError
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.functional.checks import check_choice, check_integer
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.functional.random_streams import generator
+from lightning_poison.poisons.surrogates.running import in_parts
 
 __all__ = ["Evaluation", "TargetClass"]
 
 TargetClass = int | Literal["next"]
-
-_CHUNK = 1000
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,8 @@ class Evaluation:
             wanted &= labels != self.target
         rows = wanted.nonzero()[:, 0]
         if not len(rows):
-            raise UserError(f"there is no test point of class {self.source} to attack; choose another source")
+            of_class = "" if self.source is None else f" of class {self.source}"
+            raise UserError(f"there is no test point{of_class} to attack; choose another source or target")
         if self.max_test_samples is None or self.max_test_samples >= len(rows):
             return rows
         drawn = torch.randperm(len(rows), generator=generator(0, "test points"))[: self.max_test_samples]
@@ -144,7 +144,7 @@ class Evaluation:
                 )
             standing = standing[~result.fooled.cpu()]
             withstood[name] = len(standing)
-        return {"natural": self._natural(network, subject, device), "attacked": len(rows), "withstood": withstood}
+        return {"natural": self._natural(network, subject), "attacked": len(rows), "withstood": withstood}
 
     def _at(self, radius: float) -> Attack:
         if not dataclasses.is_dataclass(self.attack) or self.attack.norm is None or self.attack.own_inputs:
@@ -160,8 +160,6 @@ class Evaluation:
             return None
         return (labels + 1) % num_classes if isinstance(self.target, str) else torch.full_like(labels, self.target)
 
-    def _natural(self, network: nn.Module, subject: Subject, device: torch.device | str) -> float:
-        parts: Sequence[Tensor] = torch.split(subject.test_inputs, _CHUNK)
-        with frozen_eval(network), torch.no_grad():
-            predicted = torch.cat([class_scores(network, part.to(device)).argmax(dim=1).cpu() for part in parts])
+    def _natural(self, network: nn.Module, subject: Subject) -> float:
+        predicted = in_parts(network, subject.test_inputs, partial(class_scores, network)).argmax(dim=1)
         return float((predicted == subject.test_labels).double().mean())

@@ -109,7 +109,8 @@ class Experiment:
             progress: shows how far the whole is, with the time left.
 
         Raises:
-            UserError: data, strategies, victims and folder do not fit each other.
+            UserError: data, strategies, victims and folder do not fit each other, or another process has replaced
+                finished runs.
         """
         folder = ExperimentFolder(Path(self.folder)).check()
         subject = Subject.of(self.data, progress)
@@ -121,6 +122,11 @@ class Experiment:
         self._train(plan, folder, progress)
         store = RunStore(folder.runs)
         results = [result for run in plan.runs if (result := store.result_of(run)) is not None]
+        if len(results) < len(plan.runs):
+            raise UserError(
+                f"{len(plan.runs) - len(results)} finished runs in {folder.runs} were replaced meanwhile; "
+                "run this again when no other experiment with other extra_epochs works there"
+            )
         measured = self._evaluation.in_words(len(self._evaluation.rows(subject)))
         outcome = Outcome(results, self.baseline, measured, self.title, self.note, self.figure)
         outcome.write(folder.path)
@@ -132,9 +138,7 @@ class Experiment:
         groups = plan.groups(missing, plan.stacked(self.method, self.device))
         steps = plan.shares(missing)
         shared = plan.subject, plan.evaluation, folder.runs, self.method, self.device
-        pieces = [
-            (group, self.victims[victim], *shared, steps[victim]) for group in groups for victim in [group[0].victim]
-        ]
+        pieces = [(group, self.victims[group[0].victim], *shared, steps[group[0].victim]) for group in groups]
         description = f"training {len(missing)} victims, per cent"
         side_by_side(train_and_measure, pieces, self._jobs, folder.path, description, 100, progress)
 

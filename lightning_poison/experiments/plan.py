@@ -20,6 +20,8 @@ from lightning_poison.experiments.runs import Run
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.experiments.victim_plan import VictimPlan
 from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.nets.building import build_net
+from lightning_poison.poisons import PointPoison
 
 __all__ = ["Plan"]
 
@@ -91,6 +93,8 @@ class Plan:
             if poison is not None:
                 try:
                     poison.check(training_set, self._flips_of(self.seeds[0]))
+                    if isinstance(poison, PointPoison):
+                        poison.flips(training_set, 0)  # which says that it cannot
                 except UserError as error:
                     raise UserError(f"strategy {name}: {error}") from error
         _ = self._nets
@@ -141,6 +145,8 @@ class Plan:
         sample = self.subject.test_inputs[:1]
         try:
             description = describe_net(self.victims[name].net, num_classes, sample)
+        except UserError as error:
+            raise UserError(f"victim {name}: {error}") from error
         except (RuntimeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(
@@ -160,7 +166,7 @@ class Plan:
 
     def _module(self, name: str) -> nn.Module:
         with kept_random_state(0):
-            return self.victims[name].net(num_classes=self.subject.num_classes)  # type: ignore[call-arg]  # by name
+            return build_net(self.victims[name].net, self.subject.num_classes)
 
     def _time(self, name: str) -> tuple[float, float]:
         plan = self.victims[name]
@@ -168,11 +174,12 @@ class Plan:
         batch = self.subject.inputs[: plan.recipe.batch_size]
         labels = self.subject.labels[: len(batch)]
         times = []
-        for _ in range(3):
-            started = time.perf_counter()
-            nn.functional.cross_entropy(net(batch), labels).backward()  # type: ignore[no-untyped-call]  # torch's
-            times.append(time.perf_counter() - started)
+        with kept_random_state(0):
+            for _ in range(3):
+                started = time.perf_counter()
+                nn.functional.cross_entropy(net(batch), labels).backward()  # type: ignore[no-untyped-call]  # torch's
+                times.append(time.perf_counter() - started)
         a_point = min(times) / len(batch)
         attacked, attack = len(self.evaluation.rows(self.subject)), self.evaluation.attack
-        looks = getattr(attack, "steps", 1) * len(getattr(attack, "losses", "1")) / 2  # about half stop early
+        looks = getattr(attack, "steps", 1) * max(len(getattr(attack, "losses", ())), 1) / 2  # about half stop early
         return a_point * len(self.subject.inputs), a_point * attacked * looks * len(self.evaluation.eps)

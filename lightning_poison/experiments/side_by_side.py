@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import threading
@@ -15,12 +16,12 @@ from typing import Any
 
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.progress import Progress
+from lightning_poison.functional.workers import worker_pool
 
 __all__ = ["Ticker", "side_by_side"]
 
-_SHARED = "1M"  # larger arrays are mapped into the workers' memory instead of copied
 _SECONDS = 1.0
-_STALE = 24 * 3600.0
+_SILENT = 10.0  # seconds without a sign of life
 _SLACK = 1e-6  # sums of shares of a step
 _PREFIX = ".progress_"
 
@@ -71,6 +72,7 @@ def side_by_side(
         total: number of steps that the tickers will count in all.
         progress: shows them.
     """
+    _sweep(folder)
     if not pieces:
         return
     with _counted(folder, description, total, progress) as notes:
@@ -79,11 +81,11 @@ def side_by_side(
             for ticker, piece in zip(tickers, pieces, strict=True):
                 _finish(work, ticker, piece)
             return
-        from joblib import Parallel, delayed
+        from joblib import delayed
 
-        # "c": private copies of what is written to, as torch wants no read-only memory
-        pool = Parallel(n_jobs=jobs, batch_size=1, max_nbytes=_SHARED, mmap_mode="c")
-        pool(delayed(_finish)(work, ticker, piece) for ticker, piece in zip(tickers, pieces, strict=True))
+        worker_pool(jobs, batch_size=1)(
+            delayed(_finish)(work, ticker, piece) for ticker, piece in zip(tickers, pieces, strict=True)
+        )
 
 
 def _finish(work: Callable[..., None], ticker: Ticker, piece: tuple[Any, ...]) -> None:
@@ -95,10 +97,6 @@ def _finish(work: Callable[..., None], ticker: Ticker, piece: tuple[Any, ...]) -
 def _counted(folder: Path, description: str, total: int, progress: Progress) -> Iterator[Path]:
     """A folder for tickers, whose sum a thread shows."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left_behind in folder.glob(f"{_PREFIX}*"):  # by a process that was killed
-        with contextlib.suppress(OSError):
-            if time.time() - left_behind.stat().st_mtime > _STALE:
-                shutil.rmtree(left_behind, ignore_errors=True)
     notes = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
     ended = threading.Event()
     try:
@@ -112,12 +110,28 @@ def _counted(folder: Path, description: str, total: int, progress: Progress) -> 
                 watcher.join()
     finally:
         shutil.rmtree(notes, ignore_errors=True)
+        _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the notes of processes that were killed; one that lives touches its own every second.
+
+    Times are the file system's, which machines that share it agree on. If a process was asleep for long and wakes up,
+    its tickers write their notes again.
+    """
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as new:
+        now = os.fstat(new.fileno()).st_mtime
+        for notes in folder.glob(f"{_PREFIX}*"):
+            if now - notes.stat().st_mtime > _SILENT:
+                shutil.rmtree(notes, ignore_errors=True)
 
 
 def _watch(notes: Path, ended: threading.Event, total: int, advance: Callable[[int], Any]) -> None:
     shown = 0
     while True:
         last = ended.wait(_SECONDS)
+        with contextlib.suppress(OSError):
+            os.utime(notes)
         done = min(int(sum(_read(path) for path in notes.glob("[0-9]*")) + _SLACK), total)
         if done > shown:
             advance(done - shown)

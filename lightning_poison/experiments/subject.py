@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_poison.datamodules.fingerprint import fingerprint
 from lightning_poison.datamodules.labels import dataset_labels
+from lightning_poison.datamodules.poisoned_dataset import find_poisoned_dataset
 from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.errors import UserError
 from lightning_poison.experiments.description import tensor_digest
@@ -58,12 +59,16 @@ class Subject:
             progress: shows how far the reading is.
 
         Raises:
-            UserError: a loader is missing or streams, or inputs are no tensors of one shape with values in [0, 1].
+            UserError: a loader is missing or streams, labels are flipped, or inputs are no tensors of one shape with
+                values in [0, 1].
         """
         owner = type(datamodule).__name__
         datamodule.prepare_data()
         datamodule.setup("fit")
         clean = check_train_loader(datamodule.train_dataloader(), owner).dataset
+        poisoned = find_poisoned_dataset(clean)
+        if poisoned is not None and len(poisoned.flips):
+            raise UserError(f"data must be clean, got a poisoned {owner}; the flips are the strategies' business")
         labels = dataset_labels(clean, progress)
         declared = getattr(datamodule, "num_classes", None)
         num_classes = declared if isinstance(declared, int) else int(labels.max()) + 1

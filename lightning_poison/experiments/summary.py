@@ -44,29 +44,26 @@ class Summary:
     difference: MeanInterval
 
 
-def summarise(results: Sequence[RunResult], baseline: str, confidence: float = 0.95) -> list[Summary]:
+def summarise(results: Sequence[RunResult], baseline: str) -> list[Summary]:
     """The summaries, in the order of the results: by radius, victim, strategy; "all" last where there are several.
 
     Args:
         results: finished runs.
         baseline: the strategy to compare with.
-        confidence: of Student's intervals.
     """
     victims = list(dict.fromkeys(result.victim for result in results))
     strategies = list(dict.fromkeys(result.strategy for result in results))
     radii = list(dict.fromkeys(eps for result in results for eps in result.withstood))
     groups = [[victim] for victim in victims] + ([victims] if len(victims) > 1 else [])
     return [
-        _summary(results, strategy, group, eps, baseline, confidence)
+        _summary(results, strategy, group, eps, baseline)
         for eps in radii
         for group in groups
         for strategy in strategies
     ]
 
 
-def _summary(
-    results: Sequence[RunResult], strategy: str, victims: list[str], eps: str, baseline: str, confidence: float
-) -> Summary:
+def _summary(results: Sequence[RunResult], strategy: str, victims: list[str], eps: str, baseline: str) -> Summary:
     own = [result for result in results if result.strategy == strategy and result.victim in victims]
     others = [result for result in results if result.strategy == baseline and result.victim in victims]
 
@@ -84,9 +81,9 @@ def _summary(
         runs=len(own),
         memorised=sum(result.memorised for result in own),
         fitted=sum(shares) / len(shares) if shares else float("nan"),
-        natural=mean_interval(list(natural.values()), confidence),
-        adversarial=mean_interval(list(mine.values()), confidence),
-        difference=mean_interval(paired, confidence),
+        natural=mean_interval(list(natural.values())),
+        adversarial=mean_interval(list(mine.values())),
+        difference=mean_interval(paired),
     )
 
 

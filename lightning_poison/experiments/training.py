@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from lightning_poison.certificates.retraining.isolation import isolated_run
 from lightning_poison.ensembles import TrainedNetwork, train_networks
 from lightning_poison.experiments.evaluation import Evaluation
 from lightning_poison.experiments.runs import Run, RunResult, RunStore
 from lightning_poison.experiments.side_by_side import Ticker
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.experiments.victim_plan import VictimPlan
+from lightning_poison.functional.isolation import isolated_run
 
 __all__ = ["train_and_measure"]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from lightning_poison.ensembles import TrainingRecipe
+from lightning_poison.errors import UserError
 from lightning_poison.nets import SmallNet
 
 __all__ = ["VictimPlan"]
@@ -21,6 +22,9 @@ class VictimPlan:
         net: makes the network when called with ``num_classes=K``; it takes inputs in [0, 1].
         recipe: how it is trained; ``extra_epochs`` are for runs that have not fitted their flips by then.
 
+    Raises:
+        UserError: ``net`` is a network.
+
     Example:
         >>> from functools import partial
         >>> from lightning_poison.nets import MLP
@@ -30,3 +34,10 @@ class VictimPlan:
 
     net: Callable[[int], SmallNet] | Callable[[int], nn.Module]
     recipe: TrainingRecipe = field(default_factory=TrainingRecipe)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.net, nn.Module):
+            raise UserError(
+                f"net must be a function that makes a network, got a {type(self.net).__name__}; "
+                "each victim needs one of its own: pass its class or a function"
+            )

@@ -105,19 +105,13 @@ def tangents(network: nn.Module, inputs: Tensor, output: Callable[[Tensor], Tens
     return Tangents(blocks)
 
 
-def tangent_kernel(
-    points: Tensor,
-    others: Tensor,
-    gradients: Callable[[Tensor], Tangents],
-    advance: Callable[[int], object] = lambda _: None,
-) -> Tensor:
+def tangent_kernel(points: Tensor, others: Tensor, gradients: Callable[[Tensor], Tangents]) -> Tensor:
     """Inner products of all pairs of gradients, in bounded memory: 512 MiB of gradients besides the result.
 
     Args:
         points: shape (m, ...).
         others: shape (n, ...); the very same tensor as ``points`` costs half and gives a symmetric matrix.
         gradients: of a part of the points.
-        advance: called with how many of the n m products are done.
 
     Returns:
         shape (m, n), in the gradients' dtype, float32 where there are none.
@@ -145,7 +139,6 @@ def tangent_kernel(
             kernel[row : row + len(part), first + skipped : first + width] = inner
             if points is others:
                 kernel[first + skipped : first + width, row : row + len(part)] = inner.T
-            advance(inner.numel())
     return kernel if kernel is not None else torch.zeros(len(points), len(others))
 
 

@@ -16,13 +16,25 @@ def build_net(net: Callable[[int], nn.Module], num_classes: int | None) -> nn.Mo
     """Return ``net`` if it is a module, else what it makes when called with ``num_classes``.
 
     Raises:
-        UserError: it is a function and ``num_classes`` is unknown, or it makes no module.
+        UserError: it is a function and ``num_classes`` is unknown, it takes no ``num_classes``, or it makes no module.
+
+    Example:
+        >>> build_net(lambda num_classes: nn.Linear(4, num_classes), 3)
+        Linear(in_features=4, out_features=3, bias=True)
     """
     if isinstance(net, nn.Module):
         return net
     if num_classes is None:
         raise UserError("num_classes is needed to build the network; pass num_classes=K or a network that is built")
-    built = net(num_classes=num_classes)  # type: ignore[call-arg]  # by name: torchvision takes it as a keyword only
+    try:
+        built = net(num_classes=num_classes)  # type: ignore[call-arg]  # by name: torchvision takes it as a keyword only
+    except TypeError as error:
+        if "unexpected keyword argument 'num_classes'" not in str(error):
+            raise
+        raise UserError(
+            f"net must take num_classes=K, got one that does not ({error}); give its constructor an argument "
+            "num_classes, or name a function of num_classes that makes it"
+        ) from error
     if not isinstance(built, nn.Module):
         raise UserError(f"net must make a torch.nn.Module, got {type(built).__name__}")
     return built

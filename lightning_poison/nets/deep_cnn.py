@@ -53,13 +53,8 @@ class DeepCNN(SmallNet):
             nn.Linear(4 * width * (image_size // 4) ** 2, hidden),
             nn.ReLU(),
         )
-        for layer in self.features:
+        for layer in self.features.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(cast("Tensor", layer.bias))
         self.head = nn.Linear(hidden, num_classes)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to logits (N, ``num_classes``)."""
-        logits: Tensor = self.head(self.features(inputs))
-        return logits

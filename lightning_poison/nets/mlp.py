@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_poison.nets.base import SmallNet
 
@@ -41,8 +41,3 @@ class MLP(SmallNet):
             layers += [nn.Linear(narrow, wide), nn.ReLU()]
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], num_classes)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to logits (N, ``num_classes``)."""
-        logits: Tensor = self.head(self.features(inputs))
-        return logits

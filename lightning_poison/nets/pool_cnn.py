@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_poison.nets.base import SmallNet
 from lightning_poison.nets.shape import check_image_size
@@ -45,8 +45,3 @@ class PoolCNN(SmallNet):
             nn.ReLU(),
         )
         self.head = nn.Linear(hidden, num_classes)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to logits (N, ``num_classes``)."""
-        logits: Tensor = self.head(self.features(inputs))
-        return logits

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +14,10 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.poisons.base import Selector
 from lightning_poison.poisons.candidates import Candidates
+from lightning_poison.poisons.classes import check_classes, existing_classes
+from lightning_poison.poisons.inherited_arguments import describe_inherited_arguments
 
-__all__ = ["BudgetedSelector", "Share"]
+__all__ = ["BudgetedSelector", "Share", "rising"]
 
 _DEFAULT_PER_CLASS = 10
 
@@ -31,6 +35,19 @@ class Share:
     members: Tensor
     budget: int
     label: int | None
+
+
+def rising(parts: Iterable[Tensor]) -> Tensor:
+    """All numbers of several vectors, smallest first.
+
+    Args:
+        parts: each of shape (m,), int64.
+
+    Example:
+        >>> rising([torch.tensor([5, 2]), torch.tensor([3])])
+        tensor([2, 3, 5])
+    """
+    return torch.cat([torch.zeros(0, dtype=torch.int64), *parts]).sort().values
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,11 @@ class BudgetedSelector(Selector):
     fraction: float | None = None
     classes: list[int] | None = None
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Complete the docstring of a strategy by the arguments that it inherits."""
+        super().__init_subclass__(**arguments)
+        describe_inherited_arguments(cls)
+
     def __post_init__(self) -> None:
         budgets = {"count": self.count, "per_class": self.per_class, "fraction": self.fraction}
         given = {name: value for name, value in budgets.items() if value is not None}
@@ -70,7 +92,7 @@ class BudgetedSelector(Selector):
                 check_integer(name, getattr(self, name), minimum=0)
         if self.fraction is not None:
             check_number("fraction", self.fraction, minimum=0, maximum=1, remedy="for 5 % write 0.05")
-        self._check_classes()
+        check_classes(self.classes)
 
     def select(self, candidates: Candidates, seed: int) -> Tensor:
         """Choose the points.
@@ -79,8 +101,7 @@ class BudgetedSelector(Selector):
             UserError: a class does not exist or holds fewer points than the budget; the message names it and its size.
         """
         shares = self.shares(candidates)
-        chosen = self.choose(candidates, shares, seed)
-        return torch.cat([torch.zeros(0, dtype=torch.int64), *chosen]).sort().values
+        return rising(self.choose(candidates, shares, seed))
 
     def check(self, candidates: Candidates) -> None:
         """Refuse a budget that the data cannot fill.
@@ -109,7 +130,7 @@ class BudgetedSelector(Selector):
         Raises:
             UserError: a class does not exist or holds fewer points than the budget.
         """
-        classes = self._existing_classes(candidates)
+        classes = existing_classes(self.classes, candidates.training_set.num_classes)
         if self.per_class is not None:
             return [share for label in classes if (share := self._of_class(candidates, label)) is not None]
         members = (candidates.eligible & torch.isin(candidates.labels, torch.tensor(classes))).nonzero()[:, 0]
@@ -136,24 +157,3 @@ class BudgetedSelector(Selector):
                 f"{members.numel()} points; lower per_class or name larger classes"
             )
         return Share(members, budget, label)
-
-    def _existing_classes(self, candidates: Candidates) -> list[int]:
-        num_classes = candidates.training_set.num_classes
-        if self.classes is None:
-            return list(range(num_classes))
-        for label in self.classes:
-            if label >= num_classes:
-                raise UserError(
-                    f"classes must lie in [0, {num_classes - 1}], got {label}; the data has {num_classes} classes"
-                )
-        return sorted(self.classes)
-
-    def _check_classes(self) -> None:
-        if self.classes is None:
-            return
-        if not self.classes:
-            raise UserError("classes must name at least one class, got an empty list; null means every class")
-        for label in self.classes:
-            check_integer("classes", label, minimum=0)
-        if len(set(self.classes)) < len(self.classes):
-            raise UserError(f"classes must differ, got {list(self.classes)}")

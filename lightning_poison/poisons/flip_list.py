@@ -173,14 +173,6 @@ class FlipList(PoisonList):
         """How messages call this list."""
         return self.source or "the flip list"
 
-    def _column(self, name: str) -> Tensor:
-        column: Tensor = getattr(self, name)
-        if column.ndim != 1 or column.is_floating_point() or column.dtype == torch.bool:
-            raise UserError(
-                f"{name} must be a vector of integers, got shape {tuple(column.shape)}, dtype {column.dtype}"
-            )
-        return column.to(torch.int64)
-
     def _check_rows(self) -> None:
         for name in ("index", "old_label", "new_label"):
             column: Tensor = getattr(self, name)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +22,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.poisons.flip_list import FlipList
 
-__all__ = ["FORMAT_VERSION", "read_flip_list", "write_flip_list"]
+__all__ = ["FORMAT_VERSION", "provenance_lines", "read_flip_list", "write_flip_list"]
 
 FORMAT_VERSION = 1
 _HEADER = "index,old_label,new_label"
@@ -33,12 +34,25 @@ def write_flip_list(flips: FlipList, path: str | Path) -> Path:
     Raises:
         UserError: the folder cannot be written.
     """
-    provenance = {"format_version": FORMAT_VERSION, **flips.provenance}
-    lines = [f"# {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in provenance.items()]
-    lines.append(_HEADER)
+    lines = [*provenance_lines(FORMAT_VERSION, flips.provenance), _HEADER]
     columns = (flips.index.tolist(), flips.old_label.tolist(), flips.new_label.tolist())
     lines += [f"{index},{old},{new}" for index, old, new in zip(*columns, strict=True)]
     return write_atomically(path, "\n".join(lines) + "\n")
+
+
+def provenance_lines(format_version: int, provenance: Mapping[str, Any]) -> list[str]:
+    """The comments at the head of a list, one for each fact.
+
+    Args:
+        format_version: of the file.
+        provenance: plain values that JSON can hold.
+
+    Example:
+        >>> provenance_lines(1, {"seed": 0})
+        ['# format_version: 1', '# seed: 0']
+    """
+    facts = {"format_version": format_version, **provenance}
+    return [f"# {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in facts.items()]
 
 
 def read_flip_list(path: str | Path) -> FlipList:

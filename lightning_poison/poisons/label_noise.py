@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.base import Selector
 from lightning_poison.poisons.candidates import Candidates
+from lightning_poison.poisons.classes import existing_classes
 
 __all__ = ["LabelNoise"]
 
@@ -25,10 +25,10 @@ class LabelNoise(Selector):
 
     Args:
         rate: the probability (beta), in [0, 1].
-        classes: the classes that it is for; None: every class.
+        classes: the classes that it is for; None: every class; an empty list: none.
 
     Raises:
-        UserError: the rate is no probability, or a class does not exist.
+        UserError: the rate is no probability, or (when flips are drawn) a class does not exist.
 
     Example:
         >>> from lightning_poison.poisons import LabelFlips, TrainingSet
@@ -47,13 +47,11 @@ class LabelNoise(Selector):
 
     def select(self, candidates: Candidates, seed: int) -> Tensor:
         """The points whose lot is below the rate."""
-        self.check(candidates)
+        classes = existing_classes(self.classes, candidates.training_set.num_classes)
         points = candidates.training_set.num_points
         lots = torch.rand(points, generator=generator(seed, "LabelNoise"), dtype=torch.float64)
-        chosen = candidates.eligible & (lots < self.rate)
-        if self.classes is not None:
-            chosen &= torch.isin(candidates.labels, torch.tensor(self.classes, dtype=torch.int64))
-        return chosen.nonzero()[:, 0]
+        meant = torch.isin(candidates.labels, torch.tensor(classes, dtype=torch.int64))
+        return (candidates.eligible & meant & (lots < self.rate)).nonzero()[:, 0]
 
     def check(self, candidates: Candidates) -> None:
         """Refuse a class that the data lack.
@@ -61,7 +59,4 @@ class LabelNoise(Selector):
         Raises:
             UserError: there is one.
         """
-        num_classes = candidates.training_set.num_classes
-        for label in self.classes or []:
-            if label >= num_classes:
-                raise UserError(f"classes must lie in [0, {num_classes - 1}], got {label}")
+        existing_classes(self.classes, candidates.training_set.num_classes)

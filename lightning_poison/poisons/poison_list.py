@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from lightning_poison.errors import UserError
+
 if TYPE_CHECKING:
     from lightning_poison.poisons.training_set import TrainingSet
 
@@ -81,6 +83,14 @@ class PoisonList(ABC):
             clean: the input that is replaced; for an added point any.
         """
         return clean
+
+    def _column(self, name: str) -> Tensor:
+        """A field as a vector of int64 on the CPU."""
+        column: Tensor = getattr(self, name)
+        if column.ndim != 1 or column.is_floating_point() or column.dtype == torch.bool:
+            shape = tuple(column.shape)
+            raise UserError(f"{name} must be a vector of integers, got shape {shape}, dtype {column.dtype}")
+        return column.detach().to("cpu", torch.int64)
 
     @property
     @abstractmethod

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.poisons.budget import BudgetedSelector, Share
+from lightning_poison.poisons.budget import BudgetedSelector, Share, rising
 from lightning_poison.poisons.candidates import Candidates
 
 __all__ = ["ScoreSelector"]
@@ -32,7 +32,7 @@ class ScoreSelector(BudgetedSelector):
 
     def choose(self, candidates: Candidates, shares: list[Share], seed: int) -> list[Tensor]:
         """Score all points once and take the best of each share."""
-        index = torch.cat([torch.zeros(0, dtype=torch.int64), *(share.members for share in shares)]).sort().values
+        index = rising(share.members for share in shares)
         if not any(share.budget for share in shares):
             return [share.members[:0] for share in shares]
         scores = self.scores(candidates, index, seed).double()

@@ -3,24 +3,14 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 import torchattacks
-from torch import nn
 
 from lightning_poison.attacks import FGSM, PGD, Attack, AttackResult, from_torchattacks
 from lightning_poison.attacks.robustness_curve import robustness_curve
 from lightning_poison.errors import UserError
 from lightning_poison.functional.norms import named_norm
+from tests.counted_gradients import CountedGradients
 
 RADII = [0.02, 0.04, 0.06, 0.09, 0.12, 0.15, 0.2, 0.3]
-
-
-class Counted(nn.Module):
-    def __init__(self, net):
-        super().__init__()
-        self.net, self.gradients = net, 0
-
-    def forward(self, inputs):
-        self.gradients += len(inputs) if inputs.requires_grad else 0
-        return self.net(inputs)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -49,7 +39,7 @@ def test_it_is_never_weaker_than_separate_runs_and_cheaper(attack, targeted, tra
     inputs, labels = digits[0][1200:1264], digits[1][1200:1264]
     targets = (labels + 1) % 10 if targeted else None
     radii = [8 * radius for radius in RADII] if attack.norm == "l2" else RADII
-    net = Counted(trained).eval()
+    net = CountedGradients(trained).eval()
     curve = robustness_curve(attack, radii, net, inputs, labels, targets)
     mine, net.gradients = net.gradients, 0
     fooled = torch.stack(
@@ -115,7 +105,7 @@ def test_an_example_counts_at_its_own_distance():
 
 def test_a_known_result_is_not_computed_again(trained, digits):
     inputs, labels = digits[0][1200:1260], digits[1][1200:1260]
-    attack, net = PGD(0.09, steps=20), Counted(trained).eval()
+    attack, net = PGD(0.09, steps=20), CountedGradients(trained).eval()
     known = attack(trained, inputs, labels)
     alone = robustness_curve(attack, [0.09], net, inputs, labels, known=known)
     assert net.gradients == 0

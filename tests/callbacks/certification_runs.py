@@ -82,7 +82,7 @@ class Data(LightningDataModule):
 
 
 def victim(package: Any) -> Any:
-    class Victim(package.LightningModule):  # type: ignore[misc]
+    class Victim(package.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.net = nn.Sequential(nn.Linear(8, 6), nn.Dropout(0.2), nn.Linear(6, 3))

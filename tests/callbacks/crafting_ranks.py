@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -15,7 +14,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_poison.callbacks import CraftFlips, PoisonMemorization
@@ -23,8 +21,11 @@ from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import Candidates, LabelFlips, PlacedPoisons, ScoreSelector
 from lightning_poison.poisons.surrogates import surrogate_network, surrogate_scores
+from tests.lightning_runs import model_of, small_weights, trainer_of
+from tests.rank_runs import write_report
 
-POINTS = 48
+LABELS = torch.arange(48) % 3
+INPUTS = torch.rand(48, 4, generator=torch.Generator().manual_seed(0)) + torch.eye(4)[LABELS]
 RANK = int(os.environ.get("LOCAL_RANK", "0"))
 SECONDS = 3
 CALLS: list[str] = []
@@ -57,50 +58,19 @@ class Failing(ScoreSelector):
         raise UserError("this strategy has no answer; take another")
 
 
-class Model(pl.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = nn.Linear(4, 3)
-        self.seen: list[list[float]] = []
-
-    def forward(self, inputs):
-        return self.net(inputs)
-
-    def training_step(self, batch, batch_idx):
-        self.seen += [[self.current_epoch, *row.tolist(), int(label)] for row, label in zip(*batch, strict=True)]
-        return cross_entropy(self(batch[0]), batch[1])
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.3)
-
-
 class Data(pl.LightningDataModule):
     def setup(self, stage):
         if torch.distributed.is_initialized():  # from now on ranks wait for each other for a few seconds only
             torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=SECONDS))
 
     def train_dataloader(self):
-        labels = torch.arange(POINTS) % 3
-        inputs = torch.rand(POINTS, 4, generator=torch.Generator().manual_seed(0)) + torch.eye(4)[labels]
-        return DataLoader(TensorDataset(inputs, labels), batch_size=4, shuffle=True)
+        return DataLoader(TensorDataset(INPUTS, LABELS), batch_size=4, shuffle=True)
 
 
-def fit(folder: Path, devices: int, data: Any, *callbacks: Any) -> Model:
-    model = Model()
-    trainer = pl.Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-    )
-    trainer.fit(model, data)
+def fit(folder: Path, devices: int, data: Any, *callbacks: Any) -> Any:
+    model = model_of(pl, small_weights(nn.Linear(4, 3)), lr=0.3)
+    strategy = "ddp" if devices > 1 else "auto"
+    trainer_of(pl, folder, *callbacks, devices=devices, strategy=strategy).fit(model, data)
     return model
 
 
@@ -122,12 +92,13 @@ def main(folder: Path, devices: int) -> None:
         "own": own.flips.index.tolist(),
         "calls": list(CALLS),
         "weights": model.net.weight.tolist(),
+        "bias": model.net.bias.tolist(),
     }
     try:
         fit(folder / f"failing{devices}", devices, PoisonedDataModule(Data(), LabelFlips(Failing(count=1))))
     except UserError as error:
         report["error"] = str(error)
-    (folder / f"rank{RANK}of{devices}.json").write_text(json.dumps(report))
+    write_report(folder, devices, report)
 
 
 if __name__ == "__main__":

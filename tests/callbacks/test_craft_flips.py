@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import lightning.pytorch
 import pytest
 import pytorch_lightning
 import torch
@@ -12,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_poison.callbacks import CraftFlips, FlipLabels, Report
-from lightning_poison.datamodules import PoisonedDataModule
+from lightning_poison.datamodules import PoisonedDataModule, PoisonedDataset
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import (
     Candidates,
@@ -25,8 +24,9 @@ from lightning_poison.poisons import (
     ToClass,
 )
 from lightning_poison.poisons.surrogates import surrogate_network, surrogate_scores
+from tests import lightning_runs
+from tests.lightning_runs import PACKAGES, small_weights, trainer_of
 
-PACKAGES = [pytorch_lightning, lightning.pytorch]
 LABELS = torch.arange(90) % 3
 STREAM = torch.Generator().manual_seed(0)
 IMAGES = 0.3 * torch.rand(90, 1, 4, 4, generator=STREAM) + 0.7 * (torch.arange(4) == LABELS[:, None]).view(90, 1, 1, 4)
@@ -56,47 +56,12 @@ POISON = LabelFlips(LeastSure(per_class=3))
 
 
 def model_of(package: Any) -> Any:
-    class Model(package.LightningModule):
-        def __init__(self):
-            super().__init__()
-            stream = torch.Generator().manual_seed(1)
-            self.net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Dropout(0.1), nn.Linear(16, 3))
-            with torch.no_grad():
-                self.net[3].weight.uniform_(-0.1, 0.1, generator=stream)
-                self.net[3].bias.zero_()
-
-        def forward(self, inputs):
-            return self.net(inputs)
-
-        def training_step(self, batch, batch_idx):
-            return cross_entropy(self(batch[0]), batch[1])
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=0.3)
-
-    return Model()
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Dropout(0.1), small_weights(nn.Linear(16, 3)))
+    return lightning_runs.model_of(package, net, lr=0.3)
 
 
 def data_of(package: Any, dataset: Any = DATA) -> Any:
-    class Data(package.LightningDataModule):
-        def train_dataloader(self):
-            return DataLoader(dataset, batch_size=8, shuffle=True)
-
-    return Data()
-
-
-def trainer_of(package: Any, folder: Any, *callbacks: Any, epochs: int = 2, **arguments: Any) -> Any:
-    return package.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-        **arguments,
-    )
+    return lightning_runs.data_of(package, dataset)
 
 
 def crafted_by_hand(model: Any, count: int = 3) -> list[int]:
@@ -193,8 +158,6 @@ def test_what_is_refused_at_the_start(package, tmp_path):
     refused("needs a run on clean labels, got poison LabelFlips", CraftFlips(POISON), FlipLabels(poison))
     refused("clean labels, got poison", CraftFlips(POISON), data=PoisonedDataModule(data_of(package), poison))
     poisoned = FlipList(torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
-    from lightning_poison.datamodules import PoisonedDataset
-
     refused("got one with 1 poisons", CraftFlips(POISON), data=data_of(package, PoisonedDataset(DATA, poisoned)))
     refused("per_class must be at most .* class 0 has 30", CraftFlips(LabelFlips(LeastSure(per_class=31))))
     refused(r"classes must lie in \[0, 2\], got 7", CraftFlips(LabelFlips(LeastSure(per_class=1, classes=[7]))))
@@ -231,7 +194,7 @@ def test_a_resumed_run_crafts_what_the_uninterrupted_one_does(package, tmp_path)
         model = model_of(package)
         model.net[2].p = 0.0
         data = PoisonedDataModule(data_of(package), None, seed=0)  # an order that depends on seed and epoch only
-        trainer = trainer_of(package, tmp_path, *callbacks, epochs=epochs)
+        trainer = trainer_of(package, tmp_path, *callbacks, max_epochs=epochs)
         trainer.fit(model, data, ckpt_path=ckpt_path)
         return trainer
 
@@ -245,7 +208,7 @@ def test_a_resumed_run_crafts_what_the_uninterrupted_one_does(package, tmp_path)
     assert not first.flips.same_flips(whole.flips)
 
 
-def test_a_finished_run_is_crafted_from(tmp_path):
+def test_a_finished_run_is_crafted_from(tmp_path, monkeypatch):
     torch.manual_seed(0)
     model = model_of(pytorch_lightning)
     trainer = trainer_of(pytorch_lightning, tmp_path)
@@ -259,12 +222,7 @@ def test_a_finished_run_is_crafted_from(tmp_path):
     trainer.save_checkpoint(tmp_path / "crafted.ckpt")
     (tmp_path / "report" / "crafted_flips.csv").unlink()
     again = CraftFlips(POISON)
-    again._shared_training_set = lambda trainer, pl_module=None: (
-        pytest.fail("crafted again") if pl_module is not None else late_set
-    )
-    from lightning_poison.poisons import TrainingSet
-
-    late_set = TrainingSet(LABELS, 3, dataset=DATA)
+    monkeypatch.setattr(LeastSure, "scores", lambda *_: pytest.fail("crafted again"))
     trainer = trainer_of(pytorch_lightning, tmp_path, again)
     trainer.fit(model_of(pytorch_lightning), data_of(pytorch_lightning), ckpt_path=tmp_path / "crafted.ckpt")
     assert again.flips.same_flips(late.flips)

@@ -2,23 +2,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning.pytorch
 import pytest
 import pytorch_lightning
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from lightning_poison.callbacks.flip_labels import FlipLabels
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
-from lightning_poison.poisons import FlipList, LabelFlips, NextClass, RandomPoints
-
-PACKAGES = [pytorch_lightning, lightning.pytorch]
-STREAM = torch.Generator().manual_seed(0)
-DATA = TensorDataset(torch.rand(60, 4, generator=STREAM), torch.arange(60) % 3, torch.arange(60))
-POISON = LabelFlips(RandomPoints(per_class=4), NextClass())
+from lightning_poison.poisons import FlipList
+from tests.datamodules.poisoned_runs import DATA, POISON, data_of, model_of
+from tests.lightning_runs import PACKAGES, trainer_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -26,40 +20,8 @@ pytestmark = [
 ]
 
 
-def parts(package: Any, folder: Any, epochs: int = 2, **arguments: Any) -> tuple[Any, Any, Any]:
-    class Model(package.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.net = nn.Linear(4, 3)
-            nn.init.constant_(self.net.weight, 0.1)
-            nn.init.zeros_(self.net.bias)
-            self.labels: dict[int, int] = {}
-            self.order: list[int] = []
-
-        def training_step(self, batch, batch_idx):
-            inputs, labels, index = batch
-            self.labels |= dict(zip(index.tolist(), labels.tolist(), strict=True))
-            self.order += index.tolist()
-            return cross_entropy(self.net(inputs), labels)
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    class Data(package.LightningDataModule):
-        def train_dataloader(self):
-            return DataLoader(DATA, batch_size=8, shuffle=True)
-
-    trainer = package.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        **arguments,
-    )
-    return trainer, Model(), Data()
+def parts(package: Any, folder: Any, epochs: int = 2, callbacks: Any = ()) -> tuple[Any, Any, Any]:
+    return trainer_of(package, folder, *callbacks, max_epochs=epochs), model_of(package), data_of(package)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -72,7 +34,7 @@ def test_it_does_what_the_poisoned_data_module_does(package, tmp_path):
     assert FlipList.read(tmp_path / "report" / "flips.csv").same_flips(callback.flips)
     trainer, reference, data = parts(package, tmp_path)
     trainer.fit(reference, PoisonedDataModule(data, POISON, seed=3))
-    assert (reference.labels, reference.order) == (model.labels, model.order)
+    assert (reference.labels, reference.seen) == (model.labels, model.seen)
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -109,7 +71,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(package, tmp_path):
     trainer, _ = fit(1, 2)
     trainer.save_checkpoint(tmp_path / "half.ckpt")
     _, resumed = fit(99, 4, tmp_path / "half.ckpt")
-    assert resumed.order == whole.order[120:]
+    assert resumed.seen == {epoch: whole.seen[epoch] for epoch in (2, 3)}
     assert torch.equal(resumed.net.weight, whole.net.weight)
 
 
@@ -122,7 +84,7 @@ def test_what_it_cannot_flip(tmp_path):
         trainer.fit(model, PoisonedDataModule(data, POISON))
     trainer, model, data = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels(POISON)])
     data.train_dataloader = lambda: [DataLoader(DATA)]
-    with pytest.raises(UserError, match=r"Data\.train_dataloader must return one torch DataLoader, got list"):
+    with pytest.raises(UserError, match=r"MyData\.train_dataloader must return one torch DataLoader, got list"):
         trainer.fit(model, data)
 
 

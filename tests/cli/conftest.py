@@ -36,6 +36,19 @@ def run_cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
     return run
 
 
+@pytest.fixture
+def refused(run_cli: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
+    """``refused("fit", ...)`` ends with exit code 2 and one line on standard error, which it returns."""
+
+    def run(*arguments: str) -> str:
+        code, _, err = run_cli(*arguments)
+        lines = [line for line in err.splitlines() if line != "Seed set to 0"]
+        assert (code, len(lines)) == (2, 1), err
+        return lines[0]
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def made_up_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A torchvision root with MNIST's files but other pictures: each class is a bright band."""

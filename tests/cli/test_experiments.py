@@ -30,6 +30,7 @@ def tiny(name: str, root: Path) -> dict[str, Any]:
     config = yaml.safe_load(shipped_configs()[name].read_text())
     if "root" in config["data"]["init_args"]:
         config["data"]["init_args"]["root"] = str(root)
+        config["data"]["init_args"].pop("max_samples", None)
     else:
         config["data"]["init_args"]["max_samples"] = 300
     for victim in config["victims"].values():
@@ -141,12 +142,12 @@ def test_keys_can_be_typed(run_cli: Cli, small: str) -> None:
         (["--strategies.random.select.per_class=50"], "strategy random: per_class must be at most"),
         (["--victims.MLP.recipe.epochs=0"], "epochs must be an integer of at least 1, got 0"),
         (["--victims.MLP.net.image_size=28"], "victim MLP cannot take inputs of shape (1, 8, 8)"),
-        (["--eps=[8]"], "eps"),
+        (["--eps=[8]"], "eps must lie in [0, 1] pixel units, got 8; for 8 grey levels of 255 write 8/255"),
         (["--source=1"], "needs target"),
         (["--fodler=x"], "there is no key fodler; did you mean folder"),
         (["--data=MNIST", "--data.root=nowhere", "--data.download=false"], "MNIST is not in"),
         (["--config=nope.yaml"], "there is no config nope.yaml here"),
-        (["--device=warp"], "device"),
+        (["--device=warp"], "device must be one of this machine, got warp"),
         (["--method=warp"], "method must be auto, sequential or vmapped"),
     ],
 )

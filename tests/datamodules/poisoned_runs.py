@@ -1,11 +1,9 @@
-"""Data, a model and a Trainer of either package."""
+"""Data and a model of either package that say which points they were."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import lightning.pytorch
-import pytorch_lightning
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -13,7 +11,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_poison.poisons import LabelFlips, NextClass, RandomPoints
 
-PACKAGES = [pytorch_lightning, lightning.pytorch]
 STREAM = torch.Generator().manual_seed(0)
 DATA = TensorDataset(torch.rand(60, 4, generator=STREAM), torch.arange(60) % 3, torch.arange(60))
 POISON = LabelFlips(RandomPoints(per_class=4), NextClass())
@@ -55,16 +52,3 @@ def data_of(package: Any, loader: Any = None, **hooks: Any) -> Any:
 
     names = {"train_dataloader": train_dataloader, **hooks}
     return type("MyData", (package.LightningDataModule,), {"__module__": __name__, **names})()
-
-
-def trainer_of(package: Any, folder: Any, **arguments: Any) -> Any:
-    settings = {
-        "max_epochs": 2,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "default_root_dir": folder,
-    }
-    return package.Trainer(**{**settings, **arguments})

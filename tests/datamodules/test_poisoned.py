@@ -9,13 +9,14 @@ import warnings
 import pytest
 import pytorch_lightning
 import torch
-from poisoned_runs import DATA, PACKAGES, POISON, data_of, model_of, trainer_of
+from poisoned_runs import DATA, POISON, data_of, model_of
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset, WeightedRandomSampler
 
 from lightning_poison.datamodules import Digits, PoisonedDataModule, PoisonedDataset
 from lightning_poison.datamodules.epoch_shuffle import EpochShuffle
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import FlipList, FromFile, LabelFlips, NewClass, RandomPoints, ToClass
+from tests.lightning_runs import PACKAGES, trainer_of
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -125,7 +126,9 @@ def test_samplers():
 
 @pytest.mark.parametrize("overfit", [False, True])
 def test_lightning_may_rebuild_the_loader(overfit, tmp_path):
-    loader = lambda: DataLoader(DATA, batch_size=8, shuffle=True)  # noqa: E731
+    def loader():
+        return DataLoader(DATA, batch_size=8, shuffle=True)
+
     data, model = PoisonedDataModule(data_of(pytorch_lightning, loader), POISON), model_of(pytorch_lightning)
     trainer = trainer_of(pytorch_lightning, tmp_path, overfit_batches=1.0 if overfit else 0.0)
     with warnings.catch_warnings():

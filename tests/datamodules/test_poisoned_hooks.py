@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from poisoned_runs import DATA, PACKAGES, POISON, data_of, model_of, trainer_of
+from poisoned_runs import DATA, POISON, data_of, model_of
 from torch.utils.data import DataLoader
 
 from lightning_poison.datamodules import PoisonedDataModule, find_poisoned_dataset
 from lightning_poison.errors import UserError
+from tests.lightning_runs import PACKAGES, trainer_of
 
 
 @pytest.mark.parametrize("package", PACKAGES)

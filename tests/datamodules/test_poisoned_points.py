@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning.pytorch
 import numpy as np
 import pytest
-import pytorch_lightning
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, RandomSampler, Subset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import RandomSampler, Subset, TensorDataset, WeightedRandomSampler
 
 from lightning_poison.callbacks import CraftFlips, FlipLabels, PoisonMemorization, Report
 from lightning_poison.callbacks.training_points import clean_labels
@@ -26,8 +23,9 @@ from lightning_poison.poisons import (
     RandomPoints,
     TrainingSet,
 )
+from tests import lightning_runs
+from tests.lightning_runs import PACKAGES, model_of, small_weights, trainer_of
 
-PACKAGES = [pytorch_lightning, lightning.pytorch]
 LABELS = torch.arange(30) % 3
 INPUTS = 0.3 * torch.rand(30, 4, generator=torch.Generator().manual_seed(0)) + 0.6 * torch.eye(3, 4)[LABELS]
 DATA = TensorDataset(INPUTS, LABELS)
@@ -44,52 +42,15 @@ pytestmark = [
 
 
 def fit(package: Any, folder: Any, data: Any, *callbacks: Any, epochs: int = 2, ckpt_path: Any = None) -> Any:
-    class Model(package.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.net = nn.Linear(4, 3)
-            with torch.no_grad():
-                self.net.weight.uniform_(-0.1, 0.1, generator=torch.Generator().manual_seed(1))
-                self.net.bias.zero_()
-            self.seen: list[list[tuple[Any, ...]]] = []
-
-        def forward(self, inputs):
-            return self.net(inputs)
-
-        def on_train_epoch_start(self):
-            self.seen.append([])
-
-        def training_step(self, batch, batch_idx):
-            self.seen[-1] += [(*row.tolist(), int(label)) for row, label in zip(*batch, strict=True)]
-            return cross_entropy(self(batch[0]), batch[1])
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=1.0)
-
-    model = Model()
-    trainer = package.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-    )
-    trainer.fit(model, data, ckpt_path=ckpt_path)
-    model.trainer_ = trainer
+    model = model_of(package, small_weights(nn.Linear(4, 3)), lr=1.0)
+    trainer_of(package, folder, *callbacks, max_epochs=epochs).fit(model, data, ckpt_path=ckpt_path)
     return model
 
 
-def data_of(package: Any, **arguments: Any) -> Any:
-    class Data(package.LightningDataModule):
-        num_classes = 3
-
-        def train_dataloader(self):
-            return DataLoader(DATA, **{"batch_size": 8, "shuffle": True, **arguments})
-
-    return Data()
+def data_of(package: Any, **loader: Any) -> Any:
+    data = lightning_runs.data_of(package, DATA, **loader)
+    data.num_classes = 3
+    return data
 
 
 def rows(inputs: torch.Tensor, labels: torch.Tensor) -> set[tuple[Any, ...]]:
@@ -205,7 +166,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     package = PACKAGES[0]
     whole = fit(package, tmp_path, PoisonedDataModule(data_of(package), PLACED, seed=3), epochs=3)
     half = fit(package, tmp_path, PoisonedDataModule(data_of(package), PLACED, seed=3), epochs=1)
-    half.trainer_.save_checkpoint(tmp_path / "half.ckpt")
+    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
     torch.load(tmp_path / "half.ckpt", weights_only=True)
     data = PoisonedDataModule(data_of(package), PLACED, seed=77)
     resumed = fit(package, tmp_path, data, epochs=3, ckpt_path=tmp_path / "half.ckpt")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import pytorch_lightning
 import torch
-from poisoned_runs import DATA, PACKAGES, POISON, data_of, model_of, trainer_of
+from poisoned_runs import DATA, POISON, data_of, model_of
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import LabelFlips, NewClass, RandomPoints
+from tests.lightning_runs import PACKAGES, trainer_of
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-import lightning_poison
 from lightning_poison.poisons import FlipList
+from tests.rank_runs import run_on_ranks
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 POINTS = 25
@@ -19,21 +15,7 @@ POINTS = 25
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    path = os.pathsep.join([str(Path(lightning_poison.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
-    for devices in (1, 2):
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), str(folder), str(devices)],
-            env={**environment, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-    names = {"one": "rank0of1", "first": "rank0of2", "second": "rank1of2"}
-    reports = {key: json.loads((folder / f"{name}.json").read_text()) for key, name in names.items()}
-    return folder, reports
+    return folder, run_on_ranks(SCRIPT, folder)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def doubles(net: Callable[[int], nn.Module]) -> Callable[[int], nn.Module]:
     """The network in float64, where ways of summing up agree to many digits."""
 
     def make(num_classes: int) -> nn.Module:
-        return net(num_classes=num_classes).double()  # type: ignore[call-arg]
+        return net(num_classes=num_classes).double()
 
     return make
 

@@ -154,7 +154,7 @@ def test_frozen_and_unused_weights_stay() -> None:
 
 @pytest.mark.parametrize(("name", "pays"), [("stride", True), ("deep", False), ("pool", False), ("mlp", False)])
 def test_auto_stacks_where_it_was_measured_to_pay(name: str, pays: bool) -> None:
-    net = NETS[name](num_classes=2)  # type: ignore[call-arg]
+    net = NETS[name](num_classes=2)
     assert stacking_pays(net, "cpu") is pays
     assert stacking_pays(net, torch.device("cuda"))
     members = [Member(NETS[name](num_classes=2).float(), seed) for seed in range(2)]

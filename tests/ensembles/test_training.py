@@ -93,30 +93,28 @@ def test_stops_each_network_when_its_points_are_fitted(method: str) -> None:
         alone = train_networks(
             doubles(NETS["mlp"]), inputs, own, 3, [7], plain, watched=torch.ones_like(own).bool(), method="sequential"
         )
-        if alone[0].epochs == count:
-            assert torch.allclose(weights([network])[0], weights(alone)[0], rtol=1e-7, atol=1e-9)
+        assert alone[0].epochs == count
+        assert torch.allclose(weights([network])[0], weights(alone)[0], rtol=1e-7, atol=1e-9)
         if 2 < count < 62:
             shorter = TrainingRecipe(epochs=count - 1, batch_size=8, lr=1e-2, schedule="constant")
             before = train_networks(doubles(NETS["mlp"]), inputs, own, 3, [7], shorter, watched=of_interest)
             assert before[0].fitted < 1.0 == network.fitted
 
 
-def test_shows_the_networks_after_each_epoch() -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_shows_the_networks_after_each_epoch(method: str) -> None:
     inputs, labels = points()
-    for method in METHODS:
-        seen: list[tuple[int, list[bool], Tensor]] = []
+    seen: list[tuple[int, list[bool], Tensor]] = []
 
-        def look(epoch: int, modules: list[nn.Module]) -> None:
-            weight = torch.cat([each.flatten() for each in modules[1].parameters()]).detach()
-            seen.append((epoch, [module.training for module in modules], weight))  # noqa: B023
+    def look(epoch: int, modules: list[nn.Module]) -> None:
+        weight = torch.cat([each.flatten() for each in modules[1].parameters()]).detach()
+        seen.append((epoch, [module.training for module in modules], weight))
 
-        trained = train_networks(
-            doubles(NETS["mlp"]), inputs, labels, 3, [0, 1], RECIPE, method=method, after_epoch=look
-        )
-        assert [epoch for epoch, _, _ in seen] == [0, 1, 2]
-        assert not any(any(training) for _, training, _ in seen)
-        assert torch.equal(seen[-1][2], weights(trained)[1])
-        assert not torch.equal(seen[0][2], seen[1][2])
+    trained = train_networks(doubles(NETS["mlp"]), inputs, labels, 3, [0, 1], RECIPE, method=method, after_epoch=look)
+    assert [epoch for epoch, _, _ in seen] == [0, 1, 2]
+    assert not any(any(training) for _, training, _ in seen)
+    assert torch.equal(seen[-1][2], weights(trained)[1])
+    assert not torch.equal(seen[0][2], seen[1][2])
 
 
 def test_layers_that_draw_leave_no_trace_and_do_not_depend_on_the_company() -> None:
@@ -178,5 +176,5 @@ def test_mistakes(changes: dict[str, object], message: str) -> None:
     inputs, labels = points()
     given = {"net": NETS["mlp"], "inputs": inputs.float(), "labels": labels, "num_classes": 3, "seeds": [0, 1]}
     with pytest.raises(UserError, match=message) as caught:
-        train_networks(**(given | changes))  # type: ignore[arg-type]
+        train_networks(**(given | changes))
     assert "\n" not in str(caught.value)

@@ -16,6 +16,7 @@ from lightning_poison.poisons import LabelFlips, NewClass, RandomPoints
 
 SMALL = partial(MLP, image_size=8, hidden=(16,))
 RECIPE = TrainingRecipe(epochs=4, lr=1e-2, batch_size=32)
+FOUR_SEEDS = {"seeds": 4, "victims": {"MLP": VictimPlan(SMALL, TrainingRecipe(epochs=40, batch_size=8))}}
 
 
 def experiment(folder: Path, **more: Any) -> Experiment:

@@ -106,12 +106,10 @@ def test_blocks_do_not_matter(monkeypatch, kept, block, same):
     network, inputs = made("MLP")
     others = inputs if same else inputs[:4].clone()
     rows = naive(network, inputs)
-    done = []
-    kernel = tangent_kernel(inputs, others, lambda part: tangents(network, part, first), done.append)
+    kernel = tangent_kernel(inputs, others, lambda part: tangents(network, part, first))
     assert torch.allclose(kernel, rows @ rows[: len(others)].T, atol=1e-5)
     if same:
         assert torch.equal(kernel, kernel.T)
-    assert sum(done) >= 28
 
 
 def test_nothing_gives_nothing():

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from lightning_poison.poisons import FlipList, Poison, TrainingSet
+from lightning_poison.poisons import FlipList, Poison, PoisonPoints, TrainingSet
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -26,10 +26,25 @@ def check_golden(name: str, poison: Poison, training_set: TrainingSet | None = N
     """Compare the flips of seed 0 with ``golden/<name>.csv``; a missing file is written and the test fails once."""
     flips = poison.flips(training_set or golden_data(), seed=0)
     path = FOLDER / f"{name}.csv"
-    if not path.exists():
-        flips.write(path)
-        raise AssertionError(f"{path} was missing and has been written; look at it, then run the test again")
+    _write_if_missing(flips, path)
     assert flips.same_flips(FlipList.read(str(path))), f"{name} no longer gives the flips of {path}"
+
+
+def check_golden_points(name: str, points: PoisonPoints, atol: float) -> PoisonPoints:
+    """Compare points, their inputs but for ``atol``, with ``golden/<name>.pt``, which is returned."""
+    path = FOLDER / f"{name}.pt"
+    _write_if_missing(points, path)
+    recorded = PoisonPoints.read(path)
+    for column in ("index", "old_label", "new_label"):
+        assert torch.equal(getattr(points, column), getattr(recorded, column)), f"{column} of {path}"
+    assert torch.allclose(points.inputs, recorded.inputs, atol=atol), f"inputs of {path}"
+    return recorded
+
+
+def _write_if_missing(poisons: FlipList | PoisonPoints, path: Path) -> None:
+    if not path.exists():
+        poisons.write(path)
+        raise AssertionError(f"{path} was missing and has been written; look at it, then run the test again")
 
 
 def nearest_mean_network(data: TrainingSet) -> nn.Module:

@@ -29,7 +29,7 @@ def victim() -> Victim:
 
 
 def linear(package: Any, outputs: int = 10) -> Any:
-    class Linear(package.LightningModule):  # type: ignore[misc]
+    class Linear(package.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.net = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, outputs))

@@ -16,18 +16,18 @@ from torch import Tensor
 
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.certificates.learner import Advance
-from lightning_poison.certificates.retraining.isolation import isolated_run
 from lightning_poison.certificates.retraining.procedure import TrainingProcedure
 from lightning_poison.certificates.retraining.run_cache import RunCache
 from lightning_poison.certificates.retraining.training_sets import TrainingSets
 from lightning_poison.errors import UserError
+from lightning_poison.functional.isolation import isolated_run
 from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.functional.workers import worker_pool
 
 __all__ = ["TrainedModels", "train_all"]
 
 _Result = TypeVar("_Result")
 _MEMORY = 2**32
-_SHARED = "1M"  # larger arrays are mapped into the workers' memory instead of copied
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,9 @@ def _side_by_side(jobs: int, work: Callable[..., _Result], arguments: Iterator[t
     """The results in order, as they come; without a second process where one is enough."""
     if jobs == 1:
         return (work(*each) for each in arguments)
-    from joblib import Parallel, delayed
+    from joblib import delayed
 
-    # "c": private copies of what is written to, as torch wants no read-only memory
-    pool = Parallel(n_jobs=jobs, return_as="generator", max_nbytes=_SHARED, mmap_mode="c")
-    results: Iterator[_Result] = pool(delayed(work)(*each) for each in arguments)
+    results: Iterator[_Result] = worker_pool(jobs, return_as="generator")(delayed(work)(*each) for each in arguments)
     return results
 
 

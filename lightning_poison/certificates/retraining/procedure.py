@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import re
 from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor
 
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.functional.lasting_pickle import lasting_pickle
 
-__all__ = ["TrainingProcedure", "lasting_pickle"]
+__all__ = ["TrainingProcedure"]
 
 
 class TrainingProcedure(ABC):
@@ -71,33 +70,3 @@ class TrainingProcedure(ABC):
         that runs, and not where it is imported.
         """
         return hashlib.sha256(lasting_pickle(self)).hexdigest()
-
-
-def lasting_pickle(thing: Any) -> bytes:
-    """A pickle that is the same in every process that runs the same script; it is for comparison only.
-
-    cloudpickle writes classes of the script that runs, or of a notebook, with all that is in them, and gives each a
-    random name, which is taken out here.
-
-    Example:
-        >>> from fractions import Fraction
-        >>> lasting_pickle(Fraction(1, 3)) == lasting_pickle(Fraction(2, 6))
-        True
-    """
-    import cloudpickle
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        def reducer_override(self, obj: Any) -> Any:
-            reduced = super().reducer_override(obj)
-            if not isinstance(obj, type) or not isinstance(reduced, tuple):
-                return reduced
-            arguments = tuple("" if _is_random_name(each) else each for each in reduced[1])
-            return (reduced[0], arguments, *reduced[2:])
-
-    with io.BytesIO() as stream:
-        Pickler(stream).dump(thing)
-        return stream.getvalue()
-
-
-def _is_random_name(argument: Any) -> bool:
-    return isinstance(argument, str) and re.fullmatch("[0-9a-f]{32}", argument) is not None

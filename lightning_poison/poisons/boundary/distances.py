@@ -12,6 +12,7 @@ from lightning_poison.attacks import adversarial_paths
 from lightning_poison.errors import UserError
 from lightning_poison.functional.losses import margin
 from lightning_poison.poisons.surrogates import surrogate_scores
+from lightning_poison.poisons.surrogates.running import device_of
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["BoundaryDistances", "PathRule", "boundary_distances"]
@@ -106,7 +107,7 @@ def _follow(
 ) -> None:
     inputs, labels = training_set.inputs[index], training_set.labels[index]
     targets = aims if bool((aims >= 0).all()) else None
-    device = next((weight.device for weight in known.network.parameters()), torch.device("cpu"))
+    device = device_of(known.network)
     box = _Box.around(training_set, rule)
     model = known.network if box is None else _InBox(known.network, box)
     starts = inputs if box is None else box.inwards(inputs)

@@ -21,17 +21,6 @@ class FarthestFromBoundary(PathSelector, ScoreSelector):
     A path that does not end within ``max_steps`` counts as the longest. Of equal lengths the point that the network is
     surer of (by its margin) counts as farther.
 
-    Args:
-        count: how many points in all.
-        per_class: how many points of each class.
-        fraction: which share of the points of the classes, in [0, 1].
-        classes: the classes to choose from; None: every class.
-        target: "relabelled" or "untargeted": whither the paths lead.
-        surrogate: the network; None: the one that came along with the data, else one that is trained now.
-        step: length of a step, in pixel units.
-        max_steps: the longest path that is followed.
-        clip: keep paths within [0, 1].
-
     Raises:
         UserError: an argument is out of its range, or the surrogate does not fit the data.
 
@@ -52,17 +41,6 @@ class NearestToBoundary(FarthestFromBoundary):
 
     Points that the network gets wrong (length 0) come first. Of equal lengths the point that the network is less sure
     of (by its margin) counts as nearer.
-
-    Args:
-        count: how many points in all.
-        per_class: how many points of each class.
-        fraction: which share of the points of the classes, in [0, 1].
-        classes: the classes to choose from; None: every class.
-        target: "relabelled" or "untargeted": whither the paths lead.
-        surrogate: the network; None: the one that came along with the data, else one that is trained now.
-        step: length of a step, in pixel units.
-        max_steps: the longest path that is followed.
-        clip: keep paths within [0, 1].
 
     Raises:
         UserError: an argument is out of its range, or the surrogate does not fit the data.

@@ -15,7 +15,7 @@ from lightning_poison.functional.checks import check_choice, check_integer
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.boundary.distances import BoundaryDistances
 from lightning_poison.poisons.boundary.path_selector import PathSelector
-from lightning_poison.poisons.budget import Share
+from lightning_poison.poisons.budget import Share, rising
 from lightning_poison.poisons.candidates import Candidates
 
 __all__ = ["PathLengthBucket"]
@@ -34,16 +34,8 @@ class PathLengthBucket(PathSelector):
     Lengths are computed once for all buckets of a data set, and only for the classes that are asked for.
 
     Args:
-        count: how many points in all.
-        per_class: how many points of each class.
         fraction: which share of the points of the classes (not of the bucket), in [0, 1].
-        classes: the classes to choose from; None: every class.
-        target: "relabelled": a path leads to the label that the point would get, where the clean data have that class,
-            else, as "untargeted" always does, out of the point's own class.
-        surrogate: the network; None: the one that came along with the data, else one that is trained now.
-        step: length of a step, in pixel units (in those of the inputs where they leave [0, 1]).
         max_steps: the longest path that is followed; points whose path does not end are in the last bucket.
-        clip: keep paths within [0, 1]; they get longer. The thesis does not.
         bucket: number of the bucket, from 0 (nearest to the boundary) to ``num_buckets`` - 1.
         num_buckets: how many buckets there are.
         edges: "quantile": all hold equally many points (of equal lengths those of smaller margin are nearer); "width":
@@ -109,7 +101,7 @@ class PathLengthBucket(PathSelector):
         super().check(candidates)
         if self.edges == "quantile":
             shares = [share for share in self.shares(candidates) if share.budget]
-            index = _members(shares)
+            index = rising(share.members for share in shares)
             any_order = self._by_pair(
                 candidates, index, lambda rows, _: quantile_buckets(torch.arange(len(rows)), self.num_buckets)
             )
@@ -120,7 +112,7 @@ class PathLengthBucket(PathSelector):
         if not any(share.budget for share in shares):
             return [share.members[:0] for share in shares]
         self.check(candidates)
-        index = _members(shares)
+        index = rising(share.members for share in shares)
         stream = generator(seed, "PathLengthBucket")
         lots = torch.rand(candidates.training_set.num_points, generator=stream, dtype=torch.float64)
         return self._draw(shares, index, self.buckets(candidates, index, seed), lots)
@@ -180,8 +172,3 @@ class PathLengthBucket(PathSelector):
             f"bucket {self.bucket} {held}, but {share.budget} must be drawn from it; the {self.num_buckets} buckets "
             f"hold {', '.join(map(str, sizes))} points: take {remedy}fewer buckets or a smaller budget"
         )
-
-
-def _members(shares: list[Share]) -> Tensor:
-    """The points of all shares, rising."""
-    return torch.cat([torch.zeros(0, dtype=torch.int64), *(share.members for share in shares)]).sort().values

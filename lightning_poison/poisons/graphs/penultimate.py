@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.attacks import class_scores
 from lightning_poison.errors import UserError
+from lightning_poison.poisons.surrogates.running import in_parts
 
 __all__ = ["penultimate_features"]
-
-_CHUNK = 1000
 
 
 def penultimate_features(network: nn.Module, inputs: Tensor) -> Tensor:
@@ -27,30 +25,30 @@ def penultimate_features(network: nn.Module, inputs: Tensor) -> Tensor:
         UserError: the network does not end in a linear layer.
 
     Example:
+        >>> import torch
         >>> network = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(2, 3))
         >>> penultimate_features(network, torch.tensor([[[-1.0, 2.0]]]))
         tensor([[0., 2.]])
     """
-    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     caught: list[tuple[Tensor, Tensor]] = []
     hooks = [
         layer.register_forward_hook(lambda _, given, made: caught.append((given[0], made)))
         for layer in network.modules()
         if isinstance(layer, nn.Linear)
     ]
-    features = []
+
+    def seen(part: Tensor) -> Tensor:
+        caught.clear()
+        scores = class_scores(network, part)
+        if not caught or caught[-1][1].shape != scores.shape:
+            raise UserError(
+                f"the network must end in a linear layer, got {type(network).__name__}, which does not; "
+                "use InputSpace or PCASpace"
+            )
+        return caught[-1][0].flatten(1)
+
     try:
-        with frozen_eval(network), torch.no_grad():
-            for part in torch.split(inputs, _CHUNK):
-                caught.clear()
-                scores = class_scores(network, part.to(device))
-                if not caught or caught[-1][1].shape != scores.shape:
-                    raise UserError(
-                        f"the network must end in a linear layer, got {type(network).__name__}, which does not; "
-                        "use InputSpace or PCASpace"
-                    )
-                features.append(caught[-1][0].detach().flatten(1).cpu())
+        return in_parts(network, inputs, seen)
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat(features)

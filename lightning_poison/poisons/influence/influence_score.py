@@ -18,6 +18,7 @@ from lightning_poison.poisons.influence.outer_points import network_without, out
 from lightning_poison.poisons.influence.whole_network import network_tangents
 from lightning_poison.poisons.ranking import ScoreSelector
 from lightning_poison.poisons.surrogates import Surrogate
+from lightning_poison.poisons.surrogates.running import device_of
 
 __all__ = ["InfluenceScore"]
 
@@ -40,17 +41,13 @@ class InfluenceScore(ScoreSelector):
     does the refitted last layer; they are flipped only when all others are.
 
     Args:
-        count: how many points in all.
-        per_class: how many points of each class.
-        fraction: which share of the points of the classes, in [0, 1].
-        classes: the classes to choose from; None: every class.
         on: "last_layer": the last layer is refitted with an L2 penalty on what it sees, and H is its exact Hessian;
             "network": all weights as they are, H being the Gauss-Newton matrix.
         surrogate: the network; None: the one that came along with the data, else one that is trained now.
         outer: how many outer points; at most a fifth of the points of their classes is used.
         outer_classes: their classes; None: ``classes``.
-        attack: perturbs the outer points (their loss is then the worst case's, whose derivative is that at the
-            perturbed points, by Danskin's theorem); None: natural points.
+        attack: perturbs the outer points (their loss is then the worst case's, as far as the attack finds it, whose
+            derivative is that at the perturbed points, by Danskin's theorem); None: natural points.
         damping: last_layer: the penalty, relative to the mean square of the features; network: added to the diagonal.
         curvature: network: H is the mean over so many points, drawn at random.
 
@@ -155,5 +152,5 @@ class InfluenceScore(ScoreSelector):
     def _perturbed(self, network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         if self.attack is None:
             return inputs
-        device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+        device = device_of(network)
         return self.attack(network, inputs.to(device), labels.to(device)).examples.cpu()

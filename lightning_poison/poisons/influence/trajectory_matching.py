@@ -19,6 +19,7 @@ from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.influence.whole_network import Linearised
 from lightning_poison.poisons.ranking import ScoreSelector
 from lightning_poison.poisons.surrogates import Surrogate, net_for, surrogate_network
+from lightning_poison.poisons.surrogates.running import device_of
 
 __all__ = ["TrajectoryMatching", "matching_scores"]
 
@@ -41,10 +42,6 @@ class TrajectoryMatching(ScoreSelector):
     as a baseline.
 
     Args:
-        count: how many points in all.
-        per_class: how many points of each class.
-        fraction: which share of the points of the classes, in [0, 1].
-        classes: the classes to choose from; None: every class.
         attack: perturbs the copies, towards the new label where the clean data have that class; None: PGD of radius
             0.1 with 10 steps.
         surrogate: the network that is attacked; None: the one that came along with the data, else one trained now.
@@ -89,7 +86,7 @@ class TrajectoryMatching(ScoreSelector):
     def _perturbed(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
         data, attack = candidates.training_set, self.attack or PGD(eps=0.1, steps=10)
         network = surrogate_network(self.surrogate, data, seed)
-        device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+        device = device_of(network)
         new_labels = candidates.new_labels[index]
         known = new_labels < data.num_classes
         copies = data.inputs[index].clone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -31,7 +30,6 @@ class TangentModel:
         training: shape (t,), int64: which of them are fitted.
         targets: shape (t, K), float: their one-hot labels.
         noise: strength of the ridge, in units of the scaled kernel.
-        advance: called with how many entries of the kernel are done.
     """
 
     def __init__(
@@ -41,10 +39,9 @@ class TangentModel:
         training: Tensor,
         targets: Tensor,
         noise: float,
-        advance: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._network, self._points = network, points
-        kernel = tangent_kernel(points, points, self._tangents, advance)
+        kernel = tangent_kernel(points, points, self._tangents)
         self._scale = float(kernel.diagonal().mean()) or 1.0
         self.fit = KernelFit(kernel.div_(self._scale), training, targets, noise)
 

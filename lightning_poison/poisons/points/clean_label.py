@@ -23,6 +23,7 @@ from lightning_poison.poisons.points.point_poison import PointPoison
 from lightning_poison.poisons.points.poison_points import PoisonPoints
 from lightning_poison.poisons.relabellings import NextClass
 from lightning_poison.poisons.surrogates import Surrogate, surrogate_network
+from lightning_poison.poisons.surrogates.running import device_of
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["CleanLabelPerturbation"]
@@ -138,7 +139,7 @@ class CleanLabelPerturbation(PointPoison):
     ) -> tuple[Tensor, Tensor]:
         """The inputs with whole perturbations, and by how much each changes its loss the intended way."""
         parts = []
-        device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+        device = device_of(network)
         with training_set.progress("perturbing points", len(inputs)) as advance, frozen_eval(network):
             for some, goal in zip(torch.split(inputs, _CHUNK), torch.split(targets, _CHUNK), strict=True):
                 moved, gain = self._ascended(network, some.to(device), goal.to(device))

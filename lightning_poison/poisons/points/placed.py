@@ -11,6 +11,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.base import Relabelling
+from lightning_poison.poisons.classes import existing_classes
 from lightning_poison.poisons.points.class_means import ClassMeans, TrainingMeans
 from lightning_poison.poisons.points.point_poison import PointPoison
 from lightning_poison.poisons.points.poison_points import PoisonPoints
@@ -103,12 +104,11 @@ class PlacedPoisons(PointPoison):
         eligible = self.relabel.eligible(TrainingSet(every, training_set.num_classes))
         if self.classes is None:
             return every[eligible].tolist()
-        for label in self.classes:
-            if label >= len(every):
-                raise UserError(f"classes must lie in [0, {len(every) - 1}], got {label}")
+        classes = existing_classes(self.classes, len(every))
+        for label in classes:
             if not eligible[label]:
                 raise UserError(f"class {label} cannot be mislabelled by this relabelling; take it out of classes")
-        return sorted(self.classes)
+        return classes
 
 
 def _direction(shape: torch.Size, seed: int, label: int, number: int) -> Tensor:

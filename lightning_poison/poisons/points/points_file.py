@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,24 +11,41 @@ import torch
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.files import write_atomically
+from lightning_poison.poisons.flip_list_csv import provenance_lines
 from lightning_poison.poisons.points.poison_points import PoisonPoints
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FORMAT_VERSION", "read_points", "write_points"]
+__all__ = ["FORMAT_VERSION", "check_points_path", "read_points", "write_points"]
 
 FORMAT_VERSION = 1
 _HEADER = "index,old_label,new_label,distance"
+
+
+def check_points_path(path: str | Path) -> Path:
+    """Return ``path`` if it can name a torch file that has its table beside it.
+
+    Raises:
+        UserError: it ends in ``.csv``, as the table's does.
+
+    Example:
+        >>> check_points_path("points.pt").name
+        'points.pt'
+    """
+    target = Path(path)
+    if target.suffix == ".csv":
+        raise UserError(f"poison points must go to a .pt file, got {path}; their table is written beside it as .csv")
+    return target
 
 
 def write_points(points: PoisonPoints, path: str | Path) -> Path:
     """Write ``points`` to ``path``, and their table to the same name with ``.csv``, each whole or not at all.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or ``path`` is that of the table.
     """
-    target = Path(path)
+    target = check_points_path(path)
     buffer = io.BytesIO()
     torch.save({"format_version": FORMAT_VERSION, **points.state_dict()}, buffer)
     write_atomically(target.with_suffix(".csv"), _table(points))
@@ -58,9 +74,7 @@ def read_points(path: str | Path) -> PoisonPoints:
 
 
 def _table(points: PoisonPoints) -> str:
-    provenance = {"format_version": FORMAT_VERSION, **points.provenance}
-    lines = [f"# {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in provenance.items()]
-    lines.append(_HEADER)
+    lines = [*provenance_lines(FORMAT_VERSION, points.provenance), _HEADER]
     distance: Tensor = points.distance if points.distance is not None else torch.zeros(0)
     columns = (points.index.tolist(), points.old_label.tolist(), points.new_label.tolist(), distance.tolist())
     lines += [f"{index},{old},{new},{far:.6g}" for index, old, new, far in zip(*columns, strict=True)]

@@ -173,13 +173,6 @@ class PoisonPoints(PoisonList):
                 parts.append(f"{count:,} training {'point was' if count == 1 else 'points were'} {what}")
         return " and ".join(parts)
 
-    def _column(self, name: str) -> Tensor:
-        column: Tensor = getattr(self, name)
-        if column.ndim != 1 or column.is_floating_point() or column.dtype == torch.bool:
-            shape = tuple(column.shape)
-            raise UserError(f"{name} must be a vector of integers, got shape {shape}, dtype {column.dtype}")
-        return column.detach().to("cpu", torch.int64)
-
     def _check_old_labels(self, labels: Tensor) -> None:
         replaced = self.index >= 0
         index, old = self.index[replaced], self.old_label[replaced]

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lightning_poison.attacks import frozen_eval
 from lightning_poison.errors import UserError
+from lightning_poison.poisons.surrogates.running import in_parts
 
 __all__ = ["LastLayer"]
-
-_CHUNK = 1000
 
 
 class LastLayer:
@@ -48,10 +46,7 @@ class LastLayer:
         Raises:
             UserError: the network does something after its last linear layer.
         """
-        device = self._head.weight.device
-        with frozen_eval(self.network), torch.no_grad():
-            parts = [self._caught(part.to(device)).cpu() for part in torch.split(inputs, _CHUNK)]
-        return torch.cat(parts)
+        return in_parts(self.network, inputs, self._caught)
 
     def replaced(self, weight: Tensor, bias: Tensor) -> nn.Module:
         """The network with other weights, shape (K, d), and biases, shape (K,), in its last layer."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.attacks import class_scores
 from lightning_poison.errors import UserError
+from lightning_poison.poisons.surrogates.running import in_parts
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["Surrogate", "check_surrogate", "surrogate_scores"]
 
 _CHECKED = 2000
-_CHUNK = 1000
 
 
 class Surrogate(ABC):
@@ -41,10 +42,7 @@ class Surrogate(ABC):
 
 def surrogate_scores(network: nn.Module, inputs: Tensor) -> Tensor:
     """Logits of all inputs, (n, K), on the CPU, computed in parts on the network's device."""
-    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
-    with frozen_eval(network), torch.no_grad():
-        parts = [class_scores(network, part.to(device)).cpu() for part in torch.split(inputs, _CHUNK)]
-    return torch.cat(parts)
+    return in_parts(network, inputs, partial(class_scores, network))
 
 
 def check_surrogate(network: nn.Module, training_set: TrainingSet) -> nn.Module:

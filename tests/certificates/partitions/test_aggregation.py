@@ -158,7 +158,7 @@ def test_every_part_has_its_users_and_every_voter_its_parts() -> None:
 def test_any_classifier_can_vote() -> None:
     base = SklearnTraining("sklearn.neighbors.KNeighborsClassifier", {"n_neighbors": 1})
     for setting in ({}, {"spread": 3}, {"election": "run_off"}):
-        learner = PartitionAggregation(base, parts=20, features=PCAFeatures(20), **setting)  # type: ignore[arg-type]
+        learner = PartitionAggregation(base, parts=20, features=PCAFeatures(20), **setting)
         certificate = learner.fit(IMAGES[:1400], LABELS[:1400], 10).certify(IMAGES[1400:])
         right = certificate.prediction == LABELS[1400:]
         assert right.double().mean() > 0.85
@@ -179,9 +179,9 @@ def test_words_tell_what_votes_on_what_and_how_far_it_reaches() -> None:
 
 def test_errors_say_what_is_wrong() -> None:
     with pytest.raises(UserError, match="dealing must be one of order, hash, clusters, got cards"):
-        PartitionAggregation(dealing="cards")  # type: ignore[arg-type]
+        PartitionAggregation(dealing="cards")
     with pytest.raises(UserError, match="election must be one of plurality, run_off"):
-        PartitionAggregation(election="lottery")  # type: ignore[arg-type]
+        PartitionAggregation(election="lottery")
     with pytest.raises(UserError, match="parts must be at most the number of training points, got 4 for 3 points"):
         deal_parts(torch.eye(3), 4)
     with pytest.raises(UserError, match="spread must be at most the number of points, got 9"):

@@ -50,7 +50,7 @@ class Noted(TrainingProcedure):
         time.sleep(self.seconds)
         assert torch.is_grad_enabled()
         assert torch.get_num_threads() == 1
-        return {"sum": float(labels.sum()), "torch": float(torch.rand(1)), "numpy": float(np.random.rand())}  # noqa: NPY002
+        return {"sum": float(labels.sum()), "torch": float(torch.rand(1)), "numpy": float(np.random.rand())}  # noqa: NPY002  # the global state is what is tested
 
     def scores(self, model: Any, inputs: Tensor, num_classes: int) -> Tensor:
         return torch.tensor([[model["sum"] + model["torch"], model["numpy"]]]).expand(len(inputs), -1)
@@ -85,12 +85,12 @@ def test_a_run_depends_on_its_seed_and_leaves_no_trace(request: pytest.FixtureRe
     request.addfinalizer(functools.partial(torch.set_num_threads, torch.get_num_threads()))
     torch.set_num_threads(2)  # and yet 1 inside, see Noted
     torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002
-    states, threads = (torch.get_rng_state(), np.random.get_state()[1].copy()), torch.get_num_threads()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002  # the global state is what is tested
+    states, threads = (torch.get_rng_state(), np.random.get_state()[1].copy()), torch.get_num_threads()  # noqa: NPY002  # the global state is what is tested
     with torch.inference_mode():
         models = train_all(Noted(), INPUTS, noisy(), 10)
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002  # the global state is what is tested
     assert torch.get_num_threads() == threads
     assert models.models == train_all(Noted(), INPUTS, noisy(), 10).models
     drawn = [model["torch"] for model in [*models.models, *train_all(Noted(), INPUTS, noisy(), 10, seed=1).models]]

@@ -75,8 +75,11 @@ def line(count: int = 40) -> TrainingSet:
 def test_what_it_finds_hurts_more_than_most():
     """The best single flip of a linear learner, by training it on each: Gumbel's flip is among the better ones."""
     data = line()
-    make = lambda num_classes: nn.Linear(3, num_classes)  # noqa: E731
-    found = LabelFlips(GumbelFlips(count=1, net=make, updates=40, eps=0.0)).flips(data, seed=0).index
+
+    def linear(num_classes: int) -> nn.Module:
+        return nn.Linear(3, num_classes)
+
+    found = LabelFlips(GumbelFlips(count=1, net=linear, updates=40, eps=0.0)).flips(data, seed=0).index
     losses = []
     for point in range(40):
         labels = nn.functional.one_hot(

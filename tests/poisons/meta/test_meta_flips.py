@@ -61,9 +61,15 @@ def test_closeness_and_surrogates_each_have_a_say():
 
 def test_attacking_anew_changes_the_choice_but_not_its_start():
     data = golden_data(200)
-    once = LabelFlips(MetaFlips(count=6, objective="joint", **SMALL)).flips(data, seed=0)
-    often = LabelFlips(MetaFlips(count=6, objective="joint", attack_every=1, **SMALL)).flips(data, seed=0)
-    assert len(set(once.index.tolist()) & set(often.index.tolist())) >= 1
+
+    def flips(**arguments):
+        return LabelFlips(MetaFlips(objective="joint", **arguments, **SMALL)).flips(data, seed=0)
+
+    start = flips(count=1)
+    once, often = flips(count=20), flips(count=20, attack_every=1)
+    assert flips(count=1, attack_every=1).same_flips(start)
+    assert set(start.index.tolist()) <= set(once.index.tolist()) & set(often.index.tolist())
+    assert not once.same_flips(often)
 
 
 def test_a_share_that_is_flipped_as_a_whole():

@@ -90,10 +90,13 @@ def test_attacks_lower_the_margin_and_stay_in_ball_and_box():
 def test_the_slope_is_that_of_finite_differences():
     mine = model(smooth)
     mine._network.double()
-    weights = {name: torch.randn_like(weight) for name, weight in mine._network.named_parameters()}
+    stream = torch.Generator().manual_seed(1)
+    weights = {
+        name: torch.randn(weight.shape, generator=stream).double() for name, weight in mine._network.named_parameters()
+    }
     point = OTHERS[:1].double().requires_grad_()
     (slope,) = torch.autograd.grad(mine._value(point, weights).sum(), point)
-    direction = torch.randn_like(point)
+    direction = torch.randn(point.shape, generator=stream).double()
     ends = [mine._value(point.detach() + sign * 1e-5 * direction, weights) for sign in (1, -1)]
     assert torch.allclose((ends[0] - ends[1]) / 2e-5, (slope * direction).sum()[None], rtol=1e-5)
 

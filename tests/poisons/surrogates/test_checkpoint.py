@@ -3,8 +3,9 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+import pytorch_lightning
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningDataModule, LightningModule
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -14,6 +15,7 @@ from lightning_poison.nets import MLP, StrideCNN
 from lightning_poison.poisons import LabelFlips, NearestToBoundary, RandomPoints
 from lightning_poison.poisons.surrogates import CheckpointSurrogate
 from lightning_poison.victims import Victim
+from tests.lightning_runs import trainer_of
 from tests.poisons.golden import golden_data
 
 make = partial(MLP, image_size=8, hidden=(16,))
@@ -26,15 +28,7 @@ def digits():
 
 def fitted(module: LightningModule, digits, folder, callbacks=()):
     data = TensorDataset(digits.inputs, digits.labels)
-    trainer = Trainer(
-        max_epochs=8,
-        accelerator="cpu",
-        default_root_dir=folder,
-        logger=False,
-        callbacks=list(callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = trainer_of(pytorch_lightning, folder, *callbacks, max_epochs=8)
     trainer.fit(module, datamodule=LightningDataModule.from_datasets(data, batch_size=32))
     path = folder / "end.ckpt"
     trainer.save_checkpoint(path)

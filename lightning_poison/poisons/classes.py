@@ -1,0 +1,53 @@
+"""The classes that a strategy is for."""
+
+from __future__ import annotations
+
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_integer
+
+__all__ = ["check_classes", "existing_classes"]
+
+
+def check_classes(classes: list[int] | None) -> list[int] | None:
+    """Return ``classes`` if they are different numbers, or None for every class.
+
+    Raises:
+        UserError: they are not, or there is none.
+
+    Example:
+        >>> check_classes([0, 7])
+        [0, 7]
+    """
+    if classes is None:
+        return None
+    if not classes:
+        raise UserError("classes must name at least one class, got an empty list; null means every class")
+    for label in classes:
+        check_integer("classes", label, minimum=0)
+    if len(set(classes)) < len(classes):
+        raise UserError(f"classes must differ, got {list(classes)}")
+    return classes
+
+
+def existing_classes(classes: list[int] | None, num_classes: int) -> list[int]:
+    """The classes that are meant, rising.
+
+    Args:
+        classes: as checked by :func:`check_classes`.
+        num_classes: K of the data.
+
+    Raises:
+        UserError: the data have no such class.
+
+    Example:
+        >>> existing_classes(None, 3)
+        [0, 1, 2]
+    """
+    if classes is None:
+        return list(range(num_classes))
+    for label in classes:
+        if label >= num_classes:
+            raise UserError(
+                f"classes must lie in [0, {num_classes - 1}], got {label}; the data has {num_classes} classes"
+            )
+    return sorted(classes)
