@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.conjugate_gradients import conjugate_gradients
+from lightning_poison.functional.conjugate_gradients import Solution, conjugate_gradients
 
 __all__ = ["SoftmaxRegression"]
 
 _STEPS, _TOLERANCE = 100, 1e-10
+_SOLVED = 1e-6  # of the residual may be left
 
 
 class SoftmaxRegression:
@@ -65,11 +66,24 @@ class SoftmaxRegression:
         pushed = self.probabilities * (tangents - (self.probabilities * tangents).sum(dim=1, keepdim=True))
         return pushed.T @ self.features / len(self.features) + self.strength * direction
 
-    def solve(self, right: Tensor, tolerance: float = 1e-9) -> Tensor:
-        """H^-1 B, for B of shape (K, d)."""
+    def solve(self, right: Tensor) -> Tensor:
+        """H^-1 B, for B of shape (K, d).
+
+        Raises:
+            UserError: H is too badly conditioned.
+        """
+        solution = self._solution(right, tolerance=1e-9)
+        if solution.residual > _SOLVED:
+            raise UserError(
+                f"damping must be larger for these features, got one (strength {self.strength:.3g}) with which "
+                f"{solution.steps} steps of conjugate gradients leave {solution.residual:.1e} of the residual"
+            )
+        return solution.value
+
+    def _solution(self, right: Tensor, tolerance: float) -> Solution:
         return conjugate_gradients(
             self.hessian_product, right, precondition=self._preconditioner(), tolerance=tolerance
-        ).value
+        )
 
     def _fit(self) -> None:
         first, before = None, torch.inf
@@ -81,7 +95,7 @@ class SoftmaxRegression:
             if size <= _TOLERANCE * first or (size <= 1e-7 * first and size >= before / 2):
                 return
             before = size
-            self._step(gradient, self.solve(gradient, tolerance=min(0.1, (size / first) ** 0.5)))
+            self._step(gradient, self._solution(gradient, tolerance=min(0.1, (size / first) ** 0.5)).value)
         raise UserError(
             f"the last layer's regression did not converge in {_STEPS} Newton steps; raise damping above this one "
             f"(strength {self.strength:.3g})"

@@ -5,6 +5,7 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import cross_entropy
 
+from lightning_poison.errors import UserError
 from lightning_poison.functional.softmax_regression import SoftmaxRegression
 
 
@@ -29,7 +30,7 @@ def test_the_minimum_is_the_one_that_scipy_finds(seed, strength):
         weights = torch.tensor(flat).view(3, 3).requires_grad_()
         loss = objective(weights, features, labels, strength)
         loss.backward()
-        return float(loss), weights.grad.flatten().numpy()
+        return float(loss.detach()), weights.grad.flatten().numpy()
 
     found = minimize(
         value, torch.zeros(9).double().numpy(), jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 5000}
@@ -68,3 +69,12 @@ def test_features_of_less_than_full_rank():
     doubled = torch.cat([features, features], dim=1)
     model = SoftmaxRegression(doubled, labels, 3, 1e-3)
     assert torch.allclose(model.weights[:, :3], model.weights[:, 3:], atol=1e-6)
+
+
+def test_a_system_that_cannot_be_solved_is_an_error_and_no_number():
+    stream = torch.Generator().manual_seed(0)
+    scales = torch.logspace(-4, 4, 40, dtype=torch.float64)
+    features = torch.randn(300, 40, generator=stream, dtype=torch.float64) * scales
+    model = SoftmaxRegression(features, torch.randint(0, 3, (300,), generator=stream), 3, 1e-10)
+    with pytest.raises(UserError, match="damping must be larger"):
+        model.solve(torch.randn(3, 40, generator=stream, dtype=torch.float64))

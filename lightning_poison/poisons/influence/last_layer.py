@@ -42,7 +42,7 @@ def last_layer_tangents(
         shape (n, K), float64.
 
     Raises:
-        UserError: the network does not end in a linear layer.
+        UserError: the network does not end in a linear layer, or the damping is too small.
     """
     last = LastLayer(network)
     features, scale = _with_constant(last.features(inputs))
