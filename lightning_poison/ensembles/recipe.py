@@ -22,8 +22,8 @@ class TrainingRecipe:
         batch_size: points of a step; the last batch of an epoch may be smaller.
         weight_decay: of AdamW; 0: none.
         schedule: "cosine" or "constant".
-        extra_epochs: how many more at a tenth of the first rate, at most, while watched points (the flips) are not all
-            fitted.
+        extra_epochs: how many more, at most, while watched points (the flips) are not all fitted; after a cosine at a
+            tenth of the first rate.
 
     Raises:
         UserError: an argument is out of its range.

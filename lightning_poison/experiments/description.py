@@ -80,7 +80,9 @@ def tensor_digest(*tensors: Tensor) -> str:
 def describe_net(net: Callable[[int], nn.Module], num_classes: int, sample: Tensor) -> dict[str, Any]:
     """What tells a network from another one: its layers, their sizes, and what it answers before any training.
 
-    The answer stands for what neither layers nor sizes show: how the weights are drawn and what ``forward`` does.
+    The answers, in eval mode and, where it is another one, in training mode, stand for what neither layers nor sizes
+    show: how the weights are drawn and what ``forward`` does. Arguments that ``net`` carries along, as a
+    ``functools.partial`` does, count as well.
 
     Args:
         net: makes the network when called with ``num_classes=K``.
@@ -93,13 +95,24 @@ def describe_net(net: Callable[[int], nn.Module], num_classes: int, sample: Tens
     """
     with kept_random_state(mix_seed(0, "description")), torch.no_grad():
         module = build_net(net, num_classes).eval()
-        answer = module(sample)
-    return {
+        answer = _rounded(module(sample))
+        pair = torch.cat([sample, sample])  # two, for layers that look at a batch
+        still, moving = _rounded(module(pair)), _rounded(module.train()(pair))
+    description = {
         "class": _name(type(module)),
         "layers": repr(module),
         "sizes": {name: list(weight.shape) for name, weight in module.named_parameters()},
-        "answer": [round(float(value), _PRECISION) + 0.0 for value in answer.double().flatten()],
+        "answer": answer,
     }
+    if moving != still:
+        description["training"] = moving
+    if isinstance(net, functools.partial) and (net.keywords or net.args[1:]):
+        description["arguments"] = plain(net)
+    return description
+
+
+def _rounded(answer: Tensor) -> list[float]:
+    return [round(float(value), _PRECISION) + 0.0 for value in answer.double().flatten()]
 
 
 def _text(text: str) -> Any:

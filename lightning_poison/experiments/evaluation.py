@@ -54,6 +54,8 @@ class Evaluation:
         if not self.eps:
             raise UserError("eps must name at least one radius, got an empty list; write [0.1]")
         object.__setattr__(self, "eps", tuple(sorted({float(Radius(radius)) for radius in self.eps})))
+        if len(set(self.names)) < len(self.eps):
+            raise UserError(f"eps must differ in their first six digits, got {list(self.eps)}")
         attacks = [self._at(radius) for radius in self.eps]
         object.__setattr__(self, "attack", attacks[0])  # its own radius decides nothing
         if isinstance(self.target, str):
@@ -96,6 +98,11 @@ class Evaluation:
             UserError: a class does not exist, or there is no such point.
         """
         labels = subject.test_labels
+        if len(labels) and int(labels.max()) >= subject.num_classes:
+            raise UserError(
+                f"test labels must be among the {subject.num_classes} classes of the training data, got "
+                f"{int(labels.max())}; take such points out of the test data"
+            )
         for name in ("source", "target"):
             value = getattr(self, name)
             if isinstance(value, int) and value >= subject.num_classes:

@@ -36,8 +36,11 @@ class Experiment:
 
     A run is one victim: trained on the labels that one strategy has flipped, then attacked on clean test points. Runs
     of one seed are paired: victims of a kind start from the same weights and see the points in the same order, whatever
-    the strategy. Flip lists and finished runs stay in the folder, so that an experiment that was interrupted goes on,
-    and nothing is done twice: not with more seeds, not with another strategy beside the others.
+    the strategy (a class that only one strategy adds gives its victims a wider last layer; the layers before it still
+    start alike if the network makes them first).
+
+    Flip lists and finished runs stay in the folder, so that an experiment that was interrupted goes on, and nothing is
+    done twice: not with more seeds, not with another strategy beside the others.
 
     Args:
         data: any LightningDataModule with training and test data, inputs in [0, 1].
@@ -59,8 +62,8 @@ class Experiment:
             is the caller's choice (``joblib.parallel_config``).
         device: where to train and to attack: "cpu", "cuda", ...
         method: "sequential": each victim for itself; "vmapped": those of one kind and seed as one stack of weights;
-            "auto": the faster on the device. Numbers agree up to rounding, which is why finished runs are kept when
-            it is changed.
+            "auto": the faster on the device. The same training but for the order of sums, whose differences grow with
+            the epochs to those of another draw; finished runs are kept when it is changed.
 
     Raises:
         UserError: an argument is out of range, or a name is not among those it must be of.
@@ -128,7 +131,7 @@ class Experiment:
                 "run this again when no other experiment with other extra_epochs works there"
             )
         measured = self._evaluation.in_words(len(self._evaluation.rows(subject)))
-        outcome = Outcome(results, self.baseline, measured, self.title, self.note, self.figure)
+        outcome = Outcome(results, self.baseline, measured, self.title, self.note, self.figure, plan.fixed)
         outcome.write(folder.path)
         return outcome
 

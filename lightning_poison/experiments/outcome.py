@@ -32,6 +32,7 @@ class Outcome:
         title: of the experiment.
         note: a sentence for below the table.
         figure: "points": differences from the baseline; "curve": adversarial accuracy from strategy to strategy.
+        fixed: the strategies that have flipped the same points in every seed.
     """
 
     results: Sequence[RunResult]
@@ -40,6 +41,7 @@ class Outcome:
     title: str = ""
     note: str = ""
     figure: str = "points"
+    fixed: Sequence[str] = ()
 
     @cached_property
     def summaries(self) -> list[Summary]:
@@ -52,17 +54,29 @@ class Outcome:
         unfitted = sum(not result.memorised for result in self.results)
         seeds = len({result.seed for result in self.results})
         how = (
-            f"Per cent, mean ± standard error over {seeds} {'seed' if seeds == 1 else 'seeds'}; differences are paired "
-            "seed by seed (same initial weights, same order of the points), with Student's 95 % interval."
+            f"Per cent, mean ± standard error over {seeds} {'seed' if seeds == 1 else 'seeds'}, or the n given; "
+            "differences are paired seed by seed (same initial weights, same order of the points), with Student's 95 % "
+            "interval."
         )
         counted = (
-            f"{unfitted} of {len(self.results)} runs have not memorised every flip and are in no mean."
+            f"{unfitted} of {len(self.results)} runs have not memorised every flip and are in no mean, which flatters "
+            "strategies whose flips are hard to memorise."
             if unfitted
             else "Every run has memorised every flip."
         )
+        longer = (
+            "Victims that had not fitted their flips in time were trained on at a low rate until they had (see epochs)."
+            if any(least < most for least, most in (summary.epochs or (0, 0) for summary in self.summaries))
+            else ""
+        )
+        fixed = (
+            f"The flips of {' and '.join(self.fixed)} are the same in every seed: their ± is that of training alone."
+            if self.fixed
+            else ""
+        )
         heading = f"# {self.title}\n\n" if self.title else ""
-        table = summaries_markdown(self.summaries, self.baseline)
-        return f"{heading}{table}\n{' '.join(filter(None, (self.measured, how, counted)))}\n" + (
+        table = summaries_markdown(self.summaries, self.baseline, seeds)
+        return f"{heading}{table}\n{' '.join(filter(None, (self.measured, how, counted, longer, fixed)))}\n" + (
             f"\n{self.note}\n" if self.note else ""
         )
 

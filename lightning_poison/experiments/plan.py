@@ -81,6 +81,15 @@ class Plan:
             for strategy in self.lists.strategies
         ]
 
+    @property
+    def fixed(self) -> list[str]:
+        """The strategies that flip the same points in every seed, where there are several."""
+        lists: dict[str, set[str]] = {}
+        for run in self.runs:
+            if len(run.flips):
+                lists.setdefault(run.strategy, set()).add(run.settings["flips"])
+        return [name for name, different in lists.items() if len(different) == 1 < len(self.seeds)]
+
     def check(self) -> None:
         """Refuse what would be refused after hours.
 

@@ -27,7 +27,7 @@ class RunResult:
         flips: number of flipped labels.
         fitted: share of them that the victim has memorised; NaN without flips.
         epochs: for how long it was trained.
-        loss: mean training loss of the last epoch; NaN where the training diverged, and nothing is measured then.
+        loss: mean training loss of the last epoch; NaN where the training failed, and nothing is measured then.
         natural: share of the test points that are right.
         attacked: number of test points that were attacked.
         withstood: how many of them withstand at each radius, by the radius as text.
@@ -48,8 +48,13 @@ class RunResult:
 
     @property
     def memorised(self) -> bool:
-        """Whether every flip is fitted; without flips there is nothing to memorise but for a training that diverged."""
-        return not math.isnan(self.loss) and (self.flips == 0 or self.fitted == 1.0)
+        """Whether the training succeeded and every flip is fitted."""
+        return not math.isnan(self.loss) and self.nothing_left
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether there is no flip to be trained on for."""
+        return self.flips == 0 or self.fitted == 1.0
 
     def adversarial(self, eps: str) -> float:
         """Adversarial accuracy at a radius; NaN where nothing was attacked."""
@@ -87,7 +92,7 @@ class Run:
         """Whether a result would come out again: flips fitted within the epochs, or not within as many."""
         shortest, longest = self.epochs
         enough = shortest if result.flips == 0 else result.epochs
-        return result.epochs == enough <= longest if result.memorised else result.epochs == longest
+        return result.epochs == enough <= longest if result.nothing_left else result.epochs == longest
 
 
 @dataclass(frozen=True)
@@ -121,13 +126,12 @@ class RunStore:
         Raises:
             UserError: the folder cannot be written.
         """
-        numbers = {name: None if _is_nan(value) else value for name, value in asdict(result).items()}
+        numbers = {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in asdict(result).items()
+        }
         content = {"settings": run.settings, "result": numbers}
         return write_atomically(self._path(run), json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     def _path(self, run: Run) -> Path:
         return self.folder / f"{run.key}.json"
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)

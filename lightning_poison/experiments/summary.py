@@ -28,6 +28,7 @@ class Summary:
         runs: number of runs.
         memorised: how many of them have memorised every flip.
         fitted: mean share of the flips that is fitted, over all runs; NaN without flips.
+        epochs: the smallest and the largest number of epochs of a run; None where several kinds are averaged.
         natural: natural accuracy.
         adversarial: adversarial accuracy.
         difference: adversarial accuracy minus the baseline's, seed by seed; of seeds where both have memorised.
@@ -39,6 +40,7 @@ class Summary:
     runs: int
     memorised: int
     fitted: float
+    epochs: tuple[int, int] | None
     natural: MeanInterval
     adversarial: MeanInterval
     difference: MeanInterval
@@ -81,6 +83,9 @@ def _summary(results: Sequence[RunResult], strategy: str, victims: list[str], ep
         runs=len(own),
         memorised=sum(result.memorised for result in own),
         fitted=sum(shares) / len(shares) if shares else float("nan"),
+        epochs=(min(result.epochs for result in own), max(result.epochs for result in own))
+        if len(victims) == 1
+        else None,
         natural=mean_interval(list(natural.values())),
         adversarial=mean_interval(list(mine.values())),
         difference=mean_interval(paired),

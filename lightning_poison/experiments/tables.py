@@ -43,11 +43,12 @@ def results_csv(results: Sequence[RunResult]) -> str:
 def summaries_csv(summaries: Sequence[Summary]) -> str:
     """A line for each summary; shares in [0, 1]."""
     parts = ("natural", "adversarial", "difference")
-    header = ["eps", "victim", "strategy", "runs", "memorised", "fitted"]
+    header = ["eps", "victim", "strategy", "runs", "memorised", "fitted", "epochs_least", "epochs_most"]
     header += [f"{part}{end}" for part in parts for end in ("", "_n", "_error", "_low", "_high")]
     rows = [
         [
             *(summary.eps, summary.victim, summary.strategy, summary.runs, summary.memorised, summary.fitted),
+            *(summary.epochs or ("", "")),
             *(number for part in parts for number in _numbers(getattr(summary, part))),
         ]
         for summary in summaries
@@ -55,24 +56,32 @@ def summaries_csv(summaries: Sequence[Summary]) -> str:
     return _csv(header, rows)
 
 
-def summaries_markdown(summaries: Sequence[Summary], baseline: str) -> str:
-    """The table for people, in per cent: mean ± standard error, difference with its interval."""
+def summaries_markdown(summaries: Sequence[Summary], baseline: str, seeds: int) -> str:
+    """The table for people, in per cent: mean ± standard error, difference with its interval.
+
+    Args:
+        summaries: the rows.
+        baseline: name of the strategy that others are compared with.
+        seeds: number of them; a mean over fewer says so.
+    """
     lines = [
-        "| eps | victim | strategy | memorised | natural acc. | adversarial acc. | minus " + baseline + " | interval |",
-        "|---|---|---|---|---|---|---|---|",
+        "| eps | victim | strategy | memorised | epochs | natural acc. | adversarial acc. | minus "
+        + baseline
+        + " | interval |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for summary in summaries:
         difference = summary.difference
         own = summary.strategy == baseline
-        paired = "" if difference.n == summary.adversarial.n else f" (n = {difference.n})"
         cells = [
             summary.eps,
             "all, seed by seed" if summary.victim == EVERY_VICTIM else summary.victim,
             summary.strategy,
             _memorised(summary),
+            _epochs(summary),
             _percent(summary.natural, 2),
-            _percent(summary.adversarial, 1),
-            "" if own else f"{_percent(difference, 1, sign='+')}{paired}",
+            _percent(summary.adversarial, 1) + _of(summary.adversarial, seeds),
+            "" if own else _percent(difference, 1, sign="+") + _of(difference, seeds),
             "" if own else _interval(difference),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -82,6 +91,15 @@ def summaries_markdown(summaries: Sequence[Summary], baseline: str) -> str:
 def _memorised(summary: Summary) -> str:
     share = "" if math.isnan(summary.fitted) or summary.fitted == 1 else f", {100 * summary.fitted:.1f} % of flips"
     return f"{summary.memorised} of {summary.runs}{share}"
+
+
+def _epochs(summary: Summary) -> str:
+    return "" if summary.epochs is None else " to ".join(str(each) for each in dict.fromkeys(summary.epochs))
+
+
+def _of(interval: MeanInterval, seeds: int) -> str:
+    """Over how many seeds a mean is, where it is not over all."""
+    return "" if interval.n in (0, seeds) else f" (n = {interval.n})"
 
 
 def _percent(interval: MeanInterval, digits: int, sign: str = "") -> str:

@@ -19,6 +19,8 @@ from lightning_poison.functional.isolation import isolated_run
 
 __all__ = ["train_and_measure"]
 
+_FAILED = 2.0  # times the loss of guessing
+
 
 def train_and_measure(
     ticker: Ticker,
@@ -65,7 +67,8 @@ def _measured(
 ) -> RunResult:
     started = time.monotonic()
     measured: dict[str, Any] = {"natural": math.nan, "attacked": 0, "withstood": dict.fromkeys(evaluation.names, 0)}
-    if not math.isnan(victim.loss):
+    succeeded = victim.loss <= _FAILED * math.log(run.num_classes)  # false for NaN
+    if succeeded:
         measured = evaluation.measure(victim.module, subject, device)
     return RunResult(
         strategy=run.strategy,
@@ -74,7 +77,7 @@ def _measured(
         flips=len(run.flips),
         fitted=victim.fitted,
         epochs=victim.epochs,
-        loss=victim.loss,
+        loss=victim.loss if succeeded else math.nan,
         seconds=round(trained_for + time.monotonic() - started, 3),
         **measured,
     )

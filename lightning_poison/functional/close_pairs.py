@@ -110,7 +110,7 @@ def distance_quantile(points: Tensor, quantile: float, p: float = 2.0, seed: int
         first = torch.randint(count, (_SAMPLED,), generator=stream)
         second = (first + torch.randint(1, count, (_SAMPLED,), generator=stream)) % count
     distances = pair_distances(flat, first, second, p)
-    rank = max(math.ceil(quantile * len(distances)), 1)
+    rank = max(math.ceil(round(quantile * len(distances), 6)), 1)
     return float(distances.kthvalue(rank).values)
 
 

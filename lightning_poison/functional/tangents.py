@@ -15,6 +15,7 @@ __all__ = ["Tangents", "tangent_kernel", "tangents"]
 _KEPT_BYTES = 512 * 2**20  # gradients of one side of a matrix of inner products
 _BLOCK_BYTES = 64 * 2**20  # of the other
 _BLOCK_POINTS = 256  # whose activations are in memory at once
+_ROUNDING = 1e-4  # of a sum of gradients
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,8 @@ def tangents(network: nn.Module, inputs: Tensor, output: Callable[[Tensor], Tens
     """The gradients of one number of each point with respect to the weights that require a gradient.
 
     Plain ``Linear`` layers on vectors and plain ``Conv2d`` layers that are used once are taken from one backward pass
-    over all points; what is left, if anything, from ``torch.func``. The points must not see each other, which in eval
+    over all points; what is left, if anything, from ``torch.func``. Layers whose sum over the points is not autograd's,
+    as their weight is used elsewhere, too, are among what is left. The points must not see each other, which in eval
     mode they do not.
 
     Args:
@@ -94,10 +96,17 @@ def tangents(network: nn.Module, inputs: Tensor, output: Callable[[Tensor], Tens
         for hook in hooks:
             hook.remove()
     usable = {name: uses[0] for name, uses in seen.items() if len(uses) == 1 and _fits(layers[name], *uses[0])}
-    slopes = torch.autograd.grad(total, [out for _, out in usable.values()], allow_unused=True) if usable else ()
+    asked = [out for _, out in usable.values()] + [layers[name].weight for name in usable]
+    slopes = torch.autograd.grad(total, asked, allow_unused=True) if usable else ()
     blocks = []
-    for (name, (given, out)), slope in zip(usable.items(), slopes, strict=True):
-        blocks += _blocks(layers[name], given.detach(), torch.zeros_like(out) if slope is None else slope)
+    for (name, (given, out)), slope, whole in zip(
+        list(usable.items()), slopes[: len(usable)], slopes[len(usable) :], strict=True
+    ):
+        factors = _blocks(layers[name], given, torch.zeros_like(out) if slope is None else slope)
+        if whole is None or _explains(factors, whole):
+            blocks.append(factors)
+        else:
+            del usable[name]
     done = {f"{name}.{weight}" if name else weight for name in usable for weight in ("weight", "bias")}
     rest = {name for name, weight in network.named_parameters() if weight.requires_grad and name not in done}
     if rest:
@@ -153,8 +162,8 @@ def _plain_layers(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
         for name, module in network.named_modules()
         if type(module) in (nn.Linear, nn.Conv2d)
         and isinstance(module, (nn.Linear, nn.Conv2d))
+        and {name for name, _ in module.named_parameters(recurse=False)} - {"bias"} == {"weight"}  # no weight_norm
         and all(weight.requires_grad and owners[id(weight)] == 1 for weight in module.parameters(recurse=False))
-        and next(module.parameters(recurse=False), None) is not None
     }
 
 
@@ -174,14 +183,23 @@ def _fits(layer: nn.Linear | nn.Conv2d, given: Tensor, out: Tensor) -> bool:
     )
 
 
-def _blocks(layer: nn.Linear | nn.Conv2d, given: Tensor, slope: Tensor) -> list[tuple[Tensor, ...]]:
+def _explains(factors: tuple[Tensor, ...], whole: Tensor) -> bool:
+    """Whether the points' gradients add up to that of their sum, which every use of the weight takes part in."""
+    given, *slope = (factor.double() for factor in factors)
+    rows = given.norm(dim=1) * (slope[0].norm(dim=1) if slope else 1.0)
+    added = slope[0].T @ given if slope else given.sum(dim=0, keepdim=True)
+    weights = whole.numel() // len(added)
+    return float((added[:, :weights].reshape(whole.shape) - whole).norm()) <= _ROUNDING * float(rows.sum())
+
+
+def _blocks(layer: nn.Linear | nn.Conv2d, given: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
     if isinstance(layer, nn.Linear):
         ones = [given.new_ones(len(given), 1)] if layer.bias is not None else []
-        return [(torch.cat([given, *ones], dim=1), slope)]
+        return torch.cat([given, *ones], dim=1), slope
     patches = functional.unfold(given, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]  # no string here, see _fits
     slope = slope.flatten(2)
     bias = [slope.sum(dim=2)] if layer.bias is not None else []
-    return [(torch.cat([torch.bmm(slope, patches.mT).flatten(1), *bias], dim=1),)]
+    return (torch.cat([torch.bmm(slope, patches.mT).flatten(1), *bias], dim=1),)
 
 
 def _gradients(network: nn.Module, inputs: Tensor, output: Callable[[Tensor], Tensor], names: set[str]) -> Tensor:

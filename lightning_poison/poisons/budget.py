@@ -139,6 +139,8 @@ class BudgetedSelector(Selector):
         if budget > size:
             among = "the training set" if self.classes is None else f"classes {classes}"
             raise UserError(f"count must be at most the {size} points of {among} that can be flipped, got {budget}")
+        if size == 0 and self.fraction:
+            raise UserError("no point can be flipped by this relabelling; name other classes, or another relabelling")
         if budget == 0 and self.fraction:
             raise UserError(f"fraction {self.fraction} of {size} points is less than one point; use a larger fraction")
         return [Share(members, budget, None)]

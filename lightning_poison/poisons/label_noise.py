@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_number
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.base import Selector
 from lightning_poison.poisons.candidates import Candidates
-from lightning_poison.poisons.classes import existing_classes
+from lightning_poison.poisons.classes import check_classes, existing_classes
 
 __all__ = ["LabelNoise"]
 
@@ -25,10 +25,10 @@ class LabelNoise(Selector):
 
     Args:
         rate: the probability (beta), in [0, 1].
-        classes: the classes that it is for; None: every class; an empty list: none.
+        classes: the classes that it is for; None: every class.
 
     Raises:
-        UserError: the rate is no probability, or (when flips are drawn) a class does not exist.
+        UserError: the rate is no probability, no class is named, or (when flips are drawn) a class does not exist.
 
     Example:
         >>> from lightning_poison.poisons import LabelFlips, TrainingSet
@@ -42,8 +42,7 @@ class LabelNoise(Selector):
 
     def __post_init__(self) -> None:
         check_number("rate", self.rate, minimum=0, maximum=1, remedy="for 5 % write 0.05")
-        for label in self.classes or []:
-            check_integer("classes", label, minimum=0)
+        check_classes(self.classes)
 
     def select(self, candidates: Candidates, seed: int) -> Tensor:
         """The points whose lot is below the rate."""

@@ -19,7 +19,7 @@ _CHUNK = 1024
 _MEMORY = 2**34
 
 
-def read_inputs(dataset: Any, progress: Progress) -> Tensor:
+def read_inputs(dataset: Any, progress: Progress, part: str = "training") -> Tensor:
     """Every input of a map-style data set, as training sees them.
 
     Random augmentation draws from streams of its own: the same inputs each time, and nothing is taken from training's.
@@ -27,6 +27,7 @@ def read_inputs(dataset: Any, progress: Progress) -> Tensor:
     Args:
         dataset: item i is (input, label, ...), inputs being tensors or arrays of numbers, all of one shape.
         progress: shows how far the reading is.
+        part: of the data, for messages.
 
     Returns:
         shape (n, ...), float32, on the CPU.
@@ -42,18 +43,19 @@ def read_inputs(dataset: Any, progress: Progress) -> Tensor:
     """
     count = len(dataset)
     inputs: Tensor | None = None
-    with progress("reading training inputs", count) as advance:
+    with progress(f"reading {part} inputs", count) as advance:
         for start in range(0, count, _CHUNK):
             positions = list(range(start, min(start + _CHUNK, count)))
             with kept_random_state(mix_seed(0, "training inputs", start)):
-                chunk = _stacked(_items(dataset, positions), start, None if inputs is None else inputs.shape[1:])
+                shape = None if inputs is None else inputs.shape[1:]
+                chunk = _stacked(_items(dataset, positions), start, shape, f"{part} point")
             if inputs is None:
                 _check_memory(count, chunk)
                 inputs = torch.empty(count, *chunk.shape[1:])
             inputs[positions] = chunk
             advance(len(positions))
     if inputs is None:
-        raise UserError("the training set is empty; check the path, the classes and max_samples")
+        raise UserError(f"the {part} set is empty; check the path, the classes and max_samples")
     return inputs
 
 
@@ -62,29 +64,29 @@ def _items(dataset: Any, positions: list[int]) -> list[Any]:
     return list(together(positions)) if callable(together) else [dataset[position] for position in positions]
 
 
-def _stacked(items: list[Any], start: int, shape: torch.Size | None) -> Tensor:
-    rows = [_row(item, start + offset) for offset, item in enumerate(items)]
+def _stacked(items: list[Any], start: int, shape: torch.Size | None, point: str) -> Tensor:
+    rows = [_row(item, f"{point} {start + offset}") for offset, item in enumerate(items)]
     expected = rows[0].shape if shape is None else shape
     for offset, row in enumerate(rows):
         if row.shape != expected:
             raise UserError(
                 f"inputs must all have one shape for this strategy, got {tuple(expected)} and {tuple(row.shape)} at "
-                f"training point {start + offset}; bring them to one size with a transform"
+                f"{point} {start + offset}; bring them to one size with a transform"
             )
     chunk = torch.stack(rows)
     if not torch.isfinite(chunk).all():
         position = start + int((~torch.isfinite(chunk.flatten(1)).all(dim=1)).nonzero()[0])
-        raise UserError(f"inputs must be finite, got NaN or infinity at training point {position}; clean the data")
+        raise UserError(f"inputs must be finite, got NaN or infinity at {point} {position}; clean the data")
     return chunk
 
 
-def _row(item: Any, position: int) -> Tensor:
+def _row(item: Any, which: str) -> Tensor:
     value = item[0] if isinstance(item, (tuple, list)) and item else item
     if isinstance(value, (np.ndarray, np.number, float)):
         value = torch.as_tensor(value)
     if not isinstance(value, Tensor) or value.is_complex():
         raise UserError(
-            f"inputs must be tensors for this strategy, got {type(value).__name__} at training point {position}; "
+            f"inputs must be tensors for this strategy, got {type(value).__name__} at {which}; "
             "add a transform such as torchvision.transforms.ToTensor()"
         )
     return value.detach().cpu().to(torch.float32)

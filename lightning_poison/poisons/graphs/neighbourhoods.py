@@ -134,6 +134,11 @@ class Neighbourhoods:
         given = f"quantile={self.quantile}, " if self.quantile is not None else ""
         joined = "none" if int(degrees.sum()) == 0 else "all"
         halfway = distance_quantile(points, 0.5, self.p)
+        if gamma == 0 and joined == "all":
+            raise UserError(
+                f"the points of class {label} must differ for a class graph, but all are equal; take another space, or "
+                "leave the class out"
+            )
         raise UserError(
             f"gamma must join some pairs of class {label} and not all, got {given}gamma={gamma:.6g}, which joins "
             f"{joined} (half of the pairs lie within {halfway:.6g}); "

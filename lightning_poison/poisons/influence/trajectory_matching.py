@@ -102,7 +102,7 @@ class TrajectoryMatching(ScoreSelector):
     ) -> list[nn.Module]:
         """The expert after some of its epochs."""
         recipe, own_seed = self.recipe or TrainingRecipe(), mix_seed(seed, "expert")
-        epochs = torch.linspace(0, recipe.epochs, self.checkpoints + 1)[1:].ceil().long() - 1
+        epochs = {-(-recipe.epochs * part // self.checkpoints) - 1 for part in range(1, self.checkpoints + 1)}
         path: dict[int, nn.Module] = {}
 
         def keep(epoch: int, networks: list[nn.Module]) -> None:

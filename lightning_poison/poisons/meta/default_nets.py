@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, jvp
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
@@ -50,6 +51,13 @@ def fresh_network(net: Callable[[int], nn.Module], seed: int, sample: Tensor) ->
     try:
         with torch.no_grad():
             scores = network(sample)
+            weights = dict(network.named_parameters())
+            jvp(lambda moved: functional_call(network, moved, (sample,)), (weights,), (weights,))
+    except NotImplementedError as error:
+        raise UserError(
+            f"the surrogate {type(network).__name__} has an operation without a forward derivative "
+            f"({str(error).partition(chr(10))[0][:80]}); name networks of plain layers"
+        ) from error
     except (RuntimeError, ValueError) as error:
         shape, reason = tuple(sample.shape[1:]), str(error).partition("\n")[0]
         raise UserError(

@@ -130,8 +130,10 @@ def closeness(inputs: Tensor, others: Tensor, pairs: Tensor, other_pairs: Tensor
     for kind in torch.unique(pairs, dim=0):
         rows, columns = ((each == kind).all(dim=1).nonzero()[:, 0] for each in (pairs, other_pairs))
         if len(columns):
-            squares = torch.cdist(inputs[rows].flatten(1), others[columns].flatten(1)).square_()
-            near[rows[:, None], columns] = (1 - squares / squares.mean().clamp_min(1e-30)).clamp_(0, 1)
+            points, flips = inputs[rows].flatten(1).double(), others[columns].flatten(1).double()
+            centre = flips.mean(dim=0)  # so that rounding is small beside the spread
+            squares = torch.cdist(points - centre, flips - centre).square_()
+            near[rows[:, None], columns] = (1 - squares / squares.mean().clamp_min(1e-30)).clamp_(0, 1).float()
     return near
 
 

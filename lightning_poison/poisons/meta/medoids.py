@@ -70,7 +70,8 @@ class Medoids(BudgetedSelector):
         points = candidates.training_set.inputs[share.members].flatten(1).double()
         keys = () if share.label is None else (share.label,)
         centres = _centres(points, share.budget, self.restarts, mix_seed(seed, "Medoids", *keys))
-        return share.members[_nearest_unused(points, centres, share.budget)]
+        middle = points.mean(dim=0)  # taken off, rounding is small beside the spread
+        return share.members[_nearest_unused(points - middle, centres - middle, share.budget)]
 
 
 def _centres(points: Tensor, count: int, restarts: int, seed: int) -> Tensor:

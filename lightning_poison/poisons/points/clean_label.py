@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +30,7 @@ from lightning_poison.poisons.training_set import TrainingSet
 __all__ = ["CleanLabelPerturbation"]
 
 _CHUNK = 500
-_GRAINS = 4096  # gains are compared up to so many parts of the largest: last bits differ between machines
+_GRAINS = 4096  # gains are compared up to so many parts of themselves: last bits differ between machines
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class CleanLabelPerturbation(PointPoison):
     perturbations are found is left open there. Here they are adversarial examples for a surrogate that was trained on
     the clean data (Fowl et al., "Adversarial examples make strong poisons", 2021): steepest steps on the cross-entropy,
     down to that of the class which ``toward`` names, or without it up from that of the label. Where S does not suffice
-    for all selected points, it is spent on those whose loss changes most per unit of norm, the last of them in part;
-    points that get nothing are not in the list.
+    for all selected points, it is spent on those whose loss changes most per unit of norm, the last of them in part,
+    and on none whose loss does not change as intended; points that get nothing are not in the list.
 
     Args:
         select: which points may be moved.
@@ -180,13 +181,13 @@ class CleanLabelPerturbation(PointPoison):
         delta = moved.double() - inputs.double()
         bound = torch.full((len(inputs),), float(self.eps), dtype=torch.float64)
         size = _sizes(self._norm, moved, inputs).clamp_max(self.eps)
-        if self.total is not None:
+        total = math.inf if self.total is None else self.total * (1 - 1e-9)  # rounding in the sum cannot exceed S
+        if float(size.sum()) > total:
             shares = torch.zeros(len(inputs), dtype=torch.float64)
             moves = size > 0
-            unit = float(gain.max()) / _GRAINS if len(gain) else 0.0
-            grains = (gain.double() / unit).round() if unit > 0 else torch.zeros_like(gain)
-            # A little less than S, so that rounding in the sum cannot exceed it.
-            shares[moves] = spend(grains[moves], size[moves], self.total * (1 - 1e-9))
+            mantissa, exponent = torch.frexp(gain.double())
+            rounded = torch.ldexp((mantissa * _GRAINS).round(), exponent)
+            shares[moves] = spend(rounded[moves], size[moves], total)
             bound = torch.minimum(bound, shares * size)
             delta = delta * shares.reshape(-1, *[1] * (inputs.ndim - 1))
         return within(inputs, delta, bound, self._norm.size)
