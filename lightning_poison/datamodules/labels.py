@@ -20,7 +20,7 @@ _SPREAD = 8
 _CLASSES_CHECKED = 24
 
 
-def dataset_labels(dataset: Any, progress: Progress = show_progress) -> Tensor:
+def dataset_labels(dataset: Any, progress: Progress = show_progress, part: str = "training") -> Tensor:
     """The label of every item of a map-style data set.
 
     Labels are taken from the data set's structure (a poisoned data set, ``Subset``, ``ConcatDataset``,
@@ -30,6 +30,7 @@ def dataset_labels(dataset: Any, progress: Progress = show_progress) -> Tensor:
     Args:
         dataset: item i is (input, label, ...).
         progress: shows how far the reading is, where every item is read.
+        part: of the data, for messages.
 
     Returns:
         shape (n,), int64.
@@ -42,29 +43,29 @@ def dataset_labels(dataset: Any, progress: Progress = show_progress) -> Tensor:
         >>> dataset_labels(Subset(dataset, [3, 0]))
         tensor([1, 0])
     """
-    _check_map_style(dataset)
+    _check_map_style(dataset, part)
     with kept_random_state():
         labels = _stored_labels(dataset)
-        if labels is None or not _confirmed(dataset, labels):
-            labels = _scanned_labels(dataset, progress)
+        if labels is None or not _confirmed(dataset, labels, part):
+            labels = _scanned_labels(dataset, progress, part)
     if (labels < 0).any():
         position = int((labels < 0).nonzero()[0])
         raise UserError(
-            f"labels must be at least 0, got {int(labels[position])} at training point {position}; "
+            f"labels must be at least 0, got {int(labels[position])} at {part} point {position}; "
             "number the classes 0 to K - 1"
         )
     return labels
 
 
-def _check_map_style(dataset: Any) -> None:
+def _check_map_style(dataset: Any, part: str) -> None:
     indexable = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
     if isinstance(dataset, IterableDataset) or not indexable:
         raise UserError(
-            f"the training set must be map-style (len and index), got {type(dataset).__name__}; "
+            f"the {part} set must be map-style (len and index), got {type(dataset).__name__}; "
             "labels of a stream cannot be flipped by index"
         )
     if len(dataset) == 0:
-        raise UserError("the training set is empty; check the path, the classes and max_samples")
+        raise UserError(f"the {part} set is empty; check the path, the classes and max_samples")
 
 
 def _stored_labels(dataset: Any) -> Tensor | None:
@@ -101,29 +102,29 @@ def _as_labels(values: Any, length: int) -> Tensor | None:
     return torch.from_numpy(array.astype(np.int64))
 
 
-def _confirmed(dataset: Any, labels: Tensor) -> bool:
+def _confirmed(dataset: Any, labels: Tensor, part: str) -> bool:
     if labels.numel() != len(dataset):
         return False
     spread = torch.linspace(0, len(dataset) - 1, _SPREAD).long().tolist()
     _, classes = np.unique(labels.numpy(), return_index=True)
     positions = sorted({*spread, *classes[:_CLASSES_CHECKED].tolist()})
-    return all(_item_label(dataset, position) == int(labels[position]) for position in positions)
+    return all(_item_label(dataset, position, part) == int(labels[position]) for position in positions)
 
 
-def _scanned_labels(dataset: Any, progress: Progress) -> Tensor:
+def _scanned_labels(dataset: Any, progress: Progress, part: str) -> Tensor:
     labels = torch.empty(len(dataset), dtype=torch.int64)
-    with progress("reading training labels", len(dataset)) as advance:
+    with progress(f"reading {part} labels", len(dataset)) as advance:
         for position in range(len(dataset)):
-            labels[position] = _item_label(dataset, position)
+            labels[position] = _item_label(dataset, position, part)
             advance(1)
     return labels
 
 
-def _item_label(dataset: Any, position: int) -> int:
+def _item_label(dataset: Any, position: int, part: str) -> int:
     item = dataset[position]
     if not isinstance(item, (tuple, list)) or len(item) < 2:
         raise UserError(
-            f"training items must be (input, label, ...) tuples or lists, got {type(item).__name__} at {position}; "
+            f"{part} items must be (input, label, ...) tuples or lists, got {type(item).__name__} at {position}; "
             "wrap the data set so that its label stands second"
         )
     label = item[1]
@@ -133,7 +134,7 @@ def _item_label(dataset: Any, position: int) -> int:
         whole = kind.numel() == 1 and not kind.is_floating_point() and kind.dtype != torch.bool
     if not whole:
         raise UserError(
-            f"labels must be integers, got {_shown(label)} at training point {position}; "
+            f"labels must be integers, got {_shown(label)} at {part} point {position}; "
             "give class numbers 0 to K - 1, not one-hot or soft labels"
         )
     return int(label)

@@ -106,8 +106,8 @@ def describe_net(net: Callable[[int], nn.Module], num_classes: int, sample: Tens
     }
     if moving != still:
         description["training"] = moving
-    if isinstance(net, functools.partial) and (net.keywords or net.args[1:]):
-        description["arguments"] = plain(net)
+    if isinstance(net, functools.partial):
+        description["arguments"] = _partial(net)
     return description
 
 

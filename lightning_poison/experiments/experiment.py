@@ -131,7 +131,8 @@ class Experiment:
                 "run this again when no other experiment with other extra_epochs works there"
             )
         measured = self._evaluation.in_words(len(self._evaluation.rows(subject)))
-        outcome = Outcome(results, self.baseline, measured, self.title, self.note, self.figure, plan.fixed)
+        planned = {name: victim.recipe.epochs for name, victim in self.victims.items()}
+        outcome = Outcome(results, self.baseline, measured, self.title, self.note, self.figure, plan.fixed, planned)
         outcome.write(folder.path)
         return outcome
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -33,6 +33,7 @@ class Outcome:
         note: a sentence for below the table.
         figure: "points": differences from the baseline; "curve": adversarial accuracy from strategy to strategy.
         fixed: the strategies that have flipped the same points in every seed.
+        planned: for each kind of victim the epochs of its recipe.
     """
 
     results: Sequence[RunResult]
@@ -42,6 +43,7 @@ class Outcome:
     note: str = ""
     figure: str = "points"
     fixed: Sequence[str] = ()
+    planned: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def summaries(self) -> list[Summary]:
@@ -64,9 +66,10 @@ class Outcome:
             if unfitted
             else "Every run has memorised every flip."
         )
+        late = sum(result.epochs > self.planned.get(result.victim, result.epochs) for result in self.results)
         longer = (
-            "Victims that had not fitted their flips in time were trained on at a low rate until they had (see epochs)."
-            if any(least < most for least, most in (summary.epochs or (0, 0) for summary in self.summaries))
+            f"{late} runs were trained on after their recipe's end, as flips were not yet fitted (see epochs)."
+            if late
             else ""
         )
         fixed = (

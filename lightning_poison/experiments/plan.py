@@ -83,12 +83,12 @@ class Plan:
 
     @property
     def fixed(self) -> list[str]:
-        """The strategies that flip the same points in every seed, where there are several."""
+        """The strategies that flip the same points, and some, in every seed, where there are several."""
         lists: dict[str, set[str]] = {}
         for run in self.runs:
-            if len(run.flips):
-                lists.setdefault(run.strategy, set()).add(run.settings["flips"])
-        return [name for name, different in lists.items() if len(different) == 1 < len(self.seeds)]
+            lists.setdefault(run.strategy, set()).add(run.settings["flips"])
+        flipping = {run.strategy for run in self.runs if len(run.flips)}
+        return [name for name, each in lists.items() if name in flipping and len(each) == 1 < len(self.seeds)]
 
     def check(self) -> None:
         """Refuse what would be refused after hours.

@@ -75,7 +75,7 @@ class Subject:
         inputs = read_inputs(clean, progress)
         datamodule.setup("test")
         held_out = _test_data(datamodule, owner)
-        test_inputs, test_labels = read_inputs(held_out, progress, "test"), dataset_labels(held_out, progress)
+        test_inputs, test_labels = read_inputs(held_out, progress, "test"), dataset_labels(held_out, progress, "test")
         for name, values in (("training", inputs), ("test", test_inputs)):
             _check_box(name, values)
         if test_inputs.shape[1:] != inputs.shape[1:]:

@@ -70,7 +70,7 @@ def tangents(network: nn.Module, inputs: Tensor, output: Callable[[Tensor], Tens
 
     Plain ``Linear`` layers on vectors and plain ``Conv2d`` layers that are used once are taken from one backward pass
     over all points; what is left, if anything, from ``torch.func``. Layers whose sum over the points is not autograd's,
-    as their weight is used elsewhere, too, are among what is left. The points must not see each other, which in eval
+    as a weight is used elsewhere, too, are among what is left. The points must not see each other, which in eval
     mode they do not.
 
     Args:
@@ -96,17 +96,14 @@ def tangents(network: nn.Module, inputs: Tensor, output: Callable[[Tensor], Tens
         for hook in hooks:
             hook.remove()
     usable = {name: uses[0] for name, uses in seen.items() if len(uses) == 1 and _fits(layers[name], *uses[0])}
-    asked = [out for _, out in usable.values()] + [layers[name].weight for name in usable]
-    slopes = torch.autograd.grad(total, asked, allow_unused=True) if usable else ()
-    blocks = []
-    for (name, (given, out)), slope, whole in zip(
-        list(usable.items()), slopes[: len(usable)], slopes[len(usable) :], strict=True
-    ):
-        factors = _blocks(layers[name], given, torch.zeros_like(out) if slope is None else slope)
-        if whole is None or _explains(factors, whole):
-            blocks.append(factors)
-        else:
-            del usable[name]
+    outs = [out for _, out in usable.values()]
+    weights = {name: list(layers[name].parameters(recurse=False)) for name in usable}
+    asked = [*outs, *(weight for own in weights.values() for weight in own)]
+    slopes = iter(torch.autograd.grad(total, asked, materialize_grads=True) if usable else ())
+    factors = {name: _blocks(layers[name], given, next(slopes)) for name, (given, _) in usable.items()}
+    sums = {name: [next(slopes) for _ in own] for name, own in weights.items()}
+    usable = {name: use for name, use in usable.items() if _add_up(factors[name], sums[name])}
+    blocks = [factors[name] for name in usable]
     done = {f"{name}.{weight}" if name else weight for name in usable for weight in ("weight", "bias")}
     rest = {name for name, weight in network.named_parameters() if weight.requires_grad and name not in done}
     if rest:
@@ -183,13 +180,13 @@ def _fits(layer: nn.Linear | nn.Conv2d, given: Tensor, out: Tensor) -> bool:
     )
 
 
-def _explains(factors: tuple[Tensor, ...], whole: Tensor) -> bool:
-    """Whether the points' gradients add up to that of their sum, which every use of the weight takes part in."""
+def _add_up(factors: tuple[Tensor, ...], sums: list[Tensor]) -> bool:
+    """Whether the points' gradients add up to that of their sum, which every use of weight and bias takes part in."""
     given, *slope = (factor.double() for factor in factors)
     rows = given.norm(dim=1) * (slope[0].norm(dim=1) if slope else 1.0)
     added = slope[0].T @ given if slope else given.sum(dim=0, keepdim=True)
-    weights = whole.numel() // len(added)
-    return float((added[:, :weights].reshape(whole.shape) - whole).norm()) <= _ROUNDING * float(rows.sum())
+    whole = torch.cat([each.reshape(len(added), -1) for each in sums], dim=1)
+    return float((added - whole).norm()) <= _ROUNDING * float(rows.sum())
 
 
 def _blocks(layer: nn.Linear | nn.Conv2d, given: Tensor, slope: Tensor) -> tuple[Tensor, ...]:

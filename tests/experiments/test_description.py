@@ -5,18 +5,23 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lightning_poison.attacks import PGD
 from lightning_poison.ensembles import TrainingRecipe
+from lightning_poison.experiments import VictimPlan
 from lightning_poison.experiments.description import describe_net, digest, plain, tensor_digest
 from lightning_poison.nets import MLP, StrideCNN
 from lightning_poison.poisons import FromFile, LabelFlips, RandomPoints, ToClass
 from lightning_poison.poisons.surrogates import TrainedSurrogate
+from tests.experiments.experiment_runs import RECIPE, run
 
 CODE = """
 from functools import partial
+from lightning_poison.experiments import VictimPlan
 from lightning_poison.experiments.description import digest, plain
 from lightning_poison.nets import StrideCNN
 from lightning_poison.poisons import LabelFlips, RandomPoints, ToClass
@@ -86,3 +91,56 @@ def test_networks_are_told_apart_by_layers_weights_and_forward() -> None:
     before = torch.get_rng_state()
     assert digest(describe_net(lambda num_classes: _Small(num_classes), 3, sample)) == described[0]
     assert torch.equal(before, torch.get_rng_state())
+
+
+class _Dropping(nn.Module):
+    """Drops and hides what its text and its weights do not show."""
+
+    def __init__(self, num_classes: int, p: float = 0.2, backward: float = 1.0) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 16), nn.Linear(16, num_classes)
+        self.p, self.backward = p, backward
+
+    def forward(self, inputs):
+        hidden = self.first(inputs.flatten(1))
+        hidden = self.backward * hidden + (1 - self.backward) * hidden.detach()  # only gradients know
+        return self.last(functional.dropout(torch.relu(hidden), self.p, self.training))
+
+
+def test_networks_that_differ_in_training_only_are_told_apart() -> None:
+    sample = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    mild, strong = ((lambda num_classes, p=p: _Dropping(num_classes, p)) for p in (0.2, 0.5))
+    described = [describe_net(net, 3, sample) for net in (mild, strong)]
+    assert [described[0][name] for name in ("layers", "sizes", "answer")] == [
+        described[1][name] for name in ("layers", "sizes", "answer")
+    ]
+    assert digest(described[0]) != digest(described[1])
+    assert digest(describe_net(mild, 3, sample)) == digest(described[0])
+
+
+def _dropping(backward: float, num_classes: int) -> nn.Module:
+    return _Dropping(num_classes, backward=backward)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda scale: partial(_Dropping, backward=scale), lambda scale: partial(_dropping, scale)]
+)
+def test_arguments_that_no_answer_shows_are_told_apart(make) -> None:
+    sample = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    nets = [make(scale) for scale in (1.0, 0.5, 1.0)]
+    one, other, same = (digest(describe_net(net, 3, sample)) for net in nets)
+    assert one == same != other
+
+
+def test_another_argument_in_the_same_folder_is_trained_anew(tmp_path: Path, trained: list[int]) -> None:
+    def dropped(p: float) -> list[str]:
+        return run(tmp_path, victims={"net": VictimPlan(partial(_Dropping, p=p), RECIPE)}, seeds=1)
+
+    mild = dropped(0.2)
+    assert sum(trained) == 2
+    strong = dropped(0.5)
+    assert sum(trained) == 4
+    assert mild[0] != strong[0]
+    assert dropped(0.2) == mild
+    assert dropped(0.5) == strong
+    assert sum(trained) == 4

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import copy
+import dataclasses
 import pickle
 
 import pytest
@@ -16,6 +16,7 @@ from lightning_poison.experiments.evaluation import Evaluation
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.functional.progress import no_progress
 from lightning_poison.functional.random_streams import generator
+from tests.experiments.experiment_runs import run
 
 
 def subject_of(points: int = 200, classes: int = 3, low: float = 0.4, high: float = 0.6) -> Subject:
@@ -120,6 +121,7 @@ def test_nobody_is_left_to_attack() -> None:
     [
         ({"eps": ()}, "at least one radius"),
         ({"eps": (8.0,)}, "must lie in"),
+        ({"eps": (0.1, 0.3, 0.10000001)}, r"must differ in their first six digits, got \[0.1, 0.10000001, 0.3\]"),
         ({"source": 1}, "needs target"),
         ({"source": 1, "target": 1}, "another class"),
         ({"target": "previous"}, "one of next"),
@@ -139,6 +141,14 @@ def test_refused_arguments(arguments, words: str) -> None:
 def test_refused_by_the_data(arguments, words: str) -> None:
     with pytest.raises(UserError, match=words):
         Evaluation(PGD(), (0.1,), **arguments).rows(subject_of())
+
+
+@pytest.mark.parametrize("arguments", [{}, {"source": 1, "target": 2}, {"target": "next"}, {"max_test_samples": 1}])
+def test_test_labels_of_a_class_that_training_lacks_are_refused(arguments) -> None:
+    subject = subject_of()
+    strange = dataclasses.replace(subject, test_labels=torch.where(torch.arange(200) == 150, 3, subject.test_labels))
+    with pytest.raises(UserError, match="test labels must be among the 3 classes of the training data, got 3"):
+        Evaluation(PGD(), (0.1,), **arguments).rows(strange)
 
 
 def test_a_subject_is_the_data_module_s_data() -> None:
@@ -178,25 +188,43 @@ def test_anybody_s_data_module(package) -> None:
     assert subject.num_classes == 4
 
 
+class Own(lightning_packages()[0].LightningDataModule):
+    """Twelve training points of four classes, and test points."""
+
+    def __init__(self, train, test, labels=None) -> None:
+        super().__init__()
+        self.train, self.test = train, test
+        self.labels = torch.arange(12) % 4
+        self.test_labels = self.labels if labels is None else labels
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(self.train, self.labels))
+
+    def test_dataloader(self):
+        return None if self.test is None else DataLoader(TensorDataset(self.test, self.test_labels[: len(self.test)]))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"source": 0, "target": 1}])
+def test_an_experiment_refuses_strange_test_labels_before_anything_is_trained(tmp_path, trained, arguments) -> None:
+    strange = Own(torch.rand(12, 3), torch.rand(12, 3), labels=torch.arange(12) % 5)
+    with pytest.raises(UserError, match="among the 4 classes of the training data, got 4; take such points out"):
+        run(tmp_path / "new", data=strange, **arguments)
+    assert trained == []
+    assert not (tmp_path / "new").exists()
+
+
 def test_refused_data() -> None:
-    inputs, labels = torch.rand(12, 3), torch.arange(12) % 4
-
-    class Own(lightning_packages()[0].LightningDataModule):
-        def __init__(self, train, test) -> None:
-            super().__init__()
-            self.train, self.test = train, test
-
-        def train_dataloader(self):
-            return DataLoader(TensorDataset(self.train, labels))
-
-        def test_dataloader(self):
-            return None if self.test is None else DataLoader(TensorDataset(self.test, labels))
-
+    inputs = torch.rand(12, 3)
+    holed = inputs.clone()
+    holed[7, 1] = torch.nan
     for train, test, words in (
         (inputs, None, "test_dataloader must return"),
         (2 * inputs + 1, inputs, "training inputs must lie"),
         (inputs, inputs - 1, "test inputs must lie"),
-        (inputs, copy.copy(inputs)[:, :2], "one shape"),
+        (inputs, inputs[:, :2], "one shape"),
+        (holed, inputs, "got NaN or infinity at training point 7"),
+        (inputs, holed, "got NaN or infinity at test point 7"),
+        (inputs, inputs[:0], "the test set is empty"),
     ):
         with pytest.raises(UserError, match=words):
             Subject.of(Own(train, test), no_progress)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,11 +13,11 @@ from lightning_poison.attacks import PGD
 from lightning_poison.datamodules import Digits
 from lightning_poison.ensembles import TrainingRecipe, train_networks
 from lightning_poison.errors import UserError
-from lightning_poison.experiments import VictimPlan
+from lightning_poison.experiments import VictimPlan, training
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.functional.progress import no_progress
 from lightning_poison.nets import MLP
-from lightning_poison.poisons import FlipList, LabelFlips, RandomPoints, ToClass
+from lightning_poison.poisons import ClassGraphDegree, FlipList, LabelFlips, LabelNoise, RandomPoints, ToClass
 from tests.experiments.experiment_runs import NEW_CLASS, RECIPE, SMALL, experiment, results_of, run
 
 
@@ -102,12 +104,60 @@ def test_flips_that_are_not_fitted_are_trained_on_or_counted(tmp_path: Path, tra
     assert (again.epochs, again.memorised, sum(trained)) == (5, False, 3)
 
 
-def test_a_diverged_training_is_counted(tmp_path: Path) -> None:
-    victims = {"MLP": VictimPlan(SMALL, TrainingRecipe(epochs=3, lr=1e30, batch_size=32, schedule="constant"))}
+@pytest.mark.parametrize("lr", [1e6, 1e18, 1e30])  # a loss that is large, infinite, no number
+@pytest.mark.parametrize("extra", [0, 3])
+def test_a_failed_training_is_counted_and_not_repeated(tmp_path: Path, trained: list[int], lr, extra) -> None:
+    recipe = TrainingRecipe(epochs=3, lr=lr, batch_size=64, schedule="constant", extra_epochs=extra)
+    victims = {"MLP": VictimPlan(SMALL, recipe)}
     outcome = experiment(tmp_path, victims=victims, seeds=1).run(no_progress)
+    assert [(result.strategy, result.epochs) for result in outcome.results] == [("clean", 3), ("random", 3 + extra)]
     assert all(math.isnan(result.loss) and not result.memorised for result in outcome.results)
+    assert all(math.isnan(result.natural) and result.attacked == 0 for result in outcome.results)
     assert "2 of 2 runs have not memorised" in outcome.markdown
+    for path in (tmp_path / "runs").iterdir():
+        json.loads(path.read_text(), parse_constant=pytest.fail)  # called with NaN and Infinity, which JSON lacks
+    trained.clear()
     assert results_of(experiment(tmp_path, victims=victims, seeds=1).run(no_progress)) == results_of(outcome)
+    assert trained == []
+
+
+@pytest.mark.parametrize(("loss", "succeeded"), [(1.99, True), (2.01, False), (math.inf, False), (math.nan, False)])
+def test_a_loss_above_twice_that_of_guessing_is_a_failure(tmp_path: Path, monkeypatch, loss, succeeded) -> None:
+    """The loss of guessing one of K classes is log K; a new class makes K larger. Flips may be fitted all the same."""
+    calls = []
+
+    def faked(net, inputs, labels, num_classes, *more, **named):
+        calls.append(num_classes)
+        trained = train_networks(net, inputs, labels, num_classes, *more, **named)
+        changes = {"loss": loss * math.log(num_classes), "fitted": 1.0, "epochs": 4}
+        return [dataclasses.replace(each, **changes) for each in trained]
+
+    monkeypatch.setattr(training, "train_networks", faked)
+    recipe = dataclasses.replace(RECIPE, extra_epochs=2)
+    small = {
+        "strategies": {"random": None, "new": NEW_CLASS},
+        "victims": {"MLP": VictimPlan(SMALL, recipe)},
+        "seeds": 1,
+    }
+    outcome = experiment(tmp_path, **small).run(no_progress)
+    assert [result.memorised for result in outcome.results] == [succeeded, succeeded]
+    assert [not math.isnan(result.natural) for result in outcome.results] == [succeeded, succeeded]
+    assert results_of(experiment(tmp_path, **small).run(no_progress)) == results_of(outcome)
+    assert calls == [3, 4]
+
+
+def test_strategies_that_flip_the_same_in_every_seed_are_named(tmp_path: Path) -> None:
+    strategies = {
+        "clean": None,
+        "random": LabelFlips(RandomPoints(per_class=1)),
+        "degree": LabelFlips(ClassGraphDegree(per_class=1)),
+        "rare": LabelFlips(LabelNoise(0.003)),  # flips something in one of the two seeds only
+    }
+    several, one = (experiment(tmp_path, strategies=strategies, seeds=seeds).run(no_progress) for seeds in (2, 1))
+    assert "The flips of degree are the same in every seed" in several.markdown
+    assert "the same in every seed" not in one.markdown
+    one_draw = experiment(tmp_path, strategies=strategies, flip_seed=3).run(no_progress)
+    assert list(one_draw.fixed)[:2] == ["random", "degree"]
 
 
 def test_progress_reaches_the_end(tmp_path: Path) -> None:

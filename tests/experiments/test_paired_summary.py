@@ -93,10 +93,73 @@ def test_a_victim_without_flips_has_nothing_to_memorise_unless_it_diverged() -> 
 
 def test_nothing_memorised_is_no_number() -> None:
     results = [result("random", "A", 0, 0.5, fitted=0.5), result("medoids", "A", 0, 0.4)]
-    text = summaries_markdown(summarise(results, "random"), "random")
+    text = summaries_markdown(summarise(results, "random"), "random", seeds=1)
     row = next(line for line in text.splitlines() if "| random |" in line)
-    assert row == "| 0.1 | A | random | 0 of 1, 50.0 % of flips | - | - |  |  |"
-    assert "| - (n = 0) | - |" in next(line for line in text.splitlines() if "| medoids |" in line)
+    assert row == "| 0.1 | A | random | 0 of 1, 50.0 % of flips | 3 | - | - |  |  |"
+    row = next(line for line in text.splitlines() if "| medoids |" in line)
+    assert row == "| 0.1 | A | medoids | 1 of 1 | 3 | 90.00 | 40.0 | - | - |"
+
+
+def test_every_mean_over_fewer_seeds_says_over_how_many() -> None:
+    """Of eight seeds, four kinds miss one each, all different: four are left for the mean over the kinds."""
+    missing = {("medoids", "A", 0), ("medoids", "B", 2), ("medoids", "C", 5), ("medoids", "D", 7)}
+    results = [
+        result(strategy, victim, seed, adversarial, fitted=0.8 if (strategy, victim, seed) in missing else 1.0)
+        for victim in "ABCD"
+        for strategy, adversarial in (("random", 0.5), ("medoids", 0.4))
+        for seed in range(8)
+    ]
+    text = summaries_markdown(summarise(results, "random"), "random", seeds=8)
+    rows = {tuple(line.split(" | ")[1:3]): line for line in text.splitlines()[2:]}
+    assert len(rows) == 10
+    for victim, n in (*((victim, 7) for victim in "ABCD"), ("all, seed by seed", 4)):
+        assert f"| 40.0 ± 0.0 (n = {n}) | -10.0 ± 0.0 (n = {n}) |" in rows[victim, "medoids"]
+        assert "(n = " not in rows[victim, "random"]
+
+
+def test_a_difference_is_of_the_seeds_that_both_have() -> None:
+    results = [
+        result(strategy, "A", seed, 0.5, fitted=0.8 if (strategy, seed) in {("random", 1), ("medoids", 2)} else 1.0)
+        for strategy in ("random", "medoids")
+        for seed in range(4)
+    ]
+    text = summaries_markdown(summarise(results, "random"), "random", seeds=4)
+    assert "| 50.0 ± 0.0 (n = 3) | +0.0 ± 0.0 (n = 2) |" in next(
+        line for line in text.splitlines() if "medoids" in line
+    )
+
+
+def test_epochs_of_each_row_from_the_least_to_the_most() -> None:
+    results = [
+        result(strategy, victim, seed, 0.5, epochs=129 if (strategy, victim, seed) == ("random", "A", 1) else 60)
+        for victim in ("A", "B")
+        for strategy in ("random", "medoids")
+        for seed in range(3)
+    ]
+    text = summaries_markdown(summarise(results, "random"), "random", seeds=3)
+    assert "| A | random | 3 of 3 | 60 to 129 | " in text
+    assert text.count("| 3 of 3 | 60 | ") == 3
+    assert text.count("| all, seed by seed | ") == text.count(" | 6 of 6 |  | ") == 2
+    rows = list(csv.DictReader(io.StringIO(summaries_csv(summarise(results, "random")))))
+    assert [(row["epochs_least"], row["epochs_most"]) for row in rows] == [
+        *(("60", "129"), ("60", "60"), ("60", "60"), ("60", "60"), ("", ""), ("", ""))
+    ]
+
+
+def test_below_the_table_stands_what_qualifies_its_numbers() -> None:
+    results = several()
+    usual = Outcome(results, "random").markdown
+    assert "over 6 seeds, or the n given" in usual
+    for words in ("are in no mean", "were trained on", "the same in every seed"):
+        assert words not in usual
+    fixed = Outcome(results, "random", fixed=["medoids", "degree"]).markdown
+    assert "The flips of medoids and degree are the same in every seed: their ± is that of training alone." in fixed
+    longer = [*results[1:], result("random", "A", 0, 0.5, epochs=4)]
+    late = Outcome(longer, "random", planned={"A": 3, "B": 3}).markdown
+    assert "1 runs were trained on after their recipe's end, as flips were not yet fitted (see epochs)." in late
+    unfitted = Outcome([*results[1:], result("random", "A", 0, 0.5, fitted=0.8)], "random").markdown
+    assert "1 of 36 runs have not memorised every flip and are in no mean, which flatters strategies" in unfitted
+    assert "Every run has memorised every flip." not in unfitted
 
 
 def test_tables_hold_every_number() -> None:

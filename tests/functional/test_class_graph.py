@@ -158,6 +158,16 @@ def test_the_quantile_is_that_of_all_pairs_where_they_are_few():
     assert graph.num_edges == 245
 
 
+@pytest.mark.parametrize("count", [2, 3, 5, 25, 41])
+def test_the_rank_of_a_quantile_is_exact(count):
+    """0.07 * 300 is 21.000000000000004 in floats, yet 21 of the 300 pairs are seven in a hundred."""
+    points = torch.tensor([2.0**power for power in range(count)], dtype=torch.float64)[:, None]  # no distance twice
+    distances = sorted(2.0**i - 2.0**j for i in range(count) for j in range(i))
+    for text in [f"0.{hundredths:02}" for hundredths in range(1, 100)] + ["0.001", "0.0333", "0.123456", "1"]:
+        rank = math.ceil(Fraction(text) * len(distances))
+        assert distance_quantile(points, float(text)) == distances[rank - 1], text
+
+
 def test_the_quantile_of_many_points_is_estimated_from_a_draw_of_its_own():
     points = some_points(3000, 4)
     torch.manual_seed(0)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lightning_poison.functional import tangents as module
 from lightning_poison.functional.tangents import tangent_kernel, tangents
@@ -28,6 +31,31 @@ class Tied(nn.Module):
         return self.scale * self.copy(torch.tanh(self.other(self.twice(hidden))))
 
 
+class UsedAgain(nn.Module):
+    """Layers whose weights are used a second time by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear, self.last = nn.Conv2d(2, 2, 3, padding=1), nn.Linear(18, 18), nn.Linear(18, 2)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = functional.conv2d(torch.tanh(self.conv(inputs)), self.conv.weight, padding=1).flatten(1)
+        return self.last(functional.linear(torch.tanh(self.linear(hidden)), self.linear.weight))
+
+
+class BiasUsedAgain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Linear(5, 4), nn.Linear(4, 2)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.layer(inputs)) + self.layer.bias.square())
+
+
+def normed(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    return nn.Sequential(norm(nn.Conv2d(2, 3, 3)), nn.ReLU(), nn.Flatten(), norm(nn.Linear(27, 4)), nn.Linear(4, 2))
+
+
 NETWORKS = {
     "linear": (lambda: nn.Linear(6, 2), (6,)),
     "MLP": (lambda: MLP(3, 1, 4, hidden=(5, 4)), (1, 4, 4)),
@@ -49,6 +77,11 @@ NETWORKS = {
     ),
     "matrices": (lambda: nn.Sequential(nn.Linear(4, 3), nn.Flatten(), nn.Linear(6, 1)), (2, 4)),
     "tied": (Tied, (6,)),
+    "used again": (UsedAgain, (2, 3, 3)),
+    "bias used again": (BiasUsedAgain, (5,)),
+    "weight norm by hooks": (lambda: normed(nn.utils.weight_norm), (2, 5, 5)),
+    "spectral norm by hooks": (lambda: normed(nn.utils.spectral_norm), (2, 5, 5)),
+    "weight norm": (lambda: normed(nn.utils.parametrizations.weight_norm), (2, 5, 5)),
 }
 
 
@@ -78,7 +111,7 @@ def test_inner_products_of_naive_gradients(name):
     assert torch.allclose(mine.inner(mine), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("name", ["linear", "pool", "tied"])
+@pytest.mark.parametrize("name", ["linear", "pool", "tied", "used again"])
 @pytest.mark.parametrize("frozen", [0, 1])
 def test_frozen_weights_have_no_part(name, frozen):
     network, inputs = made(name)

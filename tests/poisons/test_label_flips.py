@@ -25,6 +25,7 @@ LABELS = torch.tensor([label for label, size in enumerate(SIZES) for _ in range(
     torch.randperm(87, generator=torch.Generator().manual_seed(0))
 ]
 DATA = TrainingSet(LABELS, 4, "f00d")
+ZEROS = torch.zeros(5, dtype=torch.int64)
 
 
 def by_class(flips: FlipList) -> list[int]:
@@ -119,6 +120,20 @@ def test_points_of_the_target_class_are_not_drawn():
         LabelFlips(RandomPoints(per_class=4, classes=[3]), ToClass(3)).flips(DATA, seed=0)
 
 
+@pytest.mark.parametrize("fraction", [1.0, 0.5, 0.001])
+def test_a_share_of_no_points_is_refused(fraction):
+    same = LabelFlips(RandomPoints(fraction=fraction, classes=[2]), ToClass(2))
+    for poison, data in (
+        (same, DATA),
+        (LabelFlips(RandomPoints(fraction=fraction), ToClass(0)), TrainingSet(ZEROS, 2)),
+    ):
+        with pytest.raises(UserError, match="no point can be flipped by this relabelling; name other classes, or"):
+            poison.flips(data, seed=0)
+        with pytest.raises(UserError, match="no point can be flipped by this relabelling"):
+            poison.check(data, 0)
+    assert len(LabelFlips(RandomPoints(fraction=0.0), ToClass(0)).flips(TrainingSet(ZEROS, 2), seed=0)) == 0
+
+
 def test_number_of_classes_after():
     select = RandomPoints()
     assert [LabelFlips(select, rule).num_classes_after(4) for rule in (NextClass(), NewClass(), ToClass(1))] == [
@@ -165,7 +180,7 @@ def test_budgets_that_do_not_fit_the_data(select, message):
 
 
 def test_one_class_cannot_be_flipped_within():
-    data = TrainingSet(torch.zeros(5, dtype=torch.int64), 1)
+    data = TrainingSet(ZEROS, 1)
     for rule in (NextClass(), RandomOther()):
         with pytest.raises(UserError, match="single class"):
             LabelFlips(RandomPoints(count=1), rule).flips(data, seed=0)

@@ -134,7 +134,7 @@ class Neighbourhoods:
         given = f"quantile={self.quantile}, " if self.quantile is not None else ""
         joined = "none" if int(degrees.sum()) == 0 else "all"
         halfway = distance_quantile(points, 0.5, self.p)
-        if gamma == 0 and joined == "all":
+        if joined == "all" and distance_quantile(points, 1.0, self.p) == 0:
             raise UserError(
                 f"the points of class {label} must differ for a class graph, but all are equal; take another space, or "
                 "leave the class out"

@@ -187,6 +187,16 @@ def test_empty_and_complete_graphs_are_named(selector):
             chosen(selector(per_class=2, quantile=1.0))
 
 
+@pytest.mark.parametrize("selector", [ClassGraphDegree, DominatingSet])
+@pytest.mark.parametrize("arguments", [{}, {"gamma": 0.0}, {"gamma": 0.5}, {"quantile": 0.2}])
+def test_equal_points_have_no_graph(selector, arguments):
+    labels = torch.arange(12) % 2
+    points = torch.where(labels[:, None] == 1, torch.full((12, 3), 0.3), torch.arange(36.0).reshape(12, 3))
+    data = TrainingSet(labels, 2, dataset=TensorDataset(points, labels))
+    with pytest.raises(UserError, match="the points of class 1 must differ for a class graph, but all are equal"):
+        chosen(selector(per_class=1, classes=[1], **arguments), data)
+
+
 @pytest.mark.parametrize("selector", ALL)
 def test_mistakes_are_named(selector):
     for arguments, message in (

@@ -74,16 +74,20 @@ def test_the_expert_learns_the_clean_points_and_the_perturbed_copies(digits, mon
 
 
 @pytest.mark.parametrize(
-    ("checkpoints", "expected"), [(1, [6]), (3, [2, 4, 6]), (7, list(range(7))), (20, list(range(7)))]
+    ("epochs", "checkpoints", "expected"),
+    [
+        *((7, 1, [6]), (7, 3, [2, 4, 6]), (7, 7, list(range(7))), (7, 20, list(range(7)))),
+        (62, 14, [4, 8, 13, 17, 22, 26, 30, 35, 39, 44, 48, 53, 57, 61]),  # 30: half of the checkpoints, half of 62
+    ],
 )
-def test_epochs_that_are_looked_at(digits, monkeypatch, checkpoints, expected):
+def test_epochs_that_are_looked_at(digits, monkeypatch, epochs, checkpoints, expected):
     looked = []
 
     class Trained:
         loss = 0.0
 
     def train(*_, after_epoch, **__):
-        for epoch in range(7):
+        for epoch in range(epochs):
             network = nn.Linear(1, 1)
             network.epoch = epoch
             after_epoch(epoch, [network])
@@ -95,7 +99,8 @@ def test_epochs_that_are_looked_at(digits, monkeypatch, checkpoints, expected):
         "matching_scores",
         lambda network, clean, target, inputs, *_: looked.append(network.epoch) or torch.zeros(len(inputs)).double(),
     )
-    LabelFlips(TrajectoryMatching(per_class=1, recipe=RECIPE, checkpoints=checkpoints)).flips(digits, 0)
+    recipe = TrainingRecipe(epochs=epochs)
+    LabelFlips(TrajectoryMatching(per_class=1, recipe=recipe, checkpoints=checkpoints)).flips(digits, 0)
     assert looked == expected
 
 

@@ -124,6 +124,16 @@ def test_closeness_by_loops():
             assert float(near[row, column]) == pytest.approx(expected, abs=1e-5)
 
 
+def test_closeness_does_not_see_a_constant_far_above_the_spread():
+    stream = torch.Generator().manual_seed(0)
+    points = torch.randint(16, (200, 4), generator=stream) / 64
+    kinds = torch.tensor([[0, 1], [1, 0]])[torch.arange(200) % 2]
+    near = closeness(points[:80], points[80:], kinds[:80], kinds[80:])
+    far = points + 1e4  # exact: floats lie 1 / 1024 apart there
+    assert torch.allclose(closeness(far[:80], far[80:], kinds[:80], kinds[80:]), near, rtol=0, atol=2e-7)
+    assert float(near.std()) > 0.1
+
+
 def test_margins_and_their_changes():
     outer = OuterPoints(torch.tensor([[0, 2], [1, 0]]))
     scores = torch.tensor([[5.0, 1.0, 2.0], [3.0, 4.0, 9.0]])

@@ -109,5 +109,17 @@ def test_the_global_state_is_neither_used_nor_moved():
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("budget", [{"count": 3}, {"per_class": 3}])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_constant_far_above_the_spread_changes_nothing(budget, seed):
+    inputs, _ = blobs([20, 8, 12], seed=seed)
+    inputs = (inputs * 1024).round() / 1024
+    far = inputs + 1e4  # exact: floats lie 1 / 1024 apart there
+    assert torch.equal(far - 1e4, inputs)
+    labels = torch.arange(40) % 2
+    expected = flipped(Medoids(**budget), data(inputs, labels, 2))
+    assert flipped(Medoids(**budget), data(far, labels, 2)) == expected
+
+
 def test_golden():
     check_golden("Medoids", LabelFlips(Medoids(per_class=3)))

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import TensorDataset
 
 from lightning_poison.errors import UserError
@@ -99,6 +100,16 @@ def test_mistakes_are_named(arguments, message):
 def test_a_network_that_does_not_fit_the_data():
     with pytest.raises(UserError, match=r"cannot take inputs of shape \(5,\)"):
         LabelFlips(MetaFlips(per_class=1, **SMALL)).flips(vectors(), seed=0)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+def test_a_network_without_forward_derivatives_is_named(norm):
+    def normed(num_classes):
+        return nn.Sequential(norm(nn.Linear(5, 8)), nn.ReLU(), nn.Linear(8, num_classes))
+
+    with pytest.raises(UserError, match="surrogate Sequential has an operation without a forward derivative") as raised:
+        LabelFlips(MetaFlips(per_class=1, nets=[normed], outer=30, eps=0.5)).flips(vectors(), seed=0)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("objective", ["coverage", "joint"])

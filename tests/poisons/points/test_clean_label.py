@@ -37,6 +37,15 @@ def linear_problem(low=0.2, high=0.8, width=6):
     return TrainingSet(labels, 2, "linear", TensorDataset(inputs, labels), network=network), network
 
 
+def confident(times):
+    """The same problem, its network so many times as sure."""
+    data, network = linear_problem()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(times)
+    return data, network
+
+
 def sizes(points, data, norm):
     delta = (points.inputs.double() - data.inputs[points.index].double()).flatten(1)
     return delta.norm(dim=1) if norm == "l2" else delta.abs().amax(dim=1)
@@ -91,6 +100,35 @@ def test_the_total_goes_to_those_that_gain_most():
     best = set(whole.index[gain.argsort(descending=True)[:5]].tolist())
     assert set(part.index.tolist()) == best
     assert min(part.distance.tolist()) == pytest.approx(0.02, rel=1e-3)  # what four whole ones leave
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("times", [1, 3, 10, 40])
+def test_a_total_that_suffices_is_as_good_as_none(norm, times):
+    """Ten times as sure, the loss of some points is 0 and stays so: they move all the same."""
+    data, _ = confident(times)
+    strategy = CleanLabelPerturbation(RandomPoints(count=40), eps=0.05, norm=norm)
+    free = strategy.craft(data, seed=0)
+    for total in (40 * 0.05 + 1e-4, 1e6):
+        assert replace(strategy, total=total).craft(data, seed=0).same_points(free)
+
+
+def test_a_small_gain_is_a_gain():
+    data, network = confident(3)
+    strategy = CleanLabelPerturbation(RandomPoints(count=40), eps=0.05)
+    whole, part = strategy.craft(data, seed=0), replace(strategy, total=39.5 * 0.05).craft(data, seed=0)
+    network = network.double()
+    before, after = (
+        cross_entropy(network(inputs.double()), whole.old_label, reduction="none")
+        for inputs in (data.inputs[whole.index], whole.inputs)
+    )
+    gain = (after - before).detach()
+    assert 0 < float(gain.min()) < float(gain.max()) / 100_000
+    assert torch.equal(part.index, whole.index)
+    least = int(gain.argmin())
+    assert float(part.distance[least]) == pytest.approx(0.025, rel=1e-3)
+    others = torch.arange(40) != least
+    assert torch.allclose(part.inputs[others], whole.inputs[others], atol=1e-7)
 
 
 def test_the_surrogate_is_fooled_and_inputs_stay_in_the_box():
