@@ -72,7 +72,7 @@ def _last_layer() -> Row:
 
 def _network() -> Row:
     data = _training_set("StrideCNN")
-    selector = InfluenceScore(per_class=10, on="network")
+    selector = InfluenceScore(per_class=10, weights="network")
     candidates = Candidates.of(data, NextClass(), 0)
     (ours,) = paired_seconds(lambda: selector.influence(candidates, candidates.index, 0), rounds=1, warmup=0)
     # What no way around: a hundred products, each at least a pass forward and one backward over all points.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from lightning_poison.nets.building import build_net
 __all__ = ["describe_net", "digest", "plain", "tensor_digest"]
 
 _DIGITS = 20
+_PACKAGE = __name__.partition(".")[0]
 _PARSERS = "jsonargparse."
 _PRECISION = 3  # decimals of a network's answer that are the same on every machine
 
@@ -29,7 +31,8 @@ def plain(thing: Any) -> Any:
     """A setting as plain values that JSON can hold, complete and the same in every process.
 
     Dataclasses and partial functions are taken apart, a text that names a file counts with the file's content, classes
-    and functions go by their names. Of what has no lasting name, such as a lambda, a hash of its code is kept.
+    and functions go by their names, dataclasses from elsewhere with a hash of their text. Of what has no lasting name,
+    such as a lambda, a hash of its code is kept.
 
     Example:
         >>> from lightning_poison.poisons import RandomPoints, ToClass
@@ -46,7 +49,7 @@ def plain(thing: Any) -> Any:
         return {str(key): plain(thing[key]) for key in sorted(thing, key=str)}
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         fields = {field.name: plain(getattr(thing, field.name)) for field in dataclasses.fields(thing) if field.init}
-        return {"class": _name(type(thing)), **fields}
+        return {"class": _name(type(thing)), **_source(type(thing)), **fields}
     if isinstance(thing, functools.partial):
         return _partial(thing)
     return _name(thing)
@@ -109,6 +112,17 @@ def describe_net(net: Callable[[int], nn.Module], num_classes: int, sample: Tens
     if isinstance(net, functools.partial):
         description["arguments"] = _partial(net)
     return description
+
+
+def _source(cls: type) -> dict[str, str]:
+    """A hash of the text of a class of somebody else's, which its name does not tell from an edited one."""
+    if cls.__module__.partition(".")[0] == _PACKAGE:
+        return {}
+    try:
+        text = inspect.getsource(cls)
+    except (OSError, TypeError):  # typed in, or compiled
+        return {}
+    return {"source": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _rounded(answer: Tensor) -> list[float]:

@@ -15,6 +15,7 @@ from lightning_poison.experiments.crafting import FlipLists
 from lightning_poison.experiments.description import plain
 from lightning_poison.experiments.evaluation import Evaluation, TargetClass
 from lightning_poison.experiments.folder import ExperimentFolder
+from lightning_poison.experiments.kinds import check_kinds
 from lightning_poison.experiments.outcome import Outcome
 from lightning_poison.experiments.plan import Plan
 from lightning_poison.experiments.runs import RunStore
@@ -89,9 +90,7 @@ class Experiment:
     method: Literal["auto", "sequential", "vmapped"] = "auto"
 
     def __post_init__(self) -> None:
-        for name, given in (("strategies", self.strategies), ("victims", self.victims)):
-            if not given:
-                raise UserError(f"{name} must name at least one, got none; write them as NAME: ...")
+        check_kinds(self.data, self.strategies, self.victims, self.attack, self.eps)
         if self.baseline not in self.strategies:
             near = nearest_names(self.baseline, self.strategies)
             hint = f"; did you mean {near[0]}?" if near else "; name one: --baseline NAME"

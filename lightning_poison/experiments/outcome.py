@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_poison.experiments.remarks import remarks
 from lightning_poison.experiments.runs import RunResult
 from lightning_poison.experiments.summary import EVERY_VICTIM, Summary, summarise
 from lightning_poison.experiments.tables import results_csv, summaries_csv, summaries_markdown
@@ -53,35 +54,16 @@ class Outcome:
     @property
     def markdown(self) -> str:
         """The table, and how to read it."""
-        unfitted = sum(not result.memorised for result in self.results)
-        seeds = len({result.seed for result in self.results})
-        how = (
-            f"Per cent, mean ± standard error over {seeds} {'seed' if seeds == 1 else 'seeds'}, or the n given; "
-            "differences are paired seed by seed (same initial weights, same order of the points), with Student's 95 % "
-            "interval."
-        )
-        counted = (
-            f"{unfitted} of {len(self.results)} runs have not memorised every flip and are in no mean, which flatters "
-            "strategies whose flips are hard to memorise."
-            if unfitted
-            else "Every run has memorised every flip."
-        )
-        late = sum(result.epochs > self.planned.get(result.victim, result.epochs) for result in self.results)
-        longer = (
-            f"{late} runs were trained on after their recipe's end, as flips were not yet fitted (see epochs)."
-            if late
-            else ""
-        )
-        fixed = (
-            f"The flips of {' and '.join(self.fixed)} are the same in every seed: their ± is that of training alone."
-            if self.fixed
-            else ""
-        )
         heading = f"# {self.title}\n\n" if self.title else ""
+        seeds = len({result.seed for result in self.results})
         table = summaries_markdown(self.summaries, self.baseline, seeds)
-        return f"{heading}{table}\n{' '.join(filter(None, (self.measured, how, counted, longer, fixed)))}\n" + (
-            f"\n{self.note}\n" if self.note else ""
-        )
+        sentences = [self.measured, *remarks(self.results, seeds, self.planned, self.fixed)]
+        note = f"\n{self.note}\n" if self.note else ""
+        return f"{heading}{table}\n{' '.join(filter(None, sentences))}\n{note}"
+
+    def __str__(self) -> str:
+        """The table."""
+        return self.markdown
 
     def draw(self) -> Figure:
         """The figure."""
@@ -109,7 +91,7 @@ class Outcome:
                 rows = panels.setdefault(f"eps {summary.eps}", {}).setdefault(summary.strategy, {})
                 name = "mean of all" if summary.victim == EVERY_VICTIM else summary.victim
                 rows[name] = _point(summary, "difference")
-        return strategy_intervals(panels, xlabel=f"adversarial accuracy minus that of {self.baseline}")
+        return strategy_intervals(panels, xlabel=f"adversarial accuracy minus that of {self.baseline}, in points")
 
     def _curve(self) -> Figure:
         panels: dict[str, dict[str, IntervalPoint]] = {}

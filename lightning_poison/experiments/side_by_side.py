@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -83,14 +84,32 @@ def side_by_side(
             return
         from joblib import delayed
 
-        worker_pool(jobs, batch_size=1)(
-            delayed(_finish)(work, ticker, piece) for ticker, piece in zip(tickers, pieces, strict=True)
-        )
+        with _terminable():
+            worker_pool(jobs, batch_size=1)(
+                delayed(_finish)(work, ticker, piece) for ticker, piece in zip(tickers, pieces, strict=True)
+            )
 
 
 def _finish(work: Callable[..., None], ticker: Ticker, piece: tuple[Any, ...]) -> None:
     work(ticker, *piece)
     ticker.flush()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM stops the workers, too, as Ctrl-C does; by default they would be left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class VictimPlan:
         recipe: how it is trained; ``extra_epochs`` are for runs that have not fitted their flips by then.
 
     Raises:
-        UserError: ``net`` is a network.
+        UserError: ``net`` makes no network, or the recipe is none.
 
     Example:
         >>> from functools import partial
@@ -41,3 +41,7 @@ class VictimPlan:
                 f"net must be a function that makes a network, got a {type(self.net).__name__}; "
                 "each victim needs one of its own: pass its class or a function"
             )
+        if not callable(self.net):
+            raise UserError(f"net must be a class or a function that makes a network, got {self.net!r}")
+        if not isinstance(self.recipe, TrainingRecipe):
+            raise UserError(f"recipe must be a TrainingRecipe, got {self.recipe!r}; write TrainingRecipe(epochs=30)")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lightning_poison.plots.style import INK, MUTED, PALETTE, WIDTH, new_figure, polish
 
@@ -39,11 +39,13 @@ def strategy_intervals(panels: Mapping[str, Mapping[str, Mapping[str, IntervalPo
         >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
         ['Medoids']
     """
+    if not panels:
+        return _nothing()
     strategies = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     victims = list(dict.fromkeys(name for panel in panels.values() for row in panel.values() for name in row))
-    height = 1.5 + max(1, len(strategies)) * (0.3 + 0.14 * len(victims))
+    height = 1.5 + len(strategies) * (0.3 + 0.14 * len(victims))
     figure = new_figure(height, width=WIDTH * max(1.0, 0.65 * len(panels)))
-    every = figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0]
+    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, rows) in zip(every, panels.items(), strict=False):
         polish(axes, title=title, xlabel=xlabel, grid="x")
         axes.axvline(0, color=INK, linewidth=1)
@@ -64,8 +66,9 @@ def strategy_intervals(panels: Mapping[str, Mapping[str, Mapping[str, IntervalPo
         axes.set_yticks(range(len(strategies)), strategies)
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(len(strategies) - 0.5, -0.5)
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    if victims and len(panels):
+        axes.xaxis.set_major_locator(MaxNLocator(6 if len(panels) == 1 else 4))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=""))
+    if victims:
         handles, labels = every[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=9, frameon=False, labelcolor=INK)
     return figure
@@ -92,9 +95,11 @@ def strategy_curve(
         >>> figure.axes[0].lines[-1].get_ydata().tolist()
         [0.6, 0.6]
     """
+    if not panels:
+        return _nothing()
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     figure = new_figure(3.2, width=WIDTH * max(1.0, 0.65 * len(panels)))
-    every = figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0]
+    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for number, (axes, (title, row)) in enumerate(zip(every, panels.items(), strict=False)):
         polish(axes, title=title, ylabel="" if number else ylabel)
         if title in levels:
@@ -113,6 +118,12 @@ def strategy_curve(
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         if title in levels:
             axes.legend(fontsize=9, frameon=False, labelcolor=MUTED)
+    return figure
+
+
+def _nothing() -> Figure:
+    figure = new_figure(1.2)
+    figure.text(0.5, 0.5, "Nothing to show: too few runs have memorised their flips.", ha="center", color=INK)
     return figure
 
 

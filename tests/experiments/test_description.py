@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import linecache
 import subprocess
 import sys
 from functools import partial
@@ -144,3 +146,18 @@ def test_another_argument_in_the_same_folder_is_trained_anew(tmp_path: Path, tra
     assert dropped(0.2) == mild
     assert dropped(0.5) == strong
     assert sum(trained) == 4
+
+
+def test_an_edited_strategy_of_ones_own_is_another_one(tmp_path: Path, monkeypatch) -> None:
+    text = "from dataclasses import dataclass\n\n@dataclass(frozen=True)\nclass Mine:\n    key = {}\n"
+    described = []
+    for name, number in (("one", 1), ("two", 2), ("three", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "strategy_of_mine.py").write_text(text.format(number))
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(tmp_path / name))
+            patch.delitem(sys.modules, "strategy_of_mine", raising=False)
+            linecache.clearcache()
+            described.append(digest(plain(importlib.import_module("strategy_of_mine").Mine())))
+            sys.modules.pop("strategy_of_mine")
+    assert described[0] != described[1] == described[2]

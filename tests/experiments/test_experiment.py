@@ -113,7 +113,8 @@ def test_a_failed_training_is_counted_and_not_repeated(tmp_path: Path, trained: 
     assert [(result.strategy, result.epochs) for result in outcome.results] == [("clean", 3), ("random", 3 + extra)]
     assert all(math.isnan(result.loss) and not result.memorised for result in outcome.results)
     assert all(math.isnan(result.natural) and result.attacked == 0 for result in outcome.results)
-    assert "2 of 2 runs have not memorised" in outcome.markdown
+    assert "In 2 of 2 runs training failed (loss above that of guessing): lower its lr." in outcome.markdown
+    assert str(outcome) == outcome.markdown
     for path in (tmp_path / "runs").iterdir():
         json.loads(path.read_text(), parse_constant=pytest.fail)  # called with NaN and Infinity, which JSON lacks
     trained.clear()
@@ -215,3 +216,29 @@ def test_refused_before_anything_is_written(tmp_path: Path, arguments, words: st
     with pytest.raises(UserError, match=words):
         experiment(folder, **arguments).run(no_progress)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"data": Digits}, "data must be a LightningDataModule, got Digits"),
+        ({"data": None}, "data must be a LightningDataModule, got None"),
+        ({"strategies": {"random": RandomPoints()}}, r"strategy random must be a poison.* LabelFlips\(RandomPoints"),
+        ({"strategies": {"random": "x"}}, "strategy random must be a poison, or null for clean labels, got 'x'"),
+        ({"strategies": {"random": None, 5: None}}, "names of strategies must be texts .* got 5; put it in quotes"),
+        ({"strategies": {"random": None, "a|b": None}}, r"without bars and line breaks, got 'a\|b'"),
+        ({"strategies": ["random"]}, "strategies must map names"),
+        ({"victims": {"MLP": SMALL}}, "victim MLP must be a VictimPlan"),
+        ({"eps": 0.1}, r"eps must be a list of radii, got 0.1; write \[0.1\]"),
+        ({"attack": "PGD"}, "attack must be an attack, got 'PGD'"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_at_once(tmp_path: Path, arguments, message) -> None:
+    with pytest.raises(UserError, match=message):
+        experiment(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"net": "MLP"}, {"net": SMALL, "recipe": None}, {"net": SMALL, "recipe": {}}])
+def test_a_plan_needs_a_net_and_a_recipe(arguments) -> None:
+    with pytest.raises(UserError, match=r"(net|recipe) must be a"):
+        VictimPlan(**arguments)

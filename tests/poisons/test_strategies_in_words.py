@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
+import pytest
+
+from lightning_poison import poisons
 from lightning_poison.nets import StrideCNN
 from lightning_poison.poisons import LabelFlips, MetaFlips, NearestToBoundary, PathLengthBucket, RandomPoints
 from lightning_poison.poisons.description import arguments, describe
@@ -40,3 +44,10 @@ def test_two_strategies_that_differ_are_written_differently():
         )
     ]
     assert len(set(written)) == len(written)
+
+
+@pytest.mark.parametrize("strategy", [getattr(poisons, name) for name in poisons.__all__])
+def test_no_argument_is_a_word_that_yaml_takes_for_a_truth_value(strategy):
+    if dataclasses.is_dataclass(strategy):
+        names = {field.name for field in dataclasses.fields(strategy)}
+        assert names.isdisjoint({"on", "off", "yes", "no", "y", "n", "true", "false", "null"})

@@ -41,8 +41,8 @@ class InfluenceScore(ScoreSelector):
     does the refitted last layer; they are flipped only when all others are.
 
     Args:
-        on: "last_layer": the last layer is refitted with an L2 penalty on what it sees, and H is its exact Hessian;
-            "network": all weights as they are, H being the Gauss-Newton matrix.
+        weights: "last_layer": those of the last layer, which is refitted with an L2 penalty on what it sees, H being
+            its exact Hessian; "network": all as they are, H being the Gauss-Newton matrix.
         surrogate: the network; None: the one that came along with the data, else one that is trained now.
         outer: how many outer points; at most a fifth of the points of their classes is used.
         outer_classes: their classes; None: ``classes``.
@@ -53,15 +53,15 @@ class InfluenceScore(ScoreSelector):
 
     Raises:
         UserError: an argument is out of its range, the surrogate does not fit the data, or labels are flipped to a new
-            class, which ``on="network"`` cannot judge.
+            class, which ``weights="network"`` cannot judge.
 
     Example:
         >>> from lightning_poison.attacks import PGD
-        >>> InfluenceScore(per_class=5, attack=PGD(eps=0.05, steps=10)).on
+        >>> InfluenceScore(per_class=5, attack=PGD(eps=0.05, steps=10)).weights
         'last_layer'
     """
 
-    on: Literal["last_layer", "network"] = "last_layer"
+    weights: Literal["last_layer", "network"] = "last_layer"
     surrogate: Surrogate | None = None
     outer: int = 1000
     outer_classes: list[int] | None = None
@@ -71,7 +71,7 @@ class InfluenceScore(ScoreSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("on", self.on, ("last_layer", "network"))
+        check_choice("weights", self.weights, ("last_layer", "network"))
         check_integer("outer", self.outer, minimum=1)
         check_integer("curvature", self.curvature, minimum=1)
         check_number("damping", self.damping, minimum=1e-12, remedy="0.01 is usual")
@@ -86,9 +86,10 @@ class InfluenceScore(ScoreSelector):
         """
         super().check(candidates)
         num_classes = candidates.training_set.num_classes
-        if self.on == "network" and bool((candidates.new_labels >= num_classes).any()):
+        if self.weights == "network" and bool((candidates.new_labels >= num_classes).any()):
             raise UserError(
-                "on=network cannot judge flips to a new class, which the network has no score for; use on=last_layer"
+                "weights=network cannot judge flips to a new class, which the network has no score for; use "
+                "weights=last_layer"
             )
         self.outer_points(candidates, 0)
 
@@ -120,7 +121,7 @@ class InfluenceScore(ScoreSelector):
         outer = self.outer_points(candidates, seed)
         network = network_without(candidates.training_set, outer, self.surrogate, seed)
         labels, new_labels = candidates.labels[index], candidates.new_labels[index]
-        if self.on == "last_layer":
+        if self.weights == "last_layer":
             tangents = self._last_layer(network, candidates, outer)[index]
         else:
             tangents = self._network(network, candidates, outer, index, seed)

@@ -67,11 +67,14 @@ def test_a_surrogate_is_trained_without_the_points_that_judge(small):
     assert torch.equal(seen[0].labels, data.labels[kept])
 
 
-@pytest.mark.parametrize("on", ["last_layer", "network"])
-def test_crafted_with_a_network_that_is_trained_now(on):
+@pytest.mark.parametrize("weights", ["last_layer", "network"])
+def test_crafted_with_a_network_that_is_trained_now(weights):
     data = golden_data(300)
     selector = InfluenceScore(
-        per_class=1, on=on, surrogate=TrainedSurrogate(recipe=TrainingRecipe(epochs=30)), attack=PGD(eps=0.05, steps=3)
+        per_class=1,
+        weights=weights,
+        surrogate=TrainedSurrogate(recipe=TrainingRecipe(epochs=30)),
+        attack=PGD(eps=0.05, steps=3),
     )
     state = torch.get_rng_state()
     flips = LabelFlips(selector).flips(data, 0)
@@ -91,19 +94,19 @@ class Softened(nn.Module):
 
 
 def test_what_cannot_be_done_is_said(small):
-    with pytest.raises(UserError, match="on=network cannot judge flips to a new class"):
-        LabelFlips(InfluenceScore(per_class=1, on="network"), NewClass()).flips(small, 0)
+    with pytest.raises(UserError, match="weights=network cannot judge flips to a new class"):
+        LabelFlips(InfluenceScore(per_class=1, weights="network"), NewClass()).flips(small, 0)
     softened = replace(small, network=Softened(small.network))
     with pytest.raises(UserError, match="must be that of its last linear layer"):
         LabelFlips(InfluenceScore(per_class=1)).flips(softened, 0)
-    assert len(LabelFlips(InfluenceScore(per_class=1, on="network")).flips(softened, 0)) == 3
+    assert len(LabelFlips(InfluenceScore(per_class=1, weights="network")).flips(softened, 0)) == 3
     with pytest.raises(UserError, match=r"outer_classes must lie in \[0, 2\], got 3"):
         LabelFlips(InfluenceScore(per_class=1, outer_classes=[3])).flips(small, 0)
     few = TrainingSet(torch.tensor([0, 1]), 2, dataset=TensorDataset(torch.rand(2, 2), torch.tensor([0, 1])))
     with pytest.raises(UserError, match="influence needs 5 training points of the classes that judge, got 2"):
         LabelFlips(InfluenceScore(per_class=1)).flips(few, 0)
     for arguments, message in (
-        ({"on": "head"}, "on must be one of last_layer, network"),
+        ({"weights": "head"}, "weights must be one of last_layer, network"),
         ({"damping": 0.0}, "damping must lie in"),
         ({"outer": 0}, "outer must be an integer of at least 1"),
         ({"curvature": 0}, "curvature must be an integer of at least 1"),
