@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
+from torch.utils.data import Subset
 
 from lightning_poison._lightning import Callback
 from lightning_poison.attacks import frozen_eval
@@ -24,6 +26,7 @@ from lightning_poison.poisons import PointPoison, Poison, PoisonList, TrainingSe
 from lightning_poison.poisons.description import describe
 from lightning_poison.poisons.points.points_file import check_points_path
 from lightning_poison.poisons.restoring import restored_poisons
+from lightning_poison.poisons.surrogates import check_output, looks_through_network
 from lightning_poison.report import ReportFigure, Section
 from lightning_poison.report.run_sections import flip_counts, flip_figure
 
@@ -61,8 +64,8 @@ class CraftFlips(Callback):
 
     Raises:
         UserError: a name or file is not fit for the poisons; (when ``fit`` begins) labels are flipped in this run, the
-            strategy does not fit the data, two callbacks share a name, or the weights are sharded; (at its end) the
-            network has not learnt the data.
+            strategy does not fit the data, two callbacks share a name or a file, the model gives no class scores where
+            the strategy looks through it, or the weights are sharded; (at its end) the network has not learnt the data.
 
     Example:
         >>> from lightning_poison.poisons import LabelFlips, NearestToBoundary
@@ -81,8 +84,12 @@ class CraftFlips(Callback):
         super().__init__()
         if not isinstance(poison, Poison):
             raise UserError(f"poison must be a Poison such as LabelFlips(Medoids()), got {poison!r}")
-        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        if name is not None and not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name)):
             raise UserError(f"name must be letters, digits, '_' and '-', got {name!r}; it ends the file's name")
+        if output is not None and (isinstance(output, bool) or not isinstance(output, (int, str))):
+            raise UserError(f"output must be a position or a name in what the model returns, got {output!r}")
+        if file is not None and not isinstance(file, (str, Path)):
+            raise UserError(f"file must be a path such as flips.csv, got {file!r}; it says where the list is written")
         if file is not None and isinstance(poison, PointPoison):
             check_points_path(file)
         self.poison = poison
@@ -120,16 +127,15 @@ class CraftFlips(Callback):
         self.flips = self._step = self._training_set = self._pictures = None
         self._finished = False
         folder = report_folder(trainer)
-        self._path = None if folder is None else folder / self._file_name
-        if self.file is not None and not trainer.fast_dev_run:
-            self._path = Path(self.file)
-        if self._path is not None and trainer.is_global_zero:
-            check_writable(self._path.parent)
+        self._path = None if trainer.fast_dev_run else self._path_in(folder)
         self._check_run(trainer)
+        self._check_other_files(trainer, folder)
+        if self._path is not None and trainer.is_global_zero:
+            _check_free(self._path)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Refuse classes and budgets that the data do not hold."""
-        from_rank_zero(trainer, lambda: self.poison.check(self._shared_training_set(trainer), self.seed))
+        """Refuse classes and budgets that the data do not hold, and a model that does not give class scores."""
+        from_rank_zero(trainer, lambda: self._check_data(trainer, pl_module))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Craft with the trained network."""
@@ -151,7 +157,8 @@ class CraftFlips(Callback):
         provenance = self.flips.provenance
         title = "Crafted flips" if self.name is None else f"Crafted flips ({self.name})"
         how = f"{provenance.get('strategy')} with seed {provenance.get('seed')}"
-        text = [f"{self.flips.short()} by {how}, chosen with this run's network, which was trained on clean labels."]
+        through = ", chosen with this run's network, which was trained on clean labels"
+        text = [f"{self.flips.short()} by {how}{through if looks_through_network(self.poison) else ''}."]
         if self._path is not None:
             text.append(f"{self.flips.reader} applies {self._path.name} to the same training data.")
         if not len(self.flips):
@@ -168,6 +175,25 @@ class CraftFlips(Callback):
     def _file_name(self) -> str:
         plain = Path(f"crafted_{self.poison.file_name}")
         return plain.name if self.name is None else f"{plain.stem}_{self.name}{plain.suffix}"
+
+    def _path_in(self, folder: Path | None) -> Path | None:
+        if self.file is not None:
+            return Path(self.file)
+        return None if folder is None else folder / self._file_name
+
+    def _written(self, folder: Path | None) -> set[Path]:
+        """The list, and the table beside it where it holds points."""
+        path = self._path_in(folder)
+        if path is None:
+            return set()
+        paths = [path, path.with_suffix(".csv")] if isinstance(self.poison, PointPoison) else [path]
+        return {path.resolve() for path in paths}
+
+    def _check_other_files(self, trainer: Any, folder: Path | None) -> None:
+        for other in trainer.callbacks:
+            if isinstance(other, CraftFlips) and other is not self:
+                for path in sorted(self._written(folder) & other._written(folder)):
+                    raise UserError(f"file must be another for each CraftFlips callback, got two that write {path}")
 
     def _check_run(self, trainer: Any) -> None:
         names = [other.name for other in trainer.callbacks if isinstance(other, CraftFlips)]
@@ -189,6 +215,21 @@ class CraftFlips(Callback):
                     f"CraftFlips needs a run on clean labels, got poison {describe(training_flips.poison)}; "
                     "take the poison out (--poison=null) and craft again"
                 )
+
+    def _check_data(self, trainer: Any, pl_module: Any) -> None:
+        training_set = self._shared_training_set(trainer)
+        self.poison.check(training_set, self.seed)
+        if not looks_through_network(self.poison):
+            return
+        network = copy_of(pl_module, self.output)
+        if pl_module in (network, getattr(network, "model", None)):
+            return  # not a copy: it is left alone before its training
+        first = TrainingSet(
+            training_set.labels[:1], training_set.num_classes, dataset=Subset(training_set.dataset, [0])
+        )
+        # The module, too: a copied forward may still run parts of the module that it was copied from.
+        with kept_random_state(None, pl_module.device), frozen_eval(pl_module):
+            check_output(network, first.inputs)
 
     def _finish(self, trainer: Any, pl_module: Any) -> None:
         self._finished = True
@@ -234,3 +275,16 @@ class CraftFlips(Callback):
         suffix = "" if self.name is None else f"-{self.name}"
         caption = "Some points of the list: clean label → flipped label."
         return ReportFigure.from_figure(f"crafted-points{suffix}", caption, image_grid(*found))
+
+
+def _check_free(path: Path) -> None:
+    """Refuse a path that cannot be written; no folder is left behind, as the run may yet be refused or interrupted."""
+    if path.is_dir():
+        raise UserError(f"file must name a file, got the folder {path}; write {path / 'flips.csv'}, for example")
+    made = []
+    with suppress(OSError):  # ``check_writable`` says it better
+        made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    check_writable(path.parent)
+    with suppress(OSError):
+        for folder in made:
+            folder.rmdir()

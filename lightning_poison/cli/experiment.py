@@ -31,7 +31,7 @@ def run_experiment(arguments: Sequence[str]) -> None:
         UserError: a class refused its arguments, or the parts do not fit each other.
     """
     Parser.arguments = ["experiment", *arguments]
-    parser = Parser(prog="lightning-poison experiment")
+    parser = Parser(prog="lightning-poison experiment", description="Compare strategies over victims and seeds.")
     parser.add_argument(
         "-c", "--config", action=ConfigFile, help="A YAML file, or the name of a shipped one; several are merged."
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
 
 import yaml  # type: ignore[import-untyped]  # ships no types
 from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader, set_parsing_settings  # type: ignore[attr-defined]  # public, not in __all__
 from pytorch_lightning.cli import LightningArgumentParser
 
+from lightning_poison.cli.config_text import check_config
 from lightning_poison.cli.configs import find_config
+from lightning_poison.cli.keys import typed
 from lightning_poison.cli.wording import one_line
 from lightning_poison.errors import UserError
 
@@ -37,7 +40,7 @@ class ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         """Find the file, then read it."""
         try:
-            path = str(find_config(values)) if isinstance(values, str) else values
+            path = str(check_config(find_config(values))) if isinstance(values, str) else values
         except UserError as error:
             raise TypeError(str(error)) from error
         super().__call__(parser, cfg, path, option_string)  # type: ignore[no-untyped-call]  # jsonargparse's own
@@ -55,13 +58,33 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("parser_mode", MODE)
         kwargs["allow_abbrev"] = False
+        kwargs.setdefault("prog", "lightning-poison")
         super().__init__(*args, **kwargs)
+        self._owner: Callable[..., Any] | None = None
+
+    def add_class_arguments(self, theclass: Any, nested_key: str | None = None, **kwargs: Any) -> Any:
+        """Remember whose arguments these are, so that an error can name the class."""
+        self._owner = self._owner if nested_key else theclass
+        return super().add_class_arguments(theclass, nested_key, **kwargs)
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """The help; of a class that a typed key names, with the whole of that key before its arguments."""
+        found = re.match(r"Help for --([\w.]+)\.help=", self.description or "")
+        if found:
+            key = typed(f"{found[1]}.help", self.arguments).removesuffix(".help")
+            self.description = str(self.description).replace(f"--{found[1]}", f"--{key}", 1)
+            for action in self._actions:
+                action.option_strings = [
+                    re.sub(rf"^--{re.escape(found[1])}\b", f"--{key}", option) for option in action.option_strings
+                ]
+        return str(super().format_help(*args, **kwargs))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line and exit with code 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
         options = [option for action in parser._actions for option in action.option_strings]
-        line = one_line(message, options, self.arguments)
+        owner = None if self.exit_on_error else self._owner  # the parser inside this one that reads a class
+        line = one_line(message, options, self.arguments, owner)
         if self.arguments and self.arguments[0].startswith("-"):
             line = line.rstrip("?") + "; write the command first: lightning-poison fit --config FILE"
         print(f"lightning-poison: error: {line}", file=sys.stderr)

@@ -6,11 +6,13 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from lightning_poison.cli.class_wording import argument_line
+from lightning_poison.cli.keys import key_of, suggestion, typed
+from lightning_poison.cli.section_wording import section_line
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import nearest_names
 
 __all__ = ["checkpoint_line", "instantiation_line", "one_line", "twins_line"]
 
@@ -27,13 +29,19 @@ _PARSERS_OWN = re.compile(
 )
 
 
-def one_line(message: str, options: Iterable[str] = (), arguments: Sequence[str] = ()) -> str:
+def one_line(
+    message: str,
+    options: Iterable[str] = (),
+    arguments: Sequence[str] = (),
+    owner: Callable[..., Any] | None = None,
+) -> str:
     r"""The essence of a message in one line, with the nearest names for a misspelt one.
 
     Args:
         message: as raised, of any number of lines.
-        options: the command's options, such as ``--trainer.max_epochs``, to suggest from.
+        options: of the command, such as ``--trainer.max_epochs``, or of ``owner``, to suggest from.
         arguments: what was typed, to name the whole key.
+        owner: the class or function of the config whose arguments were read; None: the command's own were.
 
     Example:
         >>> one_line("Parser key \"seed_everything\":\n  Expected a <class 'int'>. Got value: x")
@@ -41,9 +49,12 @@ def one_line(message: str, options: Iterable[str] = (), arguments: Sequence[str]
         >>> one_line("- Multiple subclasses with name Net. Give the full class path ...: a.Net, b.Net.\n")
         'an argument: there are several classes Net; write one of a.Net, b.Net'
     """
-    message = _of_its_own_type(message)
+    message, options = _of_its_own_type(message), list(options)
+    line = argument_line(message, options, arguments, owner) or section_line(message, arguments)
+    if line is not None:
+        return line
     for rule in _RULES:
-        line = rule(message, list(options), arguments)
+        line = rule(message, options, arguments)
         if line is not None:
             return line
     return " ".join(re.sub(r"<class '([\w.]+)'>", r"\1", message).split())
@@ -109,25 +120,25 @@ def _mismatch(text: str) -> str:
 def _refusal(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
     found = re.search(r"Not of type \w+: (.+)", message)
     if found:
-        return f"{_key(message, arguments)}: {found[1].strip()}"
-    found = re.search(r"there is no config .+", message)
+        return f"{key_of(message, arguments)}: {found[1].strip()}"
+    found = re.search(r"(?:there is no config|--config .+ must (?:be a YAML file|hold KEY)).+", message)
     return found[0].strip() if found else None
 
 
 def _unknown_option(message: str, options: list[str], arguments: Sequence[str]) -> str | None:
     found = re.search(r"unrecognized arguments: (.+)", message)
     if found:
-        name = _typed(found[1].split()[0].partition("=")[0].lstrip("-"), arguments)
-        return f"there is no key {name}{_suggestion(f'--{name}', options)}"
+        name = typed(found[1].split()[0].partition("=")[0].lstrip("-"), arguments)
+        return f"there is no key {name}{suggestion(f'--{name}', options)}"
     found = re.search(r"(?:Key|does not accept (?:nested )?(?:key|option)) ['\"]([\w.+]+)['\"]", message)
-    return f"there is no key {found[1]}{_suggestion(f'--{found[1]}', options)}" if found else None
+    return f"there is no key {found[1]}{suggestion(f'--{found[1]}', options)}" if found else None
 
 
 def _ambiguous_class(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
     found = re.search(r"Multiple subclasses with name (\w+)\. .*?: ([\w.<>, ]+)\.\s", message)
     if found is None:
         return None
-    return f"{_key(message, arguments)}: there are several classes {found[1]}; write one of {found[2]}"
+    return f"{key_of(message, arguments)}: there are several classes {found[1]}; write one of {found[2]}"
 
 
 def _unknown_class(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
@@ -136,39 +147,39 @@ def _unknown_class(message: str, _options: list[str], arguments: Sequence[str]) 
         found = re.search(r"(?:No module named|Problem with given class_path|Import path) '([\w.]+)'", message)
     if found is None:
         return None
-    key = _key(message, arguments)
+    key = key_of(message, arguments)
     module, _, wanted = found[1].rpartition(".")
     if module == "torchattacks" and module in sys.modules:
-        near, known = _suggestion(wanted, sys.modules[module].__all__), sys.modules[module].__version__
+        near, known = suggestion(wanted, sys.modules[module].__all__), sys.modules[module].__version__
         more = "" if near else "; if a newer one has it: pip install --no-deps torchattacks==3.5.1"
         return f"{key}: there is no class {found[1]} in torchattacks {known}{near}{more}"
     names = [name for name, thing in _public_objects(key).items() if inspect.isclass(thing)]
     if wanted in names:
         return f"{key} cannot be {wanted}, which is a class of another kind"
-    return f"{key}: there is no class {found[1]}{_suggestion(wanted, names)}"
-
-
-def _unknown_parameter(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
-    found = re.search(r"Option '([\w.]+)' is not accepted", message)
-    if found is None:
-        return None
-    key = _typed(found[1], arguments)
-    classes = [thing for thing in _public_objects(key).values() if inspect.isclass(thing)]
-    parameters = {parameter for thing in classes for parameter in inspect.signature(thing).parameters}
-    name = found[1].rpartition(".")[2]
-    return f"there is no key {key}{_suggestion(name, sorted(parameters - {name}))}"  # another class may have it
+    return f"{key}: there is no class {found[1]}{suggestion(wanted, names)}"
 
 
 def _wrong_type(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
     expected = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\]]+)\])", message)
-    if not expected:
+    classes = re.findall(r"Not a valid subclass of (\w+)", message)
+    if not expected and not classes:
         return None
     value = re.search(r"val='([^']*)'", message) or re.search(r"(?:Given|Got) value: (.+)", message)
     words = [word for name, choices in expected for word in [name, *re.findall(r"[\w.-]+", choices)] if word]
     names = list(dict.fromkeys({"NoneType": "null"}.get(word, word.rpartition(".")[2]) for word in words))
+    names = [*(f"the class path of {_with_article(name)}" for name in dict.fromkeys(classes)), *names]
     given = value[1].strip() if value else "something else"
+    remedy = ""
+    if "float" in names and re.fullmatch(r"[+-]?\.?(nan|inf|infinity)", given.lower()):
+        names[names.index("float")], remedy = "a finite number", "; write a number"
+    elif "list" in names and re.fullmatch(r"[\d.e/+-]+", given):
+        remedy = f"; write [{given}]"
     allowed = " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-    return f"{_key(message, arguments)} must be {allowed}, got {given}"
+    return f"{key_of(message, arguments)} must be {allowed}, got {given}{remedy}"
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
 def _missing_key(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
@@ -176,23 +187,8 @@ def _missing_key(message: str, _options: list[str], arguments: Sequence[str]) ->
     if found is None:
         return None
     name = found[1].removeprefix(f"{arguments[0]}." if arguments else "")
-    for argument in arguments:  # a parameter of a class that was named: ToClass wants a label
-        key, _, value = argument.lstrip("-").partition("=")
-        thing = _public_objects(key).get(value.rpartition(".")[2])
-        if "." not in name and inspect.isclass(thing) and name in inspect.signature(thing).parameters:
-            return f"{key}.{name} is missing, which {value} needs; add --{key}.{name}=VALUE"
-    needing = [] if "." in name or name in _MODULES_OF_KEY else _classes_that_need(name)
-    if needing:
-        return f"{name} is missing, which {' or '.join(needing)} needs; write it under its init_args"
     shipped = "experiment_digits.yaml" if arguments and arguments[0] == "experiment" else "digits.yaml"
     return f"{name} is missing; add --{name}=VALUE, or begin with a shipped config: --config {shipped}"
-
-
-def _classes_that_need(parameter: str) -> list[str]:
-    """Public classes that cannot be made without ``parameter``."""
-    classes = {name: thing for name, thing in _public_objects("").items() if inspect.isclass(thing)}
-    needed = {name: inspect.signature(thing).parameters.get(parameter) for name, thing in classes.items()}
-    return [name for name, given in needed.items() if given is not None and given.default is given.empty]
 
 
 def _other_lightning(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
@@ -200,7 +196,7 @@ def _other_lightning(message: str, _options: list[str], arguments: Sequence[str]
     value = found if found and found[1] else re.search(r"Given value: (\S+)", message)
     if found is None or value is None:
         return None
-    key = _key(message, arguments)
+    key = key_of(message, arguments)
     module, _, name = value[1].rpartition(".")
     bases = getattr(getattr(sys.modules.get(module), name, None), "__mro__", ())
     if any(base.__module__.startswith("lightning.pytorch.") and base.__name__ == found[2] for base in bases):
@@ -208,27 +204,36 @@ def _other_lightning(message: str, _options: list[str], arguments: Sequence[str]
             f"{key}: {value[1]} is a {found[2]} of lightning.pytorch, and this command runs pytorch_lightning; "
             "import pytorch_lightning there"
         )
-    return f"{key} must be the class path of a {found[2]}, got {value[1]}"
+    return f"{key} must be the class path of {_with_article(found[2])}, got {value[1]}"
 
 
 def _no_such_attribute(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
     found = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
     if found is None:
         return None
-    near = _suggestion(found[2], vars(sys.modules[found[1]])) if found[1] in sys.modules else ""
-    return f"{_key(message, arguments)}: there is no {found[2]} in {found[1]}{near}"
+    near = suggestion(found[2], vars(sys.modules[found[1]])) if found[1] in sys.modules else ""
+    return f"{key_of(message, arguments)}: there is no {found[2]} in {found[1]}{near}"
 
 
 def _key_of_function(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
     found = re.search(r"Dict must include a class_path .* got NestedArg\(key='([\w.]+)'", message)
     if found is None:
         return None
-    key = _typed(found[1], arguments)
+    key = typed(found[1], arguments)
     return f"there is no key {key}: a function takes no keys; name a class, or a function of your own that sets it"
+
+
+def _abstract(message: str, _options: list[str], arguments: Sequence[str]) -> str | None:
+    found = re.search(r"Expected an instantiatable class, but [\w.]*?(\w+) is abstract", message)
+    if found is None:
+        return None
+    what = f"must name {_with_article(found[1])} by its class_path"
+    return f"{key_of(message, arguments)} {what}; write its arguments under init_args, and nothing else beside them"
 
 
 _RULES = (
     _refusal,
+    _abstract,
     _unknown_option,
     _missing_key,
     _other_lightning,
@@ -236,29 +241,8 @@ _RULES = (
     _unknown_class,
     _no_such_attribute,
     _key_of_function,
-    _unknown_parameter,
     _wrong_type,
 )
-
-
-def _key(message: str, arguments: Sequence[str]) -> str:
-    """The key that a message is about, the whole of it where it was typed."""
-    nested = re.findall(r"NestedArg\(key='([\w.]+)'", message)
-    named = re.findall(r'Parser key "([\w.]+)"', message)
-    if nested:
-        return _typed(nested[-1], arguments)
-    return _typed(named[-1], arguments) if named else "an argument"
-
-
-def _typed(key: str, arguments: Sequence[str]) -> str:
-    """The typed option that ends in ``key``, else ``key``."""
-    typed = (argument.partition("=")[0].lstrip("-").rstrip("+") for argument in arguments if argument.startswith("--"))
-    return next((option for option in typed if option == key or option.endswith(f".{key}")), key)
-
-
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    near = [option.lstrip("-") for option in nearest_names(name, known)]
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _public_objects(key: str) -> dict[str, Any]:

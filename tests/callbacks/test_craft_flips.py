@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,12 +19,14 @@ from lightning_poison.poisons import (
     FlipList,
     FromFile,
     LabelFlips,
+    Medoids,
     NewClass,
+    PlacedPoisons,
     RandomPoints,
     ScoreSelector,
     ToClass,
 )
-from lightning_poison.poisons.surrogates import surrogate_network, surrogate_scores
+from lightning_poison.poisons.surrogates import Surrogate, surrogate_network, surrogate_scores
 from tests import lightning_runs
 from tests.lightning_runs import PACKAGES, small_weights, trainer_of
 
@@ -42,6 +45,8 @@ pytestmark = [
 @dataclass(frozen=True)
 class LeastSure(ScoreSelector):
     """The points to which the network that came along gives the lowest score of their label."""
+
+    surrogate: Surrogate | None = None
 
     def scores(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
         training_set = candidates.training_set
@@ -167,6 +172,14 @@ def test_what_is_refused_at_the_start(package, tmp_path):
     refused("must return one torch DataLoader", CraftFlips(POISON), data=several)
     (tmp_path / "blocked").write_text("a file")
     refused("cannot write", CraftFlips(POISON, file=str(tmp_path / "blocked" / "flips.csv")))
+    refused("file must name a file, got the folder", CraftFlips(POISON, file=str(tmp_path)))
+    refused("file must name a file, got the folder", CraftFlips(POISON, file=""))
+    same = [CraftFlips(POISON, name=name, file=str(tmp_path / name / ".." / "a.csv")) for name in "cd"]
+    refused("file must be another for each CraftFlips callback, got two that write .*a.csv", *same)
+    points = CraftFlips(PlacedPoisons(0.5), name="points", file=str(tmp_path / "a.pt"))  # its table is a.csv
+    refused("file must be another", CraftFlips(POISON, file=str(tmp_path / "a.csv")), points)
+    refused("per_class must be at most", CraftFlips(LabelFlips(LeastSure(per_class=31)), file=f"{tmp_path}/x/y/z.csv"))
+    assert {path.name for path in tmp_path.iterdir()} == {"blocked"}
 
 
 def test_arguments_that_make_no_sense():
@@ -174,6 +187,12 @@ def test_arguments_that_make_no_sense():
         CraftFlips(LeastSure(per_class=3))
     with pytest.raises(UserError, match="name must be letters"):
         CraftFlips(POISON, name="a/b")
+    with pytest.raises(UserError, match=r"name must be letters, .* got 3"):
+        CraftFlips(POISON, name=3)
+    with pytest.raises(UserError, match=r"file must be a path such as flips.csv, got 3"):
+        CraftFlips(POISON, file=3)
+    with pytest.raises(UserError, match=r"output must be a position or a name in what the model returns, got 1.5"):
+        CraftFlips(POISON, output=1.5)
     with pytest.raises(UserError, match="seed must be an integer"):
         CraftFlips(POISON, seed=-1)
 
@@ -182,9 +201,36 @@ def test_a_network_that_has_learnt_nothing(tmp_path):
     model = model_of(pytorch_lightning)
     model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.0)
     nn.init.zeros_(model.net[3].weight)
-    with pytest.raises(UserError, match="no more than guessing"):
+    with pytest.raises(UserError, match=r"the network gets .* no more than guessing"):
         trainer_of(pytorch_lightning, tmp_path, CraftFlips(POISON)).fit(model, data_of(pytorch_lightning))
-    assert not (tmp_path / "report" / "crafted_flips.csv").exists()
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_model_without_class_scores_is_refused_before_it_is_trained(tmp_path):
+    def fitted(*callbacks: Any, before: str | None = None) -> Any:
+        torch.manual_seed(0)
+        model = model_of(pytorch_lightning)
+        model.forward = partial(as_mapping, model.net)
+        model.training_step = lambda batch: (
+            pytest.fail("training began") if before else cross_entropy(model.net(batch[0]), batch[1])
+        )
+        trainer = trainer_of(pytorch_lightning, tmp_path, *callbacks)
+        if before:
+            with pytest.raises(UserError, match=before):
+                trainer.fit(model, data_of(pytorch_lightning))
+        else:
+            trainer.fit(model, data_of(pytorch_lightning))
+        return model
+
+    fitted(CraftFlips(POISON), before=r"the network Model cannot be used: .* got dict; .*\(output: 0, or a name\)")
+    fitted(CraftFlips(POISON, output="logit"), before="the network Model cannot be used: .* 'logit' for a mapping with")
+    fitted(CraftFlips(LabelFlips(Medoids(per_class=1))))  # it asks no network
+    ends = [fitted(*callbacks).state_dict() for callbacks in ([], [CraftFlips(POISON, output="logits")])]
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+
+
+def as_mapping(net: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    return {"logits": net(inputs)}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -268,5 +314,8 @@ def test_the_report_shows_the_list(tmp_path, capsys):
         "9 flipped labels by LabelFlips(LeastSure(per_class=3), NextClass()) with seed 0, chosen with"
         in section.text[0]
     )
+    without = CraftFlips(LabelFlips(Medoids(per_class=1)))
+    trainer_of(pytorch_lightning, tmp_path / "b", without).fit(model_of(pytorch_lightning), data_of(pytorch_lightning))
+    assert without.report_sections()[0].text[0].endswith("with seed 0.")
     files = {path.name for path in (tmp_path / "report").iterdir()}
     assert files >= {"crafted_flips_least-sure.csv", "crafted-flips-least-sure.png", "crafted-points-least-sure.png"}

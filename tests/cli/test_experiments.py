@@ -108,7 +108,7 @@ def test_it_goes_on_and_its_config_runs_again(run_cli: Cli, small: str) -> None:
     code, second, _ = run_cli("experiment", "--config", small)
     assert (code, len(before), len(runs_of())) == (0, 2, 4)
     assert before.items() <= runs_of().items()
-    assert "over 1 seed;" in first
+    assert "over 1 seed, or the n given;" in first
     assert "over 2 seeds" in second
     before = runs_of()
     code, again, _ = run_cli("experiment", "--config", "out/config.yaml")

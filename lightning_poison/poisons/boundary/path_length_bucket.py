@@ -20,6 +20,8 @@ from lightning_poison.poisons.candidates import Candidates
 
 __all__ = ["PathLengthBucket"]
 
+_LISTED = 20
+
 
 @dataclass(frozen=True)
 class PathLengthBucket(PathSelector):
@@ -168,7 +170,8 @@ class PathLengthBucket(PathSelector):
         sizes = torch.bincount(buckets, minlength=self.num_buckets).tolist()
         held = f"holds {sizes[self.bucket]} points of {whose}" if sizes[self.bucket] else f"is empty for {whose}"
         remedy = "edges=quantile, " if self.edges == "width" else ""
+        listed = ", ".join(map(str, sizes)) if len(sizes) <= _LISTED else f"{min(sizes)} to {max(sizes)}"
         return (
             f"bucket {self.bucket} {held}, but {share.budget} must be drawn from it; the {self.num_buckets} buckets "
-            f"hold {', '.join(map(str, sizes))} points: take {remedy}fewer buckets or a smaller budget"
+            f"hold {listed} points: take {remedy}fewer buckets or a smaller budget"
         )

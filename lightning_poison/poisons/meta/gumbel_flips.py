@@ -56,7 +56,8 @@ class GumbelFlips(BudgetedSelector):
         max_points: refuse larger data.
 
     Raises:
-        UserError: more than one budget is given, an argument is out of its range, or there are too many points.
+        UserError: more than one budget is given, an argument is out of its range, there are too many points, or the
+            recorded training diverges.
 
     Example:
         >>> from lightning_poison.poisons import LabelFlips, TrainingSet
@@ -140,6 +141,12 @@ class _Problem:
         for logits, slope in zip(self.logits, slopes, strict=True):
             logits.grad = slope
         self.optimizer.step()
+        # Adam squares the slopes, and a step of slope / infinity is none.
+        if not all(slope.square().isfinite().all() for slope in (*slopes, *map(Tensor.detach, self.logits))):
+            raise UserError(
+                f"lr must be lower, got {self.rule.lr:g}: update {update + 1} of GumbelFlips overflows (rate is "
+                f"{self.rule.rate:g}); the defaults are lr=0.5, rate=0.3"
+            )
 
     def _flips(self, stream: torch.Generator) -> Tensor:
         """Where each flip falls: (flips, n), with a graph to the logits."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_number
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["ClassMeans", "GivenMeans", "TrainingMeans"]
@@ -51,6 +52,9 @@ class GivenMeans(ClassMeans):
     Args:
         values: for each class its mean, flat.
 
+    Raises:
+        UserError: they are no lists of finite numbers; (when a mean is asked for) it is not there or of another size.
+
     Example:
         >>> data = [(torch.zeros(2), 0)]
         >>> GivenMeans([[-10.0, -10.0], [10.0, 10.0]]).mean(TrainingSet(torch.tensor([0]), 2, dataset=data), 1).tolist()
@@ -58,6 +62,20 @@ class GivenMeans(ClassMeans):
     """
 
     values: list[list[float]]
+
+    def __post_init__(self) -> None:
+        remedy = "for two classes in the plane write [[0, 0], [1, 1]]"
+        if not isinstance(self.values, (list, tuple)):
+            raise UserError(
+                f"GivenMeans.values must hold a list of numbers for each class, got {self.values!r}; {remedy}"
+            )
+        for label, mean in enumerate(self.values):
+            if not isinstance(mean, (list, tuple)):
+                raise UserError(
+                    f"GivenMeans.values must hold a list of numbers for class {label}, got {mean!r}; {remedy}"
+                )
+            for number in mean:
+                check_number(f"GivenMeans.values of class {label}", number)
 
     def mean(self, training_set: TrainingSet, label: int) -> Tensor:
         """The given mean, in the shape of an input."""

@@ -74,6 +74,14 @@ class CleanLabelPerturbation(PointPoison):
     surrogate: Surrogate | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.select, Selector):
+            raise UserError(f"select must be a Selector such as RandomPoints(count=10), got {self.select!r}")
+        if self.toward is not None and not isinstance(self.toward, Relabelling):
+            raise UserError(f"toward must be a Relabelling such as NextClass(), got {self.toward!r}; null: any class")
+        if self.surrogate is not None and not isinstance(self.surrogate, Surrogate):
+            raise UserError(f"surrogate must be a Surrogate such as TrainedSurrogate(), got {self.surrogate!r}")
+        if not isinstance(self.clip, bool):
+            raise UserError(f"clip must be true or false, got {self.clip!r}")
         check_choice("norm", self.norm, ("l2", "linf"))
         object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm if self.clip else "l2"))
         check_integer("steps", self.steps, minimum=1)

@@ -56,7 +56,13 @@ class PlacedPoisons(PointPoison):
     means: ClassMeans = field(default_factory=TrainingMeans)
 
     def __post_init__(self) -> None:
-        check_number("distance", self.distance, minimum=0)
+        if not isinstance(self.relabel, Relabelling):
+            raise UserError(f"relabel must be a Relabelling such as NextClass(), got {self.relabel!r}")
+        if not isinstance(self.means, ClassMeans):
+            raise UserError(f"means must be TrainingMeans() or GivenMeans([[...], ...]), got {self.means!r}")
+        if self.classes is not None and not isinstance(self.classes, (list, tuple)):
+            raise UserError(f"classes must be a list such as [0, 1], got {self.classes!r}; null: every class")
+        check_number("distance", self.distance, minimum=0, maximum=1e30)  # inputs are float32
         check_integer("per_class", self.per_class, minimum=0)
         for label in self.classes or []:
             check_integer("classes", label, minimum=0)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.poisons.flip_list_csv import provenance_lines
 from lightning_poison.poisons.points.poison_points import PoisonPoints
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["FORMAT_VERSION", "check_points_path", "read_points", "write_points"]
 
@@ -62,15 +59,27 @@ def read_points(path: str | Path) -> PoisonPoints:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no file of poison points at {path}; check the path") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0][:120]
+    except Exception as error:  # an unpickler that is fed with anything raises anything
+        reason = (
+            error.strerror if isinstance(error, OSError) else "it is no whole torch file of tensors and plain values"
+        )
         raise UserError(f"cannot read the poison points in {path} ({reason}); give the .pt file") from error
     version = state.get("format_version") if isinstance(state, dict) else None
     if version is None or "inputs" not in state:
         raise UserError(f"{path} holds no poison points; give a file that PoisonPoints.write wrote")
     if version != FORMAT_VERSION:
         raise UserError(f"{path}: format_version must be {FORMAT_VERSION}, got {version}; update lightning_poison")
+    _check_columns(state, path)
     return PoisonPoints.from_state_dict(state, source=str(path))
+
+
+def _check_columns(state: dict[str, Any], path: str | Path) -> None:
+    for name in ("index", "inputs", "old_label", "new_label", "distance"):
+        if not isinstance(state.get(name), Tensor):
+            got = f"got {type(state[name]).__name__}" if name in state else "which is not there"
+            raise UserError(f"{path}: {name} must be a tensor, {got}; give a file that PoisonPoints.write wrote")
+    if not isinstance(state.get("provenance"), dict):
+        raise UserError(f"{path}: provenance must be a dict; give a file that PoisonPoints.write wrote")
 
 
 def _table(points: PoisonPoints) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+from lightning_poison.errors import UserError
 from lightning_poison.poisons.points.point_poison import PointPoison
 from lightning_poison.poisons.points.poison_points import PoisonPoints
 from lightning_poison.poisons.training_set import TrainingSet
@@ -18,9 +20,16 @@ class PointsFromFile(PointPoison):
 
     Args:
         path: a ``.pt`` file that :meth:`PoisonPoints.write` wrote.
+
+    Raises:
+        UserError: it is no path.
     """
 
     path: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, (str, Path)):
+            raise UserError(f"path must name a .pt file of poison points, got {self.path!r}; write it as text")
 
     @cached_property
     def points(self) -> PoisonPoints:

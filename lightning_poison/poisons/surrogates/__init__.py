@@ -1,15 +1,17 @@
 """Networks that a strategy looks through."""
 
 from lightning_poison.poisons.surrogates.checkpoint import CheckpointSurrogate
-from lightning_poison.poisons.surrogates.choice import surrogate_network
-from lightning_poison.poisons.surrogates.surrogate import Surrogate, check_surrogate, surrogate_scores
+from lightning_poison.poisons.surrogates.choice import looks_through_network, surrogate_network
+from lightning_poison.poisons.surrogates.surrogate import Surrogate, check_output, check_surrogate, surrogate_scores
 from lightning_poison.poisons.surrogates.trained import TrainedSurrogate, net_for
 
 __all__ = [
     "CheckpointSurrogate",
     "Surrogate",
     "TrainedSurrogate",
+    "check_output",
     "check_surrogate",
+    "looks_through_network",
     "net_for",
     "surrogate_network",
     "surrogate_scores",

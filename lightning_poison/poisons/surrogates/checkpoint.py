@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.nets import Normalize, SmallNet
 from lightning_poison.nets.building import build_net
 from lightning_poison.poisons.surrogates.surrogate import Surrogate, check_surrogate
-from lightning_poison.poisons.surrogates.trained import net_for
+from lightning_poison.poisons.surrogates.trained import check_net, net_for
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["CheckpointSurrogate"]
@@ -56,6 +55,11 @@ class CheckpointSurrogate(Surrogate):
     path: str
     net: Callable[[int], SmallNet] | Callable[[int], nn.Module] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, (str, Path)):
+            raise UserError(f"path must name a checkpoint, got {self.path!r}; write it as text")
+        check_net(self.net)
+
     def network(self, training_set: TrainingSet, seed: int) -> nn.Module:  # noqa: ARG002  # the signature is shared
         """Read it, once for each data set."""
         return training_set.remembered(self, lambda: check_surrogate(self._read(training_set), training_set))
@@ -68,9 +72,10 @@ class CheckpointSurrogate(Surrogate):
                 f"the checkpoint {self.path} was trained with {flips} flipped labels; name one of a clean run "
                 "(--poison=null)"
             )
-        weights = {
-            name: value for name, value in content.get("state_dict", content).items() if isinstance(value, Tensor)
-        }
+        stored = content.get("state_dict", content)
+        if not isinstance(stored, Mapping):
+            raise UserError(f"state_dict in {self.path} must hold weights, got {type(stored).__name__}; name another")
+        weights = {name: value for name, value in stored.items() if isinstance(name, str) and isinstance(value, Tensor)}
         network = build_net(self.net or net_for(training_set.inputs.shape[1:]), training_set.num_classes)
         network.load_state_dict(_matching(weights, network, self.path))
         mean, std = weights.get("normalize.mean"), weights.get("normalize.std")
@@ -84,8 +89,10 @@ def _loaded(path: str) -> dict[str, Any]:
         raise UserError(f"there is no checkpoint at {path}; name a file, such as a run's checkpoints/last.ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).partition("\n")[0][:100] or "it ends too early"
+    except Exception as error:  # an unpickler that is fed with anything raises anything
+        reason = (
+            error.strerror if isinstance(error, OSError) else "it is no whole torch file of tensors and plain values"
+        )
         raise UserError(
             f"the checkpoint {path} cannot be read ({reason}); name a checkpoint of Lightning's, or save the network's "
             "state_dict with torch.save"
@@ -100,7 +107,7 @@ def _flipped_labels(content: Mapping[str, Any]) -> int:
     callbacks = content.get("callbacks")
     states = [*content.values(), *(callbacks.values() if isinstance(callbacks, dict) else ())]
     recorded = [state["flips"] for state in states if isinstance(state, dict) and isinstance(state.get("flips"), dict)]
-    return max((len(flips["index"]) for flips in recorded if "index" in flips), default=0)
+    return max((len(flips["index"]) for flips in recorded if isinstance(flips.get("index"), (Tensor, list))), default=0)
 
 
 def _matching(weights: Mapping[str, Tensor], network: nn.Module, path: str) -> dict[str, Tensor]:

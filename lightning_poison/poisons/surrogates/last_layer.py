@@ -29,7 +29,7 @@ class LastLayer:
         linear = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
         if not linear:
             raise UserError(
-                f"the surrogate must end in a linear layer, got {type(network).__name__} without one; use on=network"
+                f"the network must end in a linear layer, got {type(network).__name__} without one; use weights=network"
             )
         self.network = network
         self._name, self._head = linear[-1]
@@ -61,8 +61,8 @@ class LastLayer:
             hook.remove()
         if len(caught) != 1 or caught[0][0].ndim != 2 or not torch.equal(caught[0][1], output):
             raise UserError(
-                f"the output of the surrogate {type(self.network).__name__} must be that of its last linear layer, "
-                "got something that is computed from it; use on=network"
+                f"the output of the network {type(self.network).__name__} must be that of its last linear layer, "
+                "got something that is computed from it; use weights=network"
             )
         return caught[0][0]
 

@@ -141,6 +141,12 @@ def test_buckets_that_hold_too_few_points_are_named_with_their_sizes(vectors):
         LabelFlips(NearestToBoundary(clip=True)).flips(vectors, 0)
 
 
+def test_many_buckets_are_not_listed_one_by_one(vectors):
+    with pytest.raises(UserError, match=r"the 1000 buckets hold \d+ to \d+ points: take") as caught:
+        LabelFlips(PathLengthBucket(per_class=6, num_buckets=1000)).flips(vectors, 0)
+    assert len(str(caught.value)) < 200
+
+
 def test_what_cannot_work_is_refused_before_paths_are_followed(vectors):
     data = TrainingSet(vectors.labels, 3)  # labels alone
     with pytest.raises(UserError, match="bucket 1 holds 5 points of class 0, but 6 must"):

@@ -114,5 +114,11 @@ def test_it_is_for_small_data():
         LabelFlips(GumbelFlips(max_points=30)).flips(line(), seed=0)
 
 
+@pytest.mark.parametrize("lr", [1e3, 1e30, 1e300])
+def test_a_training_that_diverges_is_said(lr):
+    with pytest.raises(UserError, match=r"lr must be lower, got 1.*: update 1 of GumbelFlips overflows"):
+        LabelFlips(GumbelFlips(count=2, updates=1, lr=lr)).flips(line(), seed=0)
+
+
 def test_golden():
     check_golden("GumbelFlips", LabelFlips(GumbelFlips(per_class=1, updates=8)), golden_data(200))

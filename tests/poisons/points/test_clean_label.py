@@ -12,6 +12,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.poisons import (
     CleanLabelPerturbation,
     FromFile,
+    LabelFlips,
     NewClass,
     NextClass,
     RandomPoints,
@@ -205,6 +206,15 @@ def test_what_is_refused(tmp_path):
         CleanLabelPerturbation(RandomPoints(count=2), total=-1.0)
     with pytest.raises(UserError, match="count must be at most the 40 points"):
         CleanLabelPerturbation(RandomPoints(count=41)).check(data, 0)
+    for arguments, message in (
+        ({"select": "RandomPoints"}, r"select must be a Selector such as RandomPoints\(count=10\), got 'RandomPoints'"),
+        ({"select": LabelFlips(RandomPoints(count=2))}, "select must be a Selector"),
+        ({"toward": "NextClass"}, "toward must be a Relabelling"),
+        ({"surrogate": "last.ckpt"}, "surrogate must be a Surrogate"),
+        ({"clip": "yes"}, "clip must be true or false, got 'yes'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            CleanLabelPerturbation(**{"select": RandomPoints(count=2), **arguments})
     (tmp_path / "flips.csv").write_text("index,old_label,new_label\n3,1,0\n")
     listed = CleanLabelPerturbation(FromFile(str(tmp_path / "flips.csv")), eps=0.05).craft(data, seed=0)
     assert listed.index.tolist() == [3]

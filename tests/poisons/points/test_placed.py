@@ -75,10 +75,26 @@ def test_what_is_refused():
         ({"classes": [0, 0]}, "classes must name at least one class, each once"),
         ({"classes": [1], "relabel": ToClass(1)}, "class 1 cannot be mislabelled"),
         ({"distance": -1.0}, "distance must lie in"),
+        ({"distance": 1e39}, "distance must lie in"),
         ({"means": GivenMeans([[0.0] * 3, [0.0] * 2])}, "must hold 3 numbers for class 1"),
     ):
         with pytest.raises(UserError, match=message):
             PlacedPoisons(**{"distance": 1.0, **arguments}).craft(data, seed=0)
+    for arguments, message in (
+        ({"relabel": None}, r"relabel must be a Relabelling such as NextClass\(\), got None"),
+        ({"relabel": "NextClass"}, "relabel must be a Relabelling .* got 'NextClass'"),
+        ({"means": [[0.0] * 3]}, r"means must be TrainingMeans\(\) or GivenMeans"),
+        ({"classes": 1}, r"classes must be a list such as \[0, 1\], got 1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            PlacedPoisons(**{"distance": 1.0, **arguments})
+    for values, message in (
+        ("abc", "GivenMeans.values must hold a list of numbers for each class, got 'abc'; .* write"),
+        ([[0.0], 3], "must hold a list of numbers for class 1, got 3"),
+        ([[0.0], [float("nan")]], "GivenMeans.values of class 1 must be a finite number, got nan"),
+    ):
+        with pytest.raises(UserError, match=message):
+            GivenMeans(values)
     absent = TrainingSet(data.labels, 3, dataset=data.dataset)
     with pytest.raises(UserError, match="class 2 has no training points, so no mean"):
         PlacedPoisons(distance=1.0).craft(absent, seed=0)

@@ -83,6 +83,22 @@ def test_files_that_are_no_points(tmp_path):
     (tmp_path / "text.pt").write_text("index,old_label\n")
     with pytest.raises(UserError, match="cannot read the poison points in"):
         PoisonPoints.read(tmp_path / "text.pt")
+    for text in ("a,b\n1,2\n", "", "]", "epoch: 3\n", "0"):
+        (tmp_path / "text.pt").write_text(text)
+        with pytest.raises(UserError, match=r"cannot read the poison points in|holds no poison points"):
+            PoisonPoints.read(tmp_path / "text.pt")
+    state = {"format_version": 1, **points().state_dict()}
+    for name in ("index", "old_label", "new_label", "distance", "provenance"):
+        torch.save({key: value for key, value in state.items() if key != name}, tmp_path / "less.pt")
+        with pytest.raises(
+            UserError, match=f"less.pt: {name} must be a (tensor, which is not there|dict); give a file"
+        ):
+            PoisonPoints.read(tmp_path / "less.pt")
+    torch.save({**state, "inputs": [1.0]}, tmp_path / "list.pt")
+    with pytest.raises(UserError, match=r"list.pt: inputs must be a tensor, got list"):
+        PoisonPoints.read(tmp_path / "list.pt")
+    with pytest.raises(UserError, match=r"path must name a \.pt file of poison points, got 3"):
+        PointsFromFile(3)
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="holds no poison points"):
         PoisonPoints.read(tmp_path / "other.pt")

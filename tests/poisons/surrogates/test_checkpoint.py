@@ -13,7 +13,7 @@ from lightning_poison.callbacks import FlipLabels
 from lightning_poison.errors import UserError
 from lightning_poison.nets import MLP, StrideCNN
 from lightning_poison.poisons import LabelFlips, NearestToBoundary, RandomPoints
-from lightning_poison.poisons.surrogates import CheckpointSurrogate
+from lightning_poison.poisons.surrogates import CheckpointSurrogate, TrainedSurrogate
 from lightning_poison.victims import Victim
 from tests.lightning_runs import trainer_of
 from tests.poisons.golden import golden_data
@@ -109,6 +109,16 @@ def test_files_that_cannot_be_meant(digits, tmp_path, capsys):
     (tmp_path / "text.ckpt").write_text("no weights")
     with pytest.raises(UserError, match="cannot be read"):
         CheckpointSurrogate(str(tmp_path / "text.ckpt")).network(digits, 0)
+    for text in ("a,b\n1,2\n", "index,old_label,new_label\n0,1,2\n", "", "]", "epoch: 3\n", "\x00\x01", "0", "no"):
+        (tmp_path / "text.ckpt").write_text(text)
+        with pytest.raises(UserError, match=r"text\.ckpt (cannot be read|must hold a state_dict)"):
+            CheckpointSurrogate(str(tmp_path / "text.ckpt")).network(digits, 0)
+    with pytest.raises(UserError, match=r"state_dict in .* must hold weights, got list"):
+        read({"state_dict": [1]})
+    with pytest.raises(UserError, match="path must name a checkpoint, got 3"):
+        CheckpointSurrogate(3)
+    with pytest.raises(UserError, match="net must make a network when called with num_classes=K, got 'MLP'"):
+        TrainedSurrogate("MLP")
     with pytest.raises(UserError, match="cannot be read"):
         read({"state_dict": Evil()})
     assert "code ran" not in capsys.readouterr().out
