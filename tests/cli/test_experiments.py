@@ -43,7 +43,7 @@ def tiny(name: str, root: Path) -> dict[str, Any]:
             if "surrogate" in fields:
                 select["init_args"]["surrogate"] = QUICK
             if "recipe" in fields:
-                select["init_args"]["recipe"] = {"epochs": 20, "batch_size": 16}
+                select["init_args"]["recipe"] = {"epochs": 100, "batch_size": 16}
             if "second_space" in fields:
                 select["init_args"]["second_space"] = {"class_path": "lightning_poison.poisons.FeatureSpace"}
             for place in ("space", "second_space"):
