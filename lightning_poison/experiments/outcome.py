@@ -91,7 +91,7 @@ class Outcome:
                 rows = panels.setdefault(f"eps {summary.eps}", {}).setdefault(summary.strategy, {})
                 name = "mean of all" if summary.victim == EVERY_VICTIM else summary.victim
                 rows[name] = _point(summary, "difference")
-        return strategy_intervals(panels, xlabel=f"adversarial accuracy minus that of {self.baseline}, in points")
+        return strategy_intervals(panels, xlabel=f"adversarial accuracy minus {self.baseline}, points")
 
     def _curve(self) -> Figure:
         panels: dict[str, dict[str, IntervalPoint]] = {}
