@@ -1,72 +1,32 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pytest
 import pytorch_lightning
 import torch
-from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_poison.callbacks import CraftFlips, FlipLabels, Report
-from lightning_poison.datamodules import PoisonedDataModule, PoisonedDataset
+from lightning_poison.callbacks import CraftFlips, Report
+from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import (
-    Candidates,
     FlipList,
     FromFile,
     LabelFlips,
     Medoids,
     NewClass,
-    PlacedPoisons,
-    RandomPoints,
-    ScoreSelector,
     ToClass,
 )
-from lightning_poison.poisons.surrogates import Surrogate, surrogate_network, surrogate_scores
-from tests import lightning_runs
-from tests.lightning_runs import PACKAGES, small_weights, trainer_of
-
-LABELS = torch.arange(90) % 3
-STREAM = torch.Generator().manual_seed(0)
-IMAGES = 0.3 * torch.rand(90, 1, 4, 4, generator=STREAM) + 0.7 * (torch.arange(4) == LABELS[:, None]).view(90, 1, 1, 4)
-DATA = TensorDataset(IMAGES, LABELS)
+from tests.callbacks.craft_flips_runs import DATA, IMAGES, LABELS, POISON, LeastSure, data_of, model_of
+from tests.lightning_runs import PACKAGES, trainer_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*no `val_dataloader`"),
     pytest.mark.filterwarnings("ignore:`ckpt_path`"),
 ]
-
-
-@dataclass(frozen=True)
-class LeastSure(ScoreSelector):
-    """The points to which the network that came along gives the lowest score of their label."""
-
-    surrogate: Surrogate | None = None
-
-    def scores(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
-        training_set = candidates.training_set
-        assert training_set.network is not None
-        network = surrogate_network(None, training_set, seed)
-        torch.rand(3)  # a careless strategy
-        scores = surrogate_scores(network, training_set.inputs[index]).log_softmax(dim=1)
-        return -scores.gather(1, training_set.labels[index, None])[:, 0]
-
-
-POISON = LabelFlips(LeastSure(per_class=3))
-
-
-def model_of(package: Any) -> Any:
-    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Dropout(0.1), small_weights(nn.Linear(16, 3)))
-    return lightning_runs.model_of(package, net, lr=0.3)
-
-
-def data_of(package: Any, dataset: Any = DATA) -> Any:
-    return lightning_runs.data_of(package, dataset)
 
 
 def crafted_by_hand(model: Any, count: int = 3) -> list[int]:
@@ -149,88 +109,6 @@ def test_two_in_one_run_share_inputs_and_network(tmp_path):
     assert len(reads) < 2 * 90 + 90 + 2 * 30  # two epochs, all inputs once, a few labels and pictures
     with pytest.raises(UserError, match="2 CraftFlips callbacks have the name 'three'"):
         trainer_of(pytorch_lightning, tmp_path, callbacks[0], CraftFlips(POISON, 1, name="three")).fit(model, data)
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_what_is_refused_at_the_start(package, tmp_path):
-    def refused(match: str, *callbacks: Any, data: Any = None, **arguments: Any) -> None:
-        model = model_of(package)
-        model.training_step = lambda *_: pytest.fail("training began")
-        with pytest.raises(UserError, match=match):
-            trainer_of(package, tmp_path, *callbacks, **arguments).fit(model, data or data_of(package))
-
-    poison = LabelFlips(RandomPoints(per_class=2))
-    refused("needs a run on clean labels, got poison LabelFlips", CraftFlips(POISON), FlipLabels(poison))
-    refused("clean labels, got poison", CraftFlips(POISON), data=PoisonedDataModule(data_of(package), poison))
-    poisoned = FlipList(torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
-    refused("got one with 1 poisons", CraftFlips(POISON), data=data_of(package, PoisonedDataset(DATA, poisoned)))
-    refused("per_class must be at most .* class 0 has 30", CraftFlips(LabelFlips(LeastSure(per_class=31))))
-    refused(r"classes must lie in \[0, 2\], got 7", CraftFlips(LabelFlips(LeastSure(per_class=1, classes=[7]))))
-    refused(r"ToClass.label must lie in \[0, 2\]", CraftFlips(LabelFlips(LeastSure(per_class=1), ToClass(5))))
-    several = data_of(package)
-    several.train_dataloader = lambda: [DataLoader(DATA), DataLoader(DATA)]
-    refused("must return one torch DataLoader", CraftFlips(POISON), data=several)
-    (tmp_path / "blocked").write_text("a file")
-    refused("cannot write", CraftFlips(POISON, file=str(tmp_path / "blocked" / "flips.csv")))
-    refused("file must name a file, got the folder", CraftFlips(POISON, file=str(tmp_path)))
-    refused("file must name a file, got the folder", CraftFlips(POISON, file=""))
-    same = [CraftFlips(POISON, name=name, file=str(tmp_path / name / ".." / "a.csv")) for name in "cd"]
-    refused("file must be another for each CraftFlips callback, got two that write .*a.csv", *same)
-    points = CraftFlips(PlacedPoisons(0.5), name="points", file=str(tmp_path / "a.pt"))  # its table is a.csv
-    refused("file must be another", CraftFlips(POISON, file=str(tmp_path / "a.csv")), points)
-    refused("per_class must be at most", CraftFlips(LabelFlips(LeastSure(per_class=31)), file=f"{tmp_path}/x/y/z.csv"))
-    assert {path.name for path in tmp_path.iterdir()} == {"blocked"}
-
-
-def test_arguments_that_make_no_sense():
-    with pytest.raises(UserError, match="poison must be a Poison"):
-        CraftFlips(LeastSure(per_class=3))
-    with pytest.raises(UserError, match="name must be letters"):
-        CraftFlips(POISON, name="a/b")
-    with pytest.raises(UserError, match=r"name must be letters, .* got 3"):
-        CraftFlips(POISON, name=3)
-    with pytest.raises(UserError, match=r"file must be a path such as flips.csv, got 3"):
-        CraftFlips(POISON, file=3)
-    with pytest.raises(UserError, match=r"output must be a position or a name in what the model returns, got 1.5"):
-        CraftFlips(POISON, output=1.5)
-    with pytest.raises(UserError, match="seed must be an integer"):
-        CraftFlips(POISON, seed=-1)
-
-
-def test_a_network_that_has_learnt_nothing(tmp_path):
-    model = model_of(pytorch_lightning)
-    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.0)
-    nn.init.zeros_(model.net[3].weight)
-    with pytest.raises(UserError, match=r"the network gets .* no more than guessing"):
-        trainer_of(pytorch_lightning, tmp_path, CraftFlips(POISON)).fit(model, data_of(pytorch_lightning))
-    assert not (tmp_path / "report").exists()
-
-
-def test_a_model_without_class_scores_is_refused_before_it_is_trained(tmp_path):
-    def fitted(*callbacks: Any, before: str | None = None) -> Any:
-        torch.manual_seed(0)
-        model = model_of(pytorch_lightning)
-        model.forward = partial(as_mapping, model.net)
-        model.training_step = lambda batch: (
-            pytest.fail("training began") if before else cross_entropy(model.net(batch[0]), batch[1])
-        )
-        trainer = trainer_of(pytorch_lightning, tmp_path, *callbacks)
-        if before:
-            with pytest.raises(UserError, match=before):
-                trainer.fit(model, data_of(pytorch_lightning))
-        else:
-            trainer.fit(model, data_of(pytorch_lightning))
-        return model
-
-    fitted(CraftFlips(POISON), before=r"the network Model cannot be used: .* got dict; .*\(output: 0, or a name\)")
-    fitted(CraftFlips(POISON, output="logit"), before="the network Model cannot be used: .* 'logit' for a mapping with")
-    fitted(CraftFlips(LabelFlips(Medoids(per_class=1))))  # it asks no network
-    ends = [fitted(*callbacks).state_dict() for callbacks in ([], [CraftFlips(POISON, output="logits")])]
-    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
-
-
-def as_mapping(net: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
-    return {"logits": net(inputs)}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
