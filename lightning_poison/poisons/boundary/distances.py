@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from lightning_poison.attacks import adversarial_paths
 from lightning_poison.errors import UserError
 from lightning_poison.functional.losses import margin
+from lightning_poison.nets.running import device_of
 from lightning_poison.poisons.surrogates import surrogate_scores
-from lightning_poison.poisons.surrogates.running import device_of
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["BoundaryDistances", "PathRule", "boundary_distances"]

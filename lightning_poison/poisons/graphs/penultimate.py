@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lightning_poison.attacks import class_scores
 from lightning_poison.errors import UserError
-from lightning_poison.poisons.surrogates.running import in_parts
+from lightning_poison.nets.running import in_parts
 
 __all__ = ["penultimate_features"]
 

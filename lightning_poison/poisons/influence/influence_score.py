@@ -12,13 +12,13 @@ from lightning_poison.attacks import Attack
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer, check_number
 from lightning_poison.functional.random_streams import generator
+from lightning_poison.nets.running import device_of
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.influence.last_layer import last_layer_tangents
 from lightning_poison.poisons.influence.outer_points import network_without, outer_points
 from lightning_poison.poisons.influence.whole_network import network_tangents
 from lightning_poison.poisons.ranking import ScoreSelector
 from lightning_poison.poisons.surrogates import Surrogate
-from lightning_poison.poisons.surrogates.running import device_of
 
 __all__ = ["InfluenceScore"]
 

@@ -15,11 +15,11 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import SmallNet
+from lightning_poison.nets.running import device_of
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.influence.whole_network import Linearised
 from lightning_poison.poisons.ranking import ScoreSelector
 from lightning_poison.poisons.surrogates import Surrogate, net_for, surrogate_network
-from lightning_poison.poisons.surrogates.running import device_of
 
 __all__ = ["TrajectoryMatching", "matching_scores"]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightning_poison.errors import UserError
-from lightning_poison.poisons.surrogates.running import in_parts
+from lightning_poison.nets.running import in_parts
 
 __all__ = ["LastLayer"]
 

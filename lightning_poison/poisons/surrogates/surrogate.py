@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.attacks.outputs import SelectOutput
 from lightning_poison.errors import UserError
-from lightning_poison.poisons.surrogates.running import device_of, in_parts
+from lightning_poison.nets.running import device_of, in_parts
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["Surrogate", "check_output", "check_surrogate", "surrogate_scores"]
