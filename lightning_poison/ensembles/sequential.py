@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_poison.ensembles.members import EpochTrainer, Member
 from lightning_poison.ensembles.recipe import TrainingRecipe
+from lightning_poison.ensembles.stacked import POOLING
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
 
@@ -23,6 +24,9 @@ class SequentialTrainer(EpochTrainer):
 
     def __init__(self, members: Sequence[Member], inputs: Tensor, labels: Tensor, recipe: TrainingRecipe) -> None:
         super().__init__(members, inputs, labels, recipe)
+        self._layout = _layout(members[0].module, inputs)
+        for member in members:
+            member.module.to(memory_format=self._layout)
         self._optimizers = [self.optimizer(list(member.module.parameters())) for member in members]
 
     def train_epoch(self, epoch: int, rows: list[int], order: Tensor, right: Tensor | None) -> list[float]:
@@ -39,7 +43,7 @@ class SequentialTrainer(EpochTrainer):
         for rate, chosen in self.rates(epoch, order):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            scores = module(self.inputs[chosen])
+            scores = module(self.inputs[chosen].contiguous(memory_format=self._layout))
             loss = nn.functional.cross_entropy(scores, labels[chosen])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch's
@@ -48,3 +52,13 @@ class SequentialTrainer(EpochTrainer):
             if right is not None:
                 right[chosen] = scores.detach().argmax(dim=1) == labels[chosen]
         return float(total) / len(order)
+
+
+def _layout(module: nn.Module, inputs: Tensor) -> torch.memory_format:
+    """How inputs and weights lie in memory: channels last where a CPU pools images.
+
+    PyTorch's pooling is ten times as fast on it, and what is computed is the same up to rounding.
+    """
+    pools = any(isinstance(layer, POOLING) for layer in module.modules())
+    last = pools and inputs.ndim == 4 and inputs.device.type == "cpu"
+    return torch.channels_last if last else torch.contiguous_format
