@@ -55,7 +55,7 @@ class Member:
         """The network as it is now, which then owns its memory and asks for no gradient."""
         for weight in self.module.parameters():
             weight.grad = None
-            weight.data = weight.data.clone(memory_format=torch.contiguous_format)
+            weight.data = weight.data.clone()
         module = self.module.eval().requires_grad_(False)
         right = torch.stack(self.right).cpu() if self.right else None
         return TrainedNetwork(module, self.seed, self.epochs, self.loss, self.fitted, right)

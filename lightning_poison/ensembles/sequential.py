@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_poison.attacks.model import batch_layout
 from lightning_poison.ensembles.members import EpochTrainer, Member
 from lightning_poison.ensembles.recipe import TrainingRecipe
-from lightning_poison.ensembles.stacked import POOLING
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
 
@@ -24,9 +24,8 @@ class SequentialTrainer(EpochTrainer):
 
     def __init__(self, members: Sequence[Member], inputs: Tensor, labels: Tensor, recipe: TrainingRecipe) -> None:
         super().__init__(members, inputs, labels, recipe)
-        self._layout = _layout(members[0].module, inputs)
-        for member in members:
-            member.module.to(memory_format=self._layout)
+        with kept_random_state(0, inputs.device):
+            self._laid_out = batch_layout(members[0].module.eval(), inputs)
         self._optimizers = [self.optimizer(list(member.module.parameters())) for member in members]
 
     def train_epoch(self, epoch: int, rows: list[int], order: Tensor, right: Tensor | None) -> list[float]:
@@ -43,7 +42,7 @@ class SequentialTrainer(EpochTrainer):
         for rate, chosen in self.rates(epoch, order):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            scores = module(self.inputs[chosen].contiguous(memory_format=self._layout))
+            scores = module(self._laid_out(self.inputs[chosen]))
             loss = nn.functional.cross_entropy(scores, labels[chosen])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch's
@@ -52,13 +51,3 @@ class SequentialTrainer(EpochTrainer):
             if right is not None:
                 right[chosen] = scores.detach().argmax(dim=1) == labels[chosen]
         return float(total) / len(order)
-
-
-def _layout(module: nn.Module, inputs: Tensor) -> torch.memory_format:
-    """How inputs and weights lie in memory: channels last where a CPU pools images.
-
-    PyTorch's pooling is ten times as fast on it, and what is computed is the same up to rounding.
-    """
-    pools = any(isinstance(layer, POOLING) for layer in module.modules())
-    last = pools and inputs.ndim == 4 and inputs.device.type == "cpu"
-    return torch.channels_last if last else torch.contiguous_format

@@ -16,7 +16,7 @@ __all__ = ["StackedTrainer", "stacking_pays", "why_not_stacked"]
 
 _STATEFUL = (nn.modules.batchnorm._NormBase, nn.RNNBase)
 _RANDOM = (nn.modules.dropout._DropoutNd,)
-POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _CPU_STACK = 8  # networks; the activations of more would not stay in the cache
 
 
@@ -35,7 +35,7 @@ def stacking_pays(module: nn.Module, device: torch.device | str) -> bool:
         return True
     layers = list(module.modules())
     strides = [max(layer.stride) for layer in layers if isinstance(layer, nn.Conv2d)]
-    return bool(strides) and min(strides) > 1 and not any(isinstance(layer, POOLING) for layer in layers)
+    return bool(strides) and min(strides) > 1 and not any(isinstance(layer, _POOLING) for layer in layers)
 
 
 def why_not_stacked(members: Sequence[Member], sample: Tensor) -> str | None:

@@ -177,3 +177,32 @@ def test_a_gpu_trains_the_same_networks() -> None:
     ]
     for mine, theirs in zip(*map(weights, runs), strict=True):
         assert torch.allclose(mine, theirs.cpu(), rtol=1e-6, atol=1e-8)
+
+
+class Viewing(nn.Module):
+    """Keeps how its activations lie in memory; with ``flatten`` they may lie in any way."""
+
+    def __init__(self, num_classes: int, flatten: bool) -> None:
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4 * 64, num_classes)
+        self.flatten, self.strides = flatten, set()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = self.convolution(inputs)
+        self.strides.add(features.stride())
+        return self.head(features.flatten(1) if self.flatten else features.view(len(features), -1))
+
+
+@pytest.mark.parametrize(("flatten", "stride"), [(True, (256, 1, 32, 4)), (False, (256, 64, 8, 1))])
+def test_channels_lie_side_by_side_where_the_network_can_take_it(flatten: bool, stride: tuple[int, ...]) -> None:
+    images, labels = points()
+    made: list[Viewing] = []
+
+    def net(num_classes: int) -> nn.Module:
+        made.append(Viewing(num_classes, flatten))
+        return made[-1]
+
+    with torch.random.fork_rng():
+        recipe = TrainingRecipe(epochs=1, batch_size=37)
+        train_networks(net, images.float(), labels, 3, [0], recipe, method="sequential")
+    assert stride in made[0].strides
