@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from lightning_poison.nets import MLP
 from lightning_poison.poisons import LabelFlips, NewClass, NextClass, TrajectoryMatching
 from lightning_poison.poisons.influence import trajectory_matching
 from lightning_poison.poisons.influence.trajectory_matching import matching_scores
-from tests.poisons.golden import golden_data, nearest_mean_network
+from tests.poisons.golden import check_golden, golden_data, nearest_mean_network
 
 RECIPE = TrainingRecipe(epochs=7)
 
@@ -113,3 +114,8 @@ def test_the_same_seed_gives_the_same_flips_and_a_new_class_is_possible(digits):
     assert LabelFlips(selector, NewClass()).flips(replace(digits), 0).same_flips(first)
     with pytest.raises(UserError, match="checkpoints must be an integer of at least 1"):
         TrajectoryMatching(checkpoints=0)
+
+
+def test_golden(digits):
+    selector = TrajectoryMatching(per_class=1, net=partial(MLP, image_size=8), recipe=TrainingRecipe(epochs=2))
+    check_golden("TrajectoryMatching", LabelFlips(selector), digits)
