@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vjp
+from torch.func import functional_call, vjp
 from torch.nn.functional import cross_entropy
 
 from lightning_poison.attacks import frozen_eval
 from lightning_poison.errors import UserError
 from lightning_poison.functional.conjugate_gradients import conjugate_gradients
+from lightning_poison.functional.forward_mode import jvp
 from lightning_poison.functional.progress import Progress
 
 __all__ = ["Linearised", "network_tangents"]
@@ -64,7 +65,7 @@ class Linearised:
             name: part.to(weight).view_as(weight)
             for (name, weight), part in zip(self._weights.items(), parts, strict=True)
         }
-        scores, moved = jvp(lambda weights: self._scores(weights, inputs), (self._weights,), (tangents,))  # type: ignore[misc]  # as above
+        scores, moved = jvp(lambda weights: self._scores(weights, inputs), (self._weights,), (tangents,))
         return scores, moved
 
     @staticmethod

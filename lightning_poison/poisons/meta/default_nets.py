@@ -7,9 +7,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import functional_call
 
 from lightning_poison.errors import UserError
+from lightning_poison.functional.forward_mode import jvp
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.nets import MLP, PoolCNN, StrideCNN
 from lightning_poison.nets.building import build_net

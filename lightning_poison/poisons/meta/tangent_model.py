@@ -6,8 +6,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import functional_call
 
+from lightning_poison.functional.forward_mode import jvp
 from lightning_poison.functional.kernel_fit import KernelFit
 from lightning_poison.functional.tangents import Tangents, tangent_kernel, tangents
 from lightning_poison.poisons.meta.outer_points import OuterAttack
