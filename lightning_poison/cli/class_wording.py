@@ -68,7 +68,23 @@ def _unknown(key: str, names: list[str], arguments: Sequence[str], owner: Callab
     if owner is not None:
         taken = f"{owner.__name__} takes {', '.join(name for name in names if '.' not in name) or 'no arguments'}"
         near = f"{near} ({taken})" if near else f"; {taken}"
-    return f"there is no key {typed(key, arguments)}{near}"
+    return f"{_entry_with(key, owner, arguments)}there is no key {typed(key, arguments)}{near}"
+
+
+def _entry_with(key: str, owner: Callable[..., Any] | None, arguments: Sequence[str]) -> str:
+    """Which strategy or victim of an experiment gives a class this key, for the beginning of a line; else empty."""
+
+    def has_it(value: Any) -> bool:
+        if not isinstance(value, dict):
+            return False
+        named = str(value.get("class_path")).rpartition(".")[2] == getattr(owner, "__name__", None)
+        given = value.get("init_args")
+        return (named and isinstance(given, dict) and key in given) or any(map(has_it, value.values()))
+
+    if typed(key, arguments) != key:
+        return ""
+    found = (entry_of(section, arguments, has_it) for section in ("strategies", "victims"))
+    return next((f"{entry}: " for entry in found if entry), "")
 
 
 def _missing(name: str, arguments: Sequence[str], owner: Callable[..., Any]) -> str:

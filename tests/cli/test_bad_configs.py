@@ -19,6 +19,7 @@ CONFIG: dict[str, Any] = {
     "folder": "out",
 }
 RANDOM = "lightning_poison.poisons.RandomPoints"
+ONE_A_CLASS = {"per_class": 1}
 NO_CLASSES = "victims.A.net must take num_classes, got"
 A_VICTIM = "victims.A must have a net and may have a recipe, got"
 
@@ -62,6 +63,16 @@ def one_victim(value: Any) -> dict[str, Any]:
             "select must name a Selector by its cla",
         ),
         (selecting("LabelNoise", per_class=2), [], "no key per_class; did you mean classes? (LabelNoise takes rate, c"),
+        (
+            {
+                "strategies": {
+                    "ok": {"select": RANDOM_ONE},
+                    "noise": {"select": {**NOISE, "init_args": {"per_class": 1}}},
+                }
+            },
+            ["--baseline=ok"],
+            "strategies.noise: there is no key per_class; did you mean classes? (LabelNoise",
+        ),
         (selecting("NearestToBoundary", surrogate="CheckpointSurrogate"), [], "missing, which CheckpointSurrogate nee"),
         (one_victim("PoolCNN"), [], f"{A_VICTIM} PoolCNN; write the network under net, as in {{net: PoolCNN}}"),
         (one_victim(NET), [], f"{A_VICTIM} MLP; write the network under net, as in {{net: MLP}}"),
