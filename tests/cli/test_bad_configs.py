@@ -66,8 +66,8 @@ def one_victim(value: Any) -> dict[str, Any]:
         (
             {
                 "strategies": {
-                    "ok": {"select": RANDOM_ONE},
-                    "noise": {"select": {**NOISE, "init_args": {"per_class": 1}}},
+                    "ok": {"select": {"class_path": "RandomPoints", "init_args": ONE_A_CLASS}},
+                    "noise": {"select": {"class_path": "LabelNoise", "init_args": ONE_A_CLASS}},
                 }
             },
             ["--baseline=ok"],
