@@ -81,7 +81,7 @@ def entry_of(section: str, arguments: Sequence[str], is_it: Callable[[Any], bool
 
 def _options(arguments: Sequence[str]) -> list[tuple[str, str]]:
     pairs = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         option, equals, value = argument.partition("=")
         if option.startswith("-"):
             pairs.append((option, value if equals else following))
