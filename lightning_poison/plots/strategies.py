@@ -47,7 +47,7 @@ def strategy_intervals(panels: Mapping[str, Mapping[str, Mapping[str, IntervalPo
     figure = new_figure(height, width=WIDTH * max(1.0, 0.65 * len(panels)))
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, rows) in zip(every, panels.items(), strict=False):
-        polish(axes, title=title, xlabel=xlabel, grid="x")
+        polish(axes, title=title, grid="x")
         axes.axvline(0, color=INK, linewidth=1)
         for number, victim in enumerate(victims):
             shift = 0.7 * ((number + 0.5) / len(victims) - 0.5)
@@ -68,6 +68,7 @@ def strategy_intervals(panels: Mapping[str, Mapping[str, Mapping[str, IntervalPo
         axes.set_ylim(len(strategies) - 0.5, -0.5)
         axes.xaxis.set_major_locator(MaxNLocator(6 if len(panels) == 1 else 4))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=""))
+    figure.supxlabel(xlabel, fontsize=9, color=MUTED)  # one for all panels: long names leave little room to each
     if victims:
         handles, labels = every[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=9, frameon=False, labelcolor=INK)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 
+from matplotlib.text import Text
+
 from lightning_poison.plots import IntervalPoint, strategy_curve, strategy_intervals
 
 SURE, UNSURE = IntervalPoint(-0.15, -0.2, -0.1), IntervalPoint(0.05, math.nan, math.nan)
@@ -41,6 +43,17 @@ def test_a_curve_runs_beside_the_level_of_the_baseline():
     assert [list(line.get_xdata()) for line in second.lines if line.get_marker() == "o"] == [[1]]
     assert second.get_legend() is None
     figure.canvas.draw()
+
+
+def test_what_is_drawn_stands_once_however_long_the_names_are():
+    rows = {"dominating set, inputs and features": {"stride CNN": SURE}}
+    figure = strategy_intervals({"eps 0.05": rows, "eps 0.1": rows}, xlabel="adversarial accuracy minus random, points")
+    figure.canvas.draw()
+    below = [text for text in figure.findobj(Text) if text.get_text() == "adversarial accuracy minus random, points"]
+    assert len(below) == 1
+    extent = below[0].get_window_extent()
+    assert figure.bbox.x0 <= extent.x0 < extent.x1 <= figure.bbox.x1
+    assert not any(axes.get_window_extent().overlaps(extent) for axes in figure.axes)
 
 
 def test_nothing_still_draws():
