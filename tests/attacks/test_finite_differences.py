@@ -167,20 +167,22 @@ def test_batching_does_not_matter(directions, trained, digits):
 
 
 @pytest.mark.parametrize(
-    ("mask", "sigma"),
+    "mask",
     [
-        (lambda net: lambda x: (net(x) * 4).round() / 4, 0.05),  # scores with few digits
-        (lambda net: lambda x: net((x * 8).round() / 8), 0.1),  # pixels with few grey levels
+        lambda net: lambda x: (net(x) * 4).round() / 4,  # scores with few digits
+        lambda net: lambda x: net((x * 8).round() / 8),  # pixels with few grey levels
     ],
 )
-def test_masked_gradients_do_not_help(mask, sigma, trained, digits):
+def test_masked_gradients_do_not_help(mask, trained, digits):
     inputs, labels = digits[0][1200:1320], digits[1][1200:1320]
     masked = mask(trained)
     wrong = masked(inputs).argmax(1) != labels
     with pytest.warns(match="gradient is exactly zero .* or take FiniteDifferences"):
         white = PGD(0.15, steps=10)(masked, inputs, labels)
     assert white.fooled.equal(wrong)  # nothing but zeros: the attack doesn't move
-    black = FiniteDifferences(0.15, steps=10, sigma=sigma)(masked, inputs, labels)
+    # Networks from eight seeds lost 0.90 to 0.99 of what unmasked gradients take; at sigma 0.05, rounded scores still
+    # hide the slope of some points, and it was 0.80 to 0.93.
+    black = FiniteDifferences(0.15, steps=10, sigma=0.1)(masked, inputs, labels)
     unmasked = PGD(0.15, steps=10)(trained, inputs, labels)
     assert black.fooled.sum() > 0.8 * unmasked.fooled.sum() > 3 * wrong.sum()
 
