@@ -90,6 +90,7 @@ class AdversarialPaths(Measurement):
         self._paths: PathTable | None = None
         self._suspects: Suspects | None = None
         self._pictures: PathPictures | None = None
+        self._sections: list[Section] | None = None  # drawn once a measurement: a fit, a test and a twin each ask
 
     @property
     def file(self) -> str:
@@ -134,11 +135,13 @@ class AdversarialPaths(Measurement):
 
     def report_sections(self) -> list[Section]:
         """Lengths by class, their histogram, points and paths as pictures; suspects of label noise."""
-        if self._paths is None:
-            return []
+        if self._sections is None:
+            self._sections = [] if self._paths is None else self._drawn(self._paths)
+        return list(self._sections)
+
+    def _drawn(self, paths: PathTable) -> list[Section]:
         from lightning_poison import plots
 
-        paths = self._paths
         histogram = plots.path_length_histogram(
             paths.length, paths.label, reached=paths.reached, class_names=paths.class_names()
         )
@@ -178,7 +181,7 @@ class AdversarialPaths(Measurement):
         if not len(paths.index):
             rank_zero_warn(f"no adversarial path was measured: every point drawn belongs to the target {self.target}")
             return {}
-        self._paths = paths
+        self._paths, self._sections = paths, None
         values = paths.summary(self._suffix)
         self.history.append({"epoch": epoch, **values})
         if trainer.is_global_zero:

@@ -41,6 +41,17 @@ def test_the_report_shows_classes_and_pictures():
     assert "clipped" not in section.figures[2].caption
 
 
+def test_a_report_that_is_written_again_draws_anew_only_what_was_measured_since():
+    callback = AdversarialPaths("next", step=0.05, max_steps=30)
+    fit(callback, data(80))
+    first = callback.report_sections()
+    assert all(one is other for one, other in zip(first, callback.report_sections(), strict=True))
+    fit(callback, data(60, seed=1))
+    again = callback.report_sections()
+    assert again[0].tables[0].rows[-1][1] == 60
+    assert again[0].figures[0].png != first[0].figures[0].png
+
+
 def test_without_pictures():
     callback = AdversarialPaths(step=0.05, max_steps=30, pictures=False, name="few")
     fit(callback, data(80))
