@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.medoid_swaps import swap_medoids
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.poisons.budget import BudgetedSelector, Share
 from lightning_poison.poisons.candidates import Candidates
@@ -36,6 +37,10 @@ class Medoids(BudgetedSelector):
         fraction: which share of the points of the classes, in [0, 1], rounded to whole points; clustered together.
         classes: the classes to choose from; None: every class.
         restarts: how often k-means starts anew; the tightest clusters count.
+        swaps: how many of the points, at most, are then exchanged for others that lower the mean squared distance to
+            the nearest flip, which a point near a cluster's centre does not quite minimise; see
+            :func:`~lightning_poison.functional.medoid_swaps.swap_medoids`. 0: none. An exchange takes a look at all
+            distances of a class: 0.3 s for 3,000 images of 784 pixels.
 
     Raises:
         UserError: more than one budget is given, or an argument is out of range.
@@ -50,10 +55,12 @@ class Medoids(BudgetedSelector):
     """
 
     restarts: int = 4
+    swaps: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("restarts", self.restarts, minimum=1)
+        check_integer("swaps", self.swaps, minimum=0)
 
     def choose(self, candidates: Candidates, shares: list[Share], seed: int) -> list[Tensor]:
         """Cluster each share by itself."""
@@ -71,7 +78,8 @@ class Medoids(BudgetedSelector):
         keys = () if share.label is None else (share.label,)
         centres = _centres(points, share.budget, self.restarts, mix_seed(seed, "Medoids", *keys))
         middle = points.mean(dim=0)  # taken off, rounding is small beside the spread
-        return share.members[_nearest_unused(points - middle, centres - middle, share.budget)]
+        rows = _nearest_unused(points - middle, centres - middle, share.budget)
+        return share.members[swap_medoids(points, rows, self.swaps)]
 
 
 def _centres(points: Tensor, count: int, restarts: int, seed: int) -> Tensor:

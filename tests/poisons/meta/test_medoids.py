@@ -64,6 +64,24 @@ def test_clusters_are_the_tightest_that_exist():
     assert chosen == sorted(expected)
 
 
+def test_swaps_end_where_no_exchange_in_a_class_helps():
+    inputs = torch.rand(60, 4, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(60) % 2
+    chosen = flipped(Medoids(per_class=3, swaps=50), data(inputs, labels, 2))
+    assert labels[chosen].bincount().tolist() == [3, 3]
+
+    def cost(rows: list[int]) -> float:
+        own = labels[:, None] == labels[rows]
+        squares = (inputs[:, None] - inputs[rows]).double().square().sum(-1)
+        return float(squares.masked_fill(~own, torch.inf).amin(1).sum())
+
+    lowest = cost(chosen)
+    assert lowest < cost(flipped(Medoids(per_class=3), data(inputs, labels, 2)))
+    for place, old in enumerate(chosen):
+        for new in (labels == labels[old]).nonzero()[:, 0].tolist():
+            assert cost([*chosen[:place], new, *chosen[place + 1 :]]) > lowest - 1e-9
+
+
 @pytest.mark.parametrize("budget", [1, 4, 5, 6])
 def test_equal_inputs_are_never_taken_twice(budget):
     inputs = torch.tensor([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]])
@@ -123,3 +141,4 @@ def test_a_constant_far_above_the_spread_changes_nothing(budget, seed):
 
 def test_golden():
     check_golden("Medoids", LabelFlips(Medoids(per_class=3)))
+    check_golden("MedoidsSwapped", LabelFlips(Medoids(per_class=3, swaps=20)))
