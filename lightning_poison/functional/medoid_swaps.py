@@ -62,7 +62,6 @@ def _gains(points: Tensor, squares: Tensor, chosen: Tensor) -> Tensor:
         beside = (first[:, None] - distances).clamp_min_(0)  # all medoids stay
         instead = first[:, None] - torch.minimum(distances, second[:, None])  # a point's own medoid goes
         gains[:, part] = beside.sum(dim=0) + members @ (instead - beside)
-    gains[:, chosen] = -torch.inf
     return gains
 
 

@@ -56,6 +56,8 @@ def test_no_more_exchanges_than_allowed():
 def test_of_equal_points_the_first_and_none_twice():
     points = torch.tensor([[0.0], [4.0], [4.0], [8.0], [8.0], [8.0]], dtype=torch.float64)
     assert swap_medoids(points, torch.tensor([0, 1]), 9).tolist() == [3, 1]
+    nearly = torch.tensor([[0.0], [4.0 + 1e-12], [4.0], [5.0]], dtype=torch.float64)  # the third is best, by rounding
+    assert swap_medoids(nearly, torch.tensor([0]), 9).tolist() == [1]
     same = torch.zeros(4, 2, dtype=torch.float64)
     assert swap_medoids(same, torch.tensor([2, 3]), 9).tolist() == [2, 3]
 
