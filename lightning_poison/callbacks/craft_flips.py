@@ -121,7 +121,7 @@ class CraftFlips(Callback):
     # --- hooks --------------------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Refuse, before anything expensive, what cannot end well."""
+        """Refuse, before anything expensive, what can be seen to end badly without looking at an input."""
         if stage != "fit":
             return
         self.flips = self._step = self._training_set = self._pictures = None
@@ -250,7 +250,10 @@ class CraftFlips(Callback):
             network = training_set.network or pl_module
             # The module, too: a copied forward may still run parts of the module that it was copied from.
             with kept_random_state(None, pl_module.device), frozen_eval(pl_module), frozen_eval(network):
-                flips = self.poison.craft(training_set, self.seed)
+                try:
+                    flips = self.poison.craft(training_set, self.seed)
+                except UserError as error:
+                    raise UserError(f"{describe(self.poison)}: {error}") from error
         if self._path is not None:
             flips.write(self._path)
         self._pictures = self._picture(training_set.dataset, flips)

@@ -8,6 +8,7 @@ from typing import Any
 from lightning_poison.attacks import Attack
 from lightning_poison.errors import UserError
 from lightning_poison.experiments.victim_plan import VictimPlan
+from lightning_poison.functional.checks import kind_shown
 from lightning_poison.poisons import Poison, Selector
 
 __all__ = ["check_kinds"]
@@ -32,26 +33,27 @@ def check_kinds(data: Any, strategies: Any, victims: Any, attack: Any, eps: Any)
         lightning_poison.errors.UserError: data must be a LightningDataModule, got object; write Digits() or your own
     """
     if isinstance(data, type) or not callable(getattr(data, "train_dataloader", None)):
-        raise UserError(f"data must be a LightningDataModule, got {_shown(data)}; write Digits() or your own")
+        raise UserError(f"data must be a LightningDataModule, got {kind_shown(data)}; write Digits() or your own")
     _check_names("strategies", strategies, "LabelFlips(RandomPoints())")
     _check_names("victims", victims, "VictimPlan(StrideCNN)")
     for name, poison in strategies.items():
         if poison is not None and not isinstance(poison, Poison):
-            shown = _shown(poison)
+            shown = kind_shown(poison)
             remedy = f"LabelFlips({shown}(...))" if isinstance(poison, Selector) else "LabelFlips(RandomPoints())"
             raise UserError(f"strategy {name} must be a poison, or null for clean labels, got {shown}; write {remedy}")
     for name, plan in victims.items():
         if not isinstance(plan, VictimPlan):
-            raise UserError(f"victim {name} must be a VictimPlan, got {_shown(plan)}; write VictimPlan(net, recipe)")
+            shown = kind_shown(plan)
+            raise UserError(f"victim {name} must be a VictimPlan, got {shown}; write VictimPlan(net, recipe)")
     if not isinstance(attack, Attack):
-        raise UserError(f"attack must be an attack, got {_shown(attack)}; write PGD(), or leave it out")
+        raise UserError(f"attack must be an attack, got {kind_shown(attack)}; write PGD(), or leave it out")
     if not isinstance(eps, (list, tuple)):
         raise UserError(f"eps must be a list of radii, got {eps!r}; write [0.1]")
 
 
 def _check_names(argument: str, given: Any, example: str) -> None:
     if not isinstance(given, Mapping):
-        raise UserError(f"{argument} must map names to them, got {_shown(given)}; write {{'name': {example}}}")
+        raise UserError(f"{argument} must map names to them, got {kind_shown(given)}; write {{'name': {example}}}")
     if not given:
         raise UserError(f"{argument} must name at least one, got none; write them as NAME: ...")
     for name in given:
@@ -59,9 +61,3 @@ def _check_names(argument: str, given: Any, example: str) -> None:
             raise UserError(
                 f"names of {argument} must be texts without bars and line breaks, got {name!r}; put it in quotes"
             )
-
-
-def _shown(thing: Any) -> str:
-    if thing is None or isinstance(thing, (str, int, float, list, tuple)):
-        return repr(thing)
-    return thing.__name__ if isinstance(thing, type) else type(thing).__name__

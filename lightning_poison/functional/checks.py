@@ -11,7 +11,16 @@ from torch import Tensor
 
 from lightning_poison.errors import UserError
 
-__all__ = ["check_choice", "check_finite", "check_integer", "check_labels", "check_number", "nearest_names"]
+__all__ = [
+    "check_choice",
+    "check_finite",
+    "check_integer",
+    "check_kind",
+    "check_labels",
+    "check_number",
+    "kind_shown",
+    "nearest_names",
+]
 
 
 def check_integer(name: str, value: int, *, minimum: int, remedy: str = "") -> int:
@@ -62,6 +71,41 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
     if value not in known:
         raise UserError(_sentence(name, f"must be one of {', '.join(known)}", value, ""))
     return value
+
+
+def check_kind(name: str, value: object, kind: type, example: str, *, optional: bool = False) -> None:
+    """Refuse a value that is no object of a class.
+
+    Args:
+        name: what to call it in the message.
+        value: the value.
+        kind: the class.
+        example: how such an object is made.
+        optional: whether None will do, too.
+
+    Raises:
+        UserError: it is none.
+
+    Example:
+        >>> check_kind("path", 5, str, "'flips.csv'")
+        Traceback (most recent call last):
+        lightning_poison.errors.UserError: path must be a str such as 'flips.csv', got 5
+    """
+    if not (isinstance(value, kind) or (optional and value is None)):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise UserError(f"{name} must be {article} {kind.__name__} such as {example}, got {kind_shown(value)}")
+
+
+def kind_shown(value: object) -> str:
+    """A plain value as it is written, else the name of its class.
+
+    Example:
+        >>> kind_shown("x"), kind_shown(torch.nn.ReLU()), kind_shown(torch.nn.ReLU)
+        ("'x'", 'ReLU', 'ReLU')
+    """
+    if value is None or isinstance(value, (str, int, float, list, tuple)):
+        return repr(value)
+    return value.__name__ if isinstance(value, type) else type(value).__name__
 
 
 def check_finite(name: str, values: Tensor, *, remedy: str = "") -> Tensor:

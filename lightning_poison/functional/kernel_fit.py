@@ -92,15 +92,15 @@ def _inverse(kernel: Tensor, training: Tensor, noise: float) -> Tensor:
     for rows, part in zip(torch.split(matrix, _BLOCK), torch.split(training, _BLOCK), strict=True):
         rows.copy_(kernel[part[:, None], training])
     matrix.diagonal().add_(noise)
-    if torch.isfinite(matrix.sum()):
-        factor, failed = lapack.dpotrf(matrix.numpy().T, lower=1, overwrite_a=1)
-        if not failed:
-            inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-            return _mirrored(torch.from_numpy(inverse.T))
-    raise UserError(
-        f"noise must be larger for this kernel, got {noise:g} with a singular matrix; try noise=1, and check that the "
-        "inputs are finite"
-    )
+    if not torch.isfinite(matrix.sum()):
+        raise UserError("the kernel of these inputs is not finite; scale the inputs to [0, 1], and check them for NaN")
+    factor, failed = lapack.dpotrf(matrix.numpy().T, lower=1, overwrite_a=1)
+    if failed:
+        raise UserError(
+            f"noise must be larger for this kernel, got {noise:g} with a singular matrix; try noise={10 * noise:g}"
+        )
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    return _mirrored(torch.from_numpy(inverse.T))
 
 
 def _mirrored(matrix: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer, kind_shown
 
-__all__ = ["build_net", "logits_of"]
+__all__ = ["build_net", "check_net_maker", "logits_of"]
 
 
 def build_net(net: Callable[[int], nn.Module], num_classes: int | None) -> nn.Module:
@@ -38,6 +39,25 @@ def build_net(net: Callable[[int], nn.Module], num_classes: int | None) -> nn.Mo
     if not isinstance(built, nn.Module):
         raise UserError(f"net must make a torch.nn.Module, got {type(built).__name__}")
     return built
+
+
+def check_net_maker(net: Any, name: str = "net") -> None:
+    """Refuse what cannot make a new network: None will do, a network that is made already will not.
+
+    Raises:
+        UserError: it cannot be called, or is a network.
+
+    Example:
+        >>> check_net_maker(nn.Linear(4, 2))
+        Traceback (most recent call last):
+        lightning_poison.errors.UserError: net must make a network when called with num_classes=K, got a network that \
+is made already; name a class such as MLP
+    """
+    if net is not None and (not callable(net) or isinstance(net, nn.Module)):
+        what = "a network that is made already" if isinstance(net, nn.Module) else kind_shown(net)
+        raise UserError(
+            f"{name} must make a network when called with num_classes=K, got {what}; name a class such as MLP"
+        )
 
 
 def logits_of(net: nn.Module, num_classes: int | None) -> int:

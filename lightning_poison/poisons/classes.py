@@ -8,8 +8,12 @@ from lightning_poison.functional.checks import check_integer
 __all__ = ["check_classes", "existing_classes"]
 
 
-def check_classes(classes: list[int] | None) -> list[int] | None:
+def check_classes(classes: list[int] | None, name: str = "classes") -> list[int] | None:
     """Return ``classes`` if they are different numbers, or None for every class.
+
+    Args:
+        classes: the classes.
+        name: what to call them in a message.
 
     Raises:
         UserError: they are not, or there is none.
@@ -20,12 +24,14 @@ def check_classes(classes: list[int] | None) -> list[int] | None:
     """
     if classes is None:
         return None
+    if not isinstance(classes, (list, tuple)):
+        raise UserError(f"{name} must be a list such as [0, 1], got {classes!r}; null means every class")
     if not classes:
-        raise UserError("classes must name at least one class, got an empty list; null means every class")
+        raise UserError(f"{name} must name at least one class, got an empty list; null means every class")
     for label in classes:
-        check_integer("classes", label, minimum=0)
+        check_integer(name, label, minimum=0)
     if len(set(classes)) < len(classes):
-        raise UserError(f"classes must differ, got {list(classes)}")
+        raise UserError(f"{name} must differ, got {list(classes)}")
     return classes
 
 

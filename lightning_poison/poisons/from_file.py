@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lightning_poison.errors import UserError
 from lightning_poison.poisons.base import Relabelling, Selector
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.flip_list import FlipList
@@ -25,6 +27,9 @@ class FromFile(Selector):
     Args:
         path: CSV file ``index,old_label,new_label``, with or without the provenance lines.
 
+    Raises:
+        UserError: it is no path.
+
     Example:
         >>> import pathlib, tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "flips.csv"
@@ -34,6 +39,10 @@ class FromFile(Selector):
     """
 
     path: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, (str, Path)):
+            raise UserError(f"path must name a .csv file of flips, got {self.path!r}; write it as text")
 
     @cached_property
     def flip_list(self) -> FlipList:

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning_poison
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_kind
 from lightning_poison.poisons.base import Poison, Relabelling, Selector
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.description import arguments, describe
@@ -27,7 +28,7 @@ class LabelFlips(Poison):
             those.
 
     Raises:
-        UserError: the selector brings its own labels and a relabelling is given as well.
+        UserError: one of the two is something else, or both say what the new labels are.
 
     Example:
         >>> import torch
@@ -41,6 +42,8 @@ class LabelFlips(Poison):
     relabel: Relabelling | None = None
 
     def __post_init__(self) -> None:
+        check_kind("select", self.select, Selector, "RandomPoints(count=10)")
+        check_kind("relabel", self.relabel, Relabelling, "NextClass()", optional=True)
         brings_labels = type(self.select).own_relabelling is not Selector.own_relabelling
         if brings_labels and self.relabel is not None:
             raise UserError(

@@ -25,7 +25,8 @@ def read_inputs(dataset: Any, progress: Progress, part: str = "training") -> Ten
     Random augmentation draws from streams of its own: the same inputs each time, and nothing is taken from training's.
 
     Args:
-        dataset: item i is (input, label, ...), inputs being tensors or arrays of numbers, all of one shape.
+        dataset: item i is (input, label, ...), inputs being tensors or arrays of numbers, all of one shape; single
+            numbers count as vectors of one.
         progress: shows how far the reading is.
         part: of the data, for messages.
 
@@ -89,7 +90,8 @@ def _row(item: Any, which: str) -> Tensor:
             f"inputs must be tensors for this strategy, got {type(value).__name__} at {which}; "
             "add a transform such as torchvision.transforms.ToTensor()"
         )
-    return value.detach().cpu().to(torch.float32)
+    row = value.detach().cpu().to(torch.float32)
+    return row if row.ndim else row.reshape(1)
 
 
 def _check_memory(count: int, chunk: Tensor) -> None:

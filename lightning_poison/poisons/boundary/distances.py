@@ -14,6 +14,7 @@ from lightning_poison.functional.losses import margin
 from lightning_poison.nets.running import device_of
 from lightning_poison.poisons.surrogates import surrogate_scores
 from lightning_poison.poisons.training_set import TrainingSet
+from lightning_poison.poisons.unit_box import UnitBox, input_range
 
 __all__ = ["BoundaryDistances", "PathRule", "boundary_distances"]
 
@@ -108,8 +109,8 @@ def _follow(
     inputs, labels = training_set.inputs[index], training_set.labels[index]
     targets = aims if bool((aims >= 0).all()) else None
     device = device_of(known.network)
-    box = _Box.around(training_set, rule)
-    model = known.network if box is None else _InBox(known.network, box)
+    box = _box(training_set, rule)
+    model = known.network if box is None else box.around_network(known.network)
     starts = inputs if box is None else box.inwards(inputs)
     found = adversarial_paths(
         model,
@@ -132,39 +133,12 @@ def _margins(scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     return (scores.gather(1, labels[:, None]) - scores.gather(1, targets[:, None])).squeeze(1)
 
 
-@dataclass(frozen=True)
-class _Box:
-    """The range of inputs that are no pixels, which paths measure in its own units."""
-
-    low: float
-    width: float
-
-    @classmethod
-    def around(cls, training_set: TrainingSet, rule: PathRule) -> _Box | None:
-        """None: the inputs are pixels in [0, 1]."""
-        low, high = training_set.remembered("range of the inputs", lambda: _range(training_set.inputs))
-        if low >= 0 and high <= 1:
-            return None
-        if rule.clip:
-            raise UserError(f"clip keeps paths within [0, 1], but the inputs lie in [{low:.4g}, {high:.4g}]; leave it")
-        return cls(low, max(high - low, rule.step))
-
-    def inwards(self, inputs: Tensor) -> Tensor:
-        return ((inputs - self.low) / self.width).clamp_(0, 1)
-
-
-class _InBox(nn.Module):
-    """The network as a function of inputs that were shifted and scaled into [0, 1]."""
-
-    def __init__(self, network: nn.Module, box: _Box) -> None:
-        super().__init__()
-        self.network, self.box = network, box
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        logits: Tensor = self.network(self.box.low + self.box.width * inputs)
-        return logits
-
-
-def _range(inputs: Tensor) -> tuple[float, float]:
-    low, high = torch.aminmax(inputs)
-    return float(low), float(high)
+def _box(training_set: TrainingSet, rule: PathRule) -> UnitBox | None:
+    """The range of inputs that are no pixels, which paths measure in its own units; None: they are pixels."""
+    box = input_range(training_set)
+    if box is None:
+        return None
+    if rule.clip:
+        high = box.low + box.width
+        raise UserError(f"clip keeps paths within [0, 1], but the inputs lie in [{box.low:.4g}, {high:.4g}]; leave it")
+    return UnitBox(box.low, max(box.width, rule.step))

@@ -14,8 +14,15 @@ from lightning_poison.poisons.ranking import ScoreSelector
 __all__ = ["FarthestFromBoundary", "NearestToBoundary"]
 
 
+class _ByDistance(PathSelector, ScoreSelector):
+    def _places(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
+        """The place of each point in the order of distances, from 0 for the nearest, float64."""
+        distances = self.distances(candidates, index, seed)
+        return order_ranks(distances.length + ~distances.reached, distances.margin).double()
+
+
 @dataclass(frozen=True)
-class FarthestFromBoundary(PathSelector, ScoreSelector):
+class FarthestFromBoundary(_ByDistance):
     """Flips the points whose adversarial path is longest, see :class:`PathLengthBucket` for the paths.
 
     A path that does not end within ``max_steps`` counts as the longest. Of equal lengths the point that the network is
@@ -31,12 +38,11 @@ class FarthestFromBoundary(PathSelector, ScoreSelector):
 
     def scores(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
         """The place in the order of distances, from 0 for the nearest."""
-        distances = self.distances(candidates, index, seed)
-        return order_ranks(distances.length + ~distances.reached, distances.margin).double()
+        return self._places(candidates, index, seed)
 
 
 @dataclass(frozen=True)
-class NearestToBoundary(FarthestFromBoundary):
+class NearestToBoundary(_ByDistance):
     """Flips the points whose adversarial path is shortest, see :class:`PathLengthBucket` for the paths.
 
     Points that the network gets wrong (length 0) come first. Of equal lengths the point that the network is less sure
@@ -52,4 +58,4 @@ class NearestToBoundary(FarthestFromBoundary):
 
     def scores(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
         """The place in the order of distances, from 0 for the farthest."""
-        return -super().scores(candidates, index, seed)
+        return -self._places(candidates, index, seed)

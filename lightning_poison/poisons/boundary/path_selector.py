@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_poison.functional.checks import check_choice, check_integer, check_number
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_choice, check_integer, check_kind, check_number
 from lightning_poison.functional.pixels import Pixels
 from lightning_poison.poisons.boundary.distances import BoundaryDistances, PathRule, boundary_distances
 from lightning_poison.poisons.budget import BudgetedSelector
@@ -44,6 +45,9 @@ class PathSelector(BudgetedSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_kind("surrogate", self.surrogate, Surrogate, "TrainedSurrogate()", optional=True)
+        if not isinstance(self.clip, bool):
+            raise UserError(f"clip must be true or false, got {self.clip!r}")
         check_choice("target", self.target, ("relabelled", "untargeted"))
         step = check_number("step", float(Pixels(self.step)), minimum=1e-6, remedy="steps of 0.01 are usual")
         object.__setattr__(self, "step", step)

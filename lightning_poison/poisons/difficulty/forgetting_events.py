@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from lightning_poison.ensembles import TrainedNetwork, TrainingRecipe, train_networks
 from lightning_poison.errors import UserError
 from lightning_poison.functional.buckets import order_ranks
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.forgetting import forgetting_events
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import SmallNet
+from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.ranking import ScoreSelector
 from lightning_poison.poisons.surrogates import check_surrogate, net_for
@@ -51,6 +52,8 @@ class ForgettingEvents(ScoreSelector):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("runs", self.runs, minimum=1)
+        check_net_maker(self.net)
+        check_kind("recipe", self.recipe, TrainingRecipe, "TrainingRecipe(epochs=20)", optional=True)
         if self.recipe is not None and self.recipe.epochs < 2:
             raise UserError("recipe.epochs must be at least 2 for a point to be forgotten, got 1; 20 are usual")
 

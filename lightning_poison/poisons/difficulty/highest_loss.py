@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lightning_poison.functional.checks import check_kind
 from lightning_poison.functional.losses import cross_entropy
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.ranking import ScoreSelector
@@ -32,6 +33,10 @@ class HighestLoss(ScoreSelector):
     """
 
     surrogate: Surrogate | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kind("surrogate", self.surrogate, Surrogate, "TrainedSurrogate()", optional=True)
 
     def scores(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
         """The cross-entropy of each point."""

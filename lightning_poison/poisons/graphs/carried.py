@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_poison.attacks import Attack
 from lightning_poison.functional.class_graph import ClassGraph
+from lightning_poison.poisons.unit_box import UnitBox
 
 __all__ = ["carried_neighbours"]
 
@@ -47,7 +48,8 @@ def carried_neighbours(
         >>> carried_neighbours(PGD(eps=0.1), network, torch.tensor([[0.1], [0.3]]), pair, torch.tensor([0, 1]))
         tensor([0, 1])
     """
-    stretched, attacked = _in_unit_box(inputs, network)
+    box = UnitBox.around(inputs)
+    stretched, attacked = (inputs, network) if box is None else (box.inwards(inputs), box.around_network(network))
     counts = torch.zeros(graph.num_points, dtype=torch.int64)
     neighbours, points = graph.edges()
     for some in torch.split(torch.arange(len(points)), _EDGES):
@@ -56,23 +58,3 @@ def carried_neighbours(
         counts += torch.bincount(goal[result.fooled.cpu()], minlength=graph.num_points)
         advance(len(some))
     return counts
-
-
-class _Stretched(nn.Module):
-    """A network that takes inputs in [0, 1] for those between ``low`` and ``low + width``."""
-
-    def __init__(self, network: nn.Module, low: float, width: float) -> None:
-        super().__init__()
-        self.network, self.low, self.width = network, low, width
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        scores: Tensor = self.network(self.low + self.width * inputs)
-        return scores
-
-
-def _in_unit_box(inputs: Tensor, network: nn.Module) -> tuple[Tensor, nn.Module]:
-    low, high = (float(bound) for bound in torch.aminmax(inputs))
-    if low >= 0 and high <= 1:
-        return inputs, network
-    width = (high - low) or 1.0
-    return ((inputs - low) / width).clamp(0, 1), _Stretched(network, low, width)

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from lightning_poison.attacks import PGD, Attack
 from lightning_poison.ensembles import TrainedNetwork, TrainingRecipe, train_networks
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_kind
 from lightning_poison.functional.class_graph import ClassGraph
 from lightning_poison.functional.colouring import distance_two_colouring
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import MLP, SmallNet
+from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.graphs.carried import carried_neighbours
 from lightning_poison.poisons.graphs.class_graph_selector import ClassGraphSelector, Exponent
@@ -65,6 +67,12 @@ class ColouringScore(ClassGraphSelector, ScoreSelector):
     net: Callable[[int], SmallNet] | Callable[[int], nn.Module] | None = None
     recipe: TrainingRecipe | None = None
     attack: Attack | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_net_maker(self.net)
+        check_kind("recipe", self.recipe, TrainingRecipe, "TrainingRecipe(epochs=100)", optional=True)
+        check_kind("attack", self.attack, Attack, "PGD(eps=0.1)", optional=True)
 
     @property
     def neighbourhoods(self) -> Neighbourhoods:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_number
+from lightning_poison.functional.checks import check_kind, check_number
 from lightning_poison.functional.class_graph import ClassGraph, neighbour_counts
 from lightning_poison.functional.close_pairs import check_exponent, close_pairs, distance_quantile
 from lightning_poison.poisons.graphs.spaces import InputSpace, Space
@@ -52,6 +52,7 @@ class Neighbourhoods:
     default_quantile: Callable[[int], float] = usual_quantile
 
     def __post_init__(self) -> None:
+        check_kind("space", self.space, Space, "PCASpace()", optional=True)
         if self.gamma is not None and self.quantile is not None:
             raise UserError(
                 f"one of gamma and quantile is given at most, got gamma={self.gamma} and quantile={self.quantile}; "

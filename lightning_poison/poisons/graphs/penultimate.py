@@ -22,7 +22,8 @@ def penultimate_features(network: nn.Module, inputs: Tensor) -> Tensor:
         shape (n, d), float, on the CPU, computed in parts on the network's device.
 
     Raises:
-        UserError: the network does not end in a linear layer.
+        UserError: the linear layer that runs last does not give one number a class. What is done to its numbers
+            afterwards, such as a softmax, does not matter.
 
     Example:
         >>> import torch

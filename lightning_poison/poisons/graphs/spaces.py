@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_poison.certificates.features.pca import PCAFeatures
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.poisons.graphs.penultimate import penultimate_features
 from lightning_poison.poisons.surrogates import Surrogate, surrogate_network
 from lightning_poison.poisons.training_set import TrainingSet
@@ -103,10 +103,14 @@ class FeatureSpace(Space):
         surrogate: the network; None: the one that came along with the data, else one that is trained now.
 
     Raises:
-        UserError: (when points are asked for) the network does not fit the data or does not end in a linear layer.
+        UserError: ``surrogate`` is something else, or (when points are asked for) the network does not fit the data or
+            does not end in a linear layer.
     """
 
     surrogate: Surrogate | None = None
+
+    def __post_init__(self) -> None:
+        check_kind("surrogate", self.surrogate, Surrogate, "TrainedSurrogate()", optional=True)
 
     def points(self, training_set: TrainingSet, seed: int) -> Tensor:
         """Return the features, shape (n, d), float32; found once for each seed."""

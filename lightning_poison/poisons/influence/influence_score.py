@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,15 +11,17 @@ from torch import Tensor, nn
 
 from lightning_poison.attacks import Attack
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_integer, check_number
+from lightning_poison.functional.checks import check_choice, check_integer, check_kind, check_number
 from lightning_poison.functional.random_streams import generator
-from lightning_poison.nets.running import device_of
 from lightning_poison.poisons.candidates import Candidates
+from lightning_poison.poisons.classes import check_classes
 from lightning_poison.poisons.influence.last_layer import last_layer_tangents
 from lightning_poison.poisons.influence.outer_points import network_without, outer_points
 from lightning_poison.poisons.influence.whole_network import network_tangents
 from lightning_poison.poisons.ranking import ScoreSelector
 from lightning_poison.poisons.surrogates import Surrogate
+from lightning_poison.poisons.training_set import TrainingSet
+from lightning_poison.poisons.unit_box import attacked_in_box, input_range
 
 __all__ = ["InfluenceScore"]
 
@@ -47,7 +50,8 @@ class InfluenceScore(ScoreSelector):
         outer: how many outer points; at most a fifth of the points of their classes is used.
         outer_classes: their classes; None: ``classes``.
         attack: perturbs the outer points (their loss is then the worst case's, as far as the attack finds it, whose
-            derivative is that at the perturbed points, by Danskin's theorem); None: natural points.
+            derivative is that at the perturbed points, by Danskin's theorem); its sizes are shares of the range of the
+            inputs where these leave [0, 1]. None: natural points.
         damping: last_layer: the penalty, relative to the mean square of the features; network: added to the diagonal.
         curvature: network: H is the mean over so many points, drawn at random.
 
@@ -75,8 +79,9 @@ class InfluenceScore(ScoreSelector):
         check_integer("outer", self.outer, minimum=1)
         check_integer("curvature", self.curvature, minimum=1)
         check_number("damping", self.damping, minimum=1e-12, remedy="0.01 is usual")
-        for label in self.outer_classes or []:
-            check_integer("outer_classes", label, minimum=0)
+        check_classes(self.outer_classes, "outer_classes")
+        check_kind("surrogate", self.surrogate, Surrogate, "TrainedSurrogate()", optional=True)
+        check_kind("attack", self.attack, Attack, "PGD(eps=0.05)", optional=True)
 
     def check(self, candidates: Candidates) -> None:
         """Refuse a budget that the data cannot fill, and what the whole network cannot judge.
@@ -131,7 +136,8 @@ class InfluenceScore(ScoreSelector):
     def _last_layer(self, network: nn.Module, candidates: Candidates, outer: Tensor) -> Tensor:
         data = candidates.training_set
         num_classes = max(data.num_classes, int(candidates.new_labels.max()) + 1)
-        return last_layer_tangents(network, data.inputs, data.labels, num_classes, outer, self.damping, self._perturbed)
+        perturb = partial(self._perturbed, data)
+        return last_layer_tangents(network, data.inputs, data.labels, num_classes, outer, self.damping, perturb)
 
     def _network(self, network: nn.Module, candidates: Candidates, outer: Tensor, index: Tensor, seed: int) -> Tensor:
         data = candidates.training_set
@@ -139,7 +145,7 @@ class InfluenceScore(ScoreSelector):
         kept[outer] = False
         rows = kept.nonzero()[:, 0]
         order = torch.randperm(len(rows), generator=generator(seed, "curvature points"))
-        moved = self._perturbed(network, data.inputs[outer], data.labels[outer])
+        moved = self._perturbed(data, network, data.inputs[outer], data.labels[outer])
         return network_tangents(
             network,
             data.inputs,
@@ -150,8 +156,7 @@ class InfluenceScore(ScoreSelector):
             data.progress,
         )
 
-    def _perturbed(self, network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    def _perturbed(self, data: TrainingSet, network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         if self.attack is None:
             return inputs
-        device = device_of(network)
-        return self.attack(network, inputs.to(device), labels.to(device)).examples.cpu()
+        return attacked_in_box(input_range(data), self.attack, network, inputs, labels)

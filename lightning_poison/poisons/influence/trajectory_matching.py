@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from lightning_poison.attacks import PGD, Attack, frozen_eval
 from lightning_poison.ensembles import TrainingRecipe, train_networks
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import SmallNet
-from lightning_poison.nets.running import device_of
+from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.influence.whole_network import Linearised
 from lightning_poison.poisons.ranking import ScoreSelector
 from lightning_poison.poisons.surrogates import Surrogate, net_for, surrogate_network
+from lightning_poison.poisons.unit_box import attacked_in_box, input_range
 
 __all__ = ["TrajectoryMatching", "matching_scores"]
 
@@ -43,7 +44,7 @@ class TrajectoryMatching(ScoreSelector):
 
     Args:
         attack: perturbs the copies, towards the new label where the clean data have that class; None: PGD of radius
-            0.1 with 10 steps.
+            0.1 with 10 steps. Sizes are shares of the range of the inputs where these leave [0, 1].
         surrogate: the network that is attacked; None: the one that came along with the data, else one trained now.
         net: makes the expert when called with ``num_classes``; None: one for the shape of the inputs.
         recipe: how the expert is trained; None: 20 epochs.
@@ -66,6 +67,10 @@ class TrajectoryMatching(ScoreSelector):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("checkpoints", self.checkpoints, minimum=1)
+        check_kind("attack", self.attack, Attack, "PGD(eps=0.1)", optional=True)
+        check_kind("surrogate", self.surrogate, Surrogate, "TrainedSurrogate()", optional=True)
+        check_net_maker(self.net)
+        check_kind("recipe", self.recipe, TrainingRecipe, "TrainingRecipe(epochs=20)", optional=True)
 
     def scores(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
         """How fast the matching loss falls as the label of each point moves over."""
@@ -86,15 +91,14 @@ class TrajectoryMatching(ScoreSelector):
     def _perturbed(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
         data, attack = candidates.training_set, self.attack or PGD(eps=0.1, steps=10)
         network = surrogate_network(self.surrogate, data, seed)
-        device = device_of(network)
         new_labels = candidates.new_labels[index]
         known = new_labels < data.num_classes
         copies = data.inputs[index].clone()
         for rows, aimed in ((known.nonzero()[:, 0], True), ((~known).nonzero()[:, 0], False)):
             if len(rows):
-                inputs, labels = copies[rows].to(device), candidates.labels[index[rows]].to(device)
-                targets = new_labels[rows].to(device) if aimed else None
-                copies[rows] = attack(network, inputs, labels, targets=targets).examples.cpu()
+                targets = new_labels[rows] if aimed else None
+                labels = candidates.labels[index[rows]]
+                copies[rows] = attacked_in_box(input_range(data), attack, network, copies[rows], labels, targets)
         return copies
 
     def _expert(

@@ -19,7 +19,7 @@ from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
 from lightning_poison.functional.unrolled import gumbel_softmax, mixed_labels, unrolled_training
 from lightning_poison.nets import MLP, SmallNet
-from lightning_poison.nets.building import build_net
+from lightning_poison.nets.building import build_net, check_net_maker
 from lightning_poison.poisons.budget import BudgetedSelector, Share
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.meta.outer_points import OuterAttack, input_box
@@ -78,6 +78,7 @@ class GumbelFlips(BudgetedSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_net_maker(self.net)
         for name in ("updates", "steps", "max_points"):
             check_integer(name, getattr(self, name), minimum=1)
         for name in ("rate", "temperature", "lr"):

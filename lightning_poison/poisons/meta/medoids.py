@@ -37,10 +37,11 @@ class Medoids(BudgetedSelector):
         fraction: which share of the points of the classes, in [0, 1], rounded to whole points; clustered together.
         classes: the classes to choose from; None: every class.
         restarts: how often k-means starts anew; the tightest clusters count.
-        swaps: how many of the points, at most, are then exchanged for others that lower the mean squared distance to
-            the nearest flip, which a point near a cluster's centre does not quite minimise; see
+        swaps: how many exchanges, at most, follow in each clustering. They lower the mean squared distance to the
+            nearest flip, which the points nearest the centres do not quite minimise; see
             :func:`~lightning_poison.functional.medoid_swaps.swap_medoids`. 0: none. An exchange takes a look at all
-            distances of a class: under a second for 3,000 images of 784 pixels on one core.
+            distances between the points that are clustered together: under a second for 3,000 images of 784 pixels on
+            one core.
 
     Raises:
         UserError: more than one budget is given, or an argument is out of range.

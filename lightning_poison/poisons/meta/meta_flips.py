@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_integer, check_number
+from lightning_poison.functional.checks import check_choice, check_integer, check_number, kind_shown
 from lightning_poison.functional.coverage import cover
 from lightning_poison.functional.forced_fit import ForcedFit
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import SmallNet
+from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.budget import BudgetedSelector, Share
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.meta.default_nets import default_nets, fresh_network
@@ -89,8 +90,12 @@ class MetaFlips(BudgetedSelector):
         check_number("noise", self.noise, minimum=1e-6)
         if self.attack_every is not None:
             check_integer("attack_every", self.attack_every, minimum=1)
-        if self.nets is not None and not self.nets:
-            raise UserError("nets must name at least one architecture, got an empty list; null takes the defaults")
+        if self.nets is not None:
+            if not isinstance(self.nets, (list, tuple)) or not self.nets:
+                got = kind_shown(self.nets)
+                raise UserError(f"nets must be a list of architectures such as [MLP], got {got}; null: the defaults")
+            for net in self.nets:
+                check_net_maker(net, "each of nets")
 
     def choose(self, candidates: Candidates, shares: list[Share], seed: int) -> list[Tensor]:
         """Solve the problem for all shares together."""

@@ -14,7 +14,7 @@ from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.attacks.base import checked_radius
 from lightning_poison.attacks.model import input_gradients
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_integer, check_number
+from lightning_poison.functional.checks import check_choice, check_integer, check_kind, check_number
 from lightning_poison.functional.norms import Norm, named_norm
 from lightning_poison.functional.perturbations import spend, within
 from lightning_poison.functional.pixels import Radius
@@ -74,12 +74,9 @@ class CleanLabelPerturbation(PointPoison):
     surrogate: Surrogate | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.select, Selector):
-            raise UserError(f"select must be a Selector such as RandomPoints(count=10), got {self.select!r}")
-        if self.toward is not None and not isinstance(self.toward, Relabelling):
-            raise UserError(f"toward must be a Relabelling such as NextClass(), got {self.toward!r}; null: any class")
-        if self.surrogate is not None and not isinstance(self.surrogate, Surrogate):
-            raise UserError(f"surrogate must be a Surrogate such as TrainedSurrogate(), got {self.surrogate!r}")
+        check_kind("select", self.select, Selector, "RandomPoints(count=10)")
+        check_kind("toward", self.toward, Relabelling, "NextClass()", optional=True)
+        check_kind("surrogate", self.surrogate, Surrogate, "TrainedSurrogate()", optional=True)
         if not isinstance(self.clip, bool):
             raise UserError(f"clip must be true or false, got {self.clip!r}")
         check_choice("norm", self.norm, ("l2", "linf"))

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_integer, check_kind, check_number
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.base import Relabelling
-from lightning_poison.poisons.classes import existing_classes
+from lightning_poison.poisons.classes import check_classes, existing_classes
 from lightning_poison.poisons.points.class_means import ClassMeans, TrainingMeans
 from lightning_poison.poisons.points.point_poison import PointPoison
 from lightning_poison.poisons.points.poison_points import PoisonPoints
@@ -56,18 +56,12 @@ class PlacedPoisons(PointPoison):
     means: ClassMeans = field(default_factory=TrainingMeans)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.relabel, Relabelling):
-            raise UserError(f"relabel must be a Relabelling such as NextClass(), got {self.relabel!r}")
+        check_kind("relabel", self.relabel, Relabelling, "NextClass()")
         if not isinstance(self.means, ClassMeans):
             raise UserError(f"means must be TrainingMeans() or GivenMeans([[...], ...]), got {self.means!r}")
-        if self.classes is not None and not isinstance(self.classes, (list, tuple)):
-            raise UserError(f"classes must be a list such as [0, 1], got {self.classes!r}; null: every class")
         check_number("distance", self.distance, minimum=0, maximum=1e30)  # inputs are float32
         check_integer("per_class", self.per_class, minimum=0)
-        for label in self.classes or []:
-            check_integer("classes", label, minimum=0)
-        if self.classes is not None and len(set(self.classes)) < max(1, len(self.classes)):
-            raise UserError(f"classes must name at least one class, each once, got {self.classes}; null: every class")
+        check_classes(self.classes)
 
     def num_classes_after(self, num_classes: int) -> int:
         """Number of classes of the poisoned data."""

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from lightning_poison.errors import UserError
 from lightning_poison.nets import Normalize, SmallNet
-from lightning_poison.nets.building import build_net
+from lightning_poison.nets.building import build_net, check_net_maker
 from lightning_poison.poisons.surrogates.surrogate import Surrogate, check_surrogate
-from lightning_poison.poisons.surrogates.trained import check_net, net_for
+from lightning_poison.poisons.surrogates.trained import net_for
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["CheckpointSurrogate"]
@@ -58,7 +58,7 @@ class CheckpointSurrogate(Surrogate):
     def __post_init__(self) -> None:
         if not isinstance(self.path, (str, Path)):
             raise UserError(f"path must name a checkpoint, got {self.path!r}; write it as text")
-        check_net(self.net)
+        check_net_maker(self.net)
 
     def network(self, training_set: TrainingSet, seed: int) -> nn.Module:  # noqa: ARG002  # the signature is shared
         """Read it, once for each data set."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
 
 from lightning_poison.ensembles import TrainingRecipe, train_networks
-from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import MLP, SmallNet, StrideCNN
+from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.surrogates.surrogate import Surrogate, check_surrogate
 from lightning_poison.poisons.training_set import TrainingSet
 
-__all__ = ["TrainedSurrogate", "check_net", "net_for"]
+__all__ = ["TrainedSurrogate", "net_for"]
 
 _EPOCHS, _STEPS = 5, 2000
 
@@ -44,9 +43,8 @@ class TrainedSurrogate(Surrogate):
     copy: int = 0
 
     def __post_init__(self) -> None:
-        check_net(self.net)
-        if self.recipe is not None and not isinstance(self.recipe, TrainingRecipe):
-            raise UserError(f"recipe must be a TrainingRecipe such as TrainingRecipe(epochs=5), got {self.recipe!r}")
+        check_net_maker(self.net)
+        check_kind("recipe", self.recipe, TrainingRecipe, "TrainingRecipe(epochs=5)", optional=True)
         check_integer("copy", self.copy, minimum=0)
 
     def network(self, training_set: TrainingSet, seed: int) -> nn.Module:
@@ -74,17 +72,6 @@ class TrainedSurrogate(Surrogate):
 def _long_enough(points: int) -> TrainingRecipe:
     steps = -(-points // TrainingRecipe().batch_size)
     return TrainingRecipe(epochs=max(_EPOCHS, -(-_STEPS // steps)))
-
-
-def check_net(net: Any) -> None:
-    """Refuse what cannot make a network.
-
-    Raises:
-        UserError: it cannot be called.
-    """
-    if net is not None and (not callable(net) or isinstance(net, nn.Module)):
-        what = "a network that is made already" if isinstance(net, nn.Module) else repr(net)
-        raise UserError(f"net must make a network when called with num_classes=K, got {what}; name a class such as MLP")
 
 
 def net_for(shape: torch.Size) -> Callable[[int], nn.Module]:

@@ -72,7 +72,7 @@ def test_what_is_refused():
     data = gaussians()
     for arguments, message in (
         ({"classes": [2]}, r"classes must lie in \[0, 1\], got 2"),
-        ({"classes": [0, 0]}, "classes must name at least one class, each once"),
+        ({"classes": [0, 0]}, "classes must differ"),
         ({"classes": [1], "relabel": ToClass(1)}, "class 1 cannot be mislabelled"),
         ({"distance": -1.0}, "distance must lie in"),
         ({"distance": 1e39}, "distance must lie in"),
