@@ -236,10 +236,22 @@ class CraftFlips(Callback):
         if trainer.fast_dev_run:
             return
         restored = self.flips is not None and self._step == int(trainer.global_step)
-        crafted = from_rank_zero(trainer, lambda: self._crafted(trainer, pl_module, restored))
+        try:
+            crafted = from_rank_zero(trainer, lambda: self._crafted(trainer, pl_module, restored))
+        except UserError:
+            self._let_others_finish(trainer, pl_module)
+            raise
         self.flips, self._step = restored_poisons(crafted), int(trainer.global_step)
         if self._path is not None:
             rank_zero_info(f"{self._path}: {self.flips.short()}, for {self.flips.reader} and the same training data")
+
+    @staticmethod
+    def _let_others_finish(trainer: Any, pl_module: Any) -> None:
+        """After a long training, one strategy's mistake is not to cost the lists of the others."""
+        for other in trainer.callbacks:
+            if isinstance(other, CraftFlips) and not other._finished:
+                with suppress(UserError):  # one at a time is told
+                    other._finish(trainer, pl_module)
 
     def _crafted(self, trainer: Any, pl_module: Any, restored: bool) -> dict[str, Any]:
         """On rank zero: the list as it stands in checkpoints, written to its file."""

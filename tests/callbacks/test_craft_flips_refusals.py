@@ -81,9 +81,22 @@ def test_a_network_that_has_learnt_nothing(tmp_path):
     model = model_of(pytorch_lightning)
     model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.0)
     nn.init.zeros_(model.net[3].weight)
-    with pytest.raises(UserError, match=r"the network gets .* no more than guessing"):
+    with pytest.raises(UserError, match=r"^LabelFlips\(LeastSure\(.*\)\): the network gets .* no more than guessing"):
         trainer_of(pytorch_lightning, tmp_path, CraftFlips(POISON)).fit(model, data_of(pytorch_lightning))
     assert not (tmp_path / "report").exists()
+
+
+def test_a_strategy_that_fails_at_the_end_costs_no_other_its_list(tmp_path):
+    model = model_of(pytorch_lightning)
+    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=0.0)
+    nn.init.zeros_(model.net[3].weight)
+    others = [CraftFlips(LabelFlips(kind(per_class=2)), name=kind.__name__) for kind in (RandomPoints, Medoids)]
+    callbacks = [others[0], CraftFlips(POISON, name="one"), CraftFlips(POISON, seed=1, name="two"), others[1]]
+    with pytest.raises(UserError, match=r"^LabelFlips\(LeastSure\(.*\)\): the network gets"):
+        trainer_of(pytorch_lightning, tmp_path, *callbacks).fit(model, data_of(pytorch_lightning))
+    for other in others:
+        assert FlipList.read(tmp_path / "report" / f"crafted_flips_{other.name}.csv").index.equal(other.flips.index)
+    assert len(list((tmp_path / "report").iterdir())) == 2
 
 
 def test_a_model_without_class_scores_is_refused_before_it_is_trained(tmp_path):
