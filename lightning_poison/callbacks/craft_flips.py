@@ -20,7 +20,7 @@ from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.datamodules.ranks import from_rank_zero, shards_weights
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
-from lightning_poison.functional.files import check_writable
+from lightning_poison.functional.files import check_file
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.poisons import PointPoison, Poison, PoisonList, TrainingSet
 from lightning_poison.poisons.description import describe
@@ -131,7 +131,7 @@ class CraftFlips(Callback):
         self._check_run(trainer)
         self._check_other_files(trainer, folder)
         if self._path is not None and trainer.is_global_zero:
-            _check_free(self._path)
+            check_file(self._path)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Refuse classes and budgets that the data do not hold, and a model that does not give class scores."""
@@ -290,16 +290,3 @@ class CraftFlips(Callback):
         suffix = "" if self.name is None else f"-{self.name}"
         caption = "Some points of the list: clean label → flipped label."
         return ReportFigure.from_figure(f"crafted-points{suffix}", caption, image_grid(*found))
-
-
-def _check_free(path: Path) -> None:
-    """Refuse a path that cannot be written; no folder is left behind, as the run may yet be refused or interrupted."""
-    if path.is_dir():
-        raise UserError(f"file must name a file, got the folder {path}; write {path / 'flips.csv'}, for example")
-    made = []
-    with suppress(OSError):  # ``check_writable`` says it better
-        made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-    check_writable(path.parent)
-    with suppress(OSError):
-        for folder in made:
-            folder.rmdir()

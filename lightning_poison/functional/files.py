@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from lightning_poison.errors import UserError
 
-__all__ = ["check_writable", "write_atomically"]
+__all__ = ["check_file", "check_writable", "write_atomically"]
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> Path:
@@ -54,6 +55,29 @@ def check_writable(folder: Path) -> Path:
     """
     write_atomically(folder / ".writable", "").unlink(missing_ok=True)
     return folder
+
+
+def check_file(path: Path) -> Path:
+    """Return ``path`` if a file can be written there; no folder is left behind, as nothing may ever be.
+
+    Raises:
+        UserError: it cannot.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> check_file(folder / "new" / "flips.csv").parent.exists()
+        False
+    """
+    if path.is_dir():
+        raise UserError(f"file must name a file, got the folder {path}; write {path / 'flips.csv'}, for example")
+    made = []
+    with suppress(OSError):  # ``check_writable`` says it better
+        made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    check_writable(path.parent)
+    with suppress(OSError):
+        for folder in made:
+            folder.rmdir()
+    return path
 
 
 def _umask() -> int:

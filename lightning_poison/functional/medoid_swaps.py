@@ -31,7 +31,7 @@ def swap_medoids(points: Tensor, chosen: Tensor, swaps: int) -> Tensor:
     Example:
         >>> points = torch.tensor([0.0, 1.0, 2.0, 10.0, 11.0, 12.0], dtype=torch.float64)[:, None]
         >>> swap_medoids(points, torch.tensor([0, 1]), 9)
-        tensor([1, 4])
+        tensor([4, 1])
     """
     points = points - points.mean(dim=0)  # so that rounding is small beside the spread
     squares = points.square().sum(dim=1)

@@ -182,7 +182,7 @@ def test_the_clean_fit_is_left_alone():
 
 
 def test_a_kernel_that_cannot_be_solved():
-    with pytest.raises(UserError, match="noise must be larger"):
+    with pytest.raises(UserError, match="the kernel of these inputs is not finite"):
         KernelFit(torch.full((2, 2), torch.nan), torch.arange(2), torch.eye(2), 0.1)
     with pytest.raises(UserError, match="noise must be larger"):
         KernelFit(-torch.eye(2), torch.arange(2), torch.eye(2), 0.1)
