@@ -19,7 +19,7 @@ from lightning_poison.callbacks.flip_labels import FlipLabels
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.datamodules.ranks import from_rank_zero, shards_weights
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.files import check_file
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.poisons import PointPoison, Poison, PoisonList, TrainingSet
@@ -65,7 +65,8 @@ class CraftFlips(Callback):
     Raises:
         UserError: a name or file is not fit for the poisons; (when ``fit`` begins) labels are flipped in this run, the
             strategy does not fit the data, two callbacks share a name or a file, the model gives no class scores where
-            the strategy looks through it, or the weights are sharded; (at its end) the network has not learnt the data.
+            the strategy looks through it, or the weights are sharded; (at its end, when the lists of all others are
+            written) the strategy fails, such as on a network that has not learnt the data.
 
     Example:
         >>> from lightning_poison.poisons import LabelFlips, NearestToBoundary
@@ -82,8 +83,7 @@ class CraftFlips(Callback):
         file: str | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(poison, Poison):
-            raise UserError(f"poison must be a Poison such as LabelFlips(Medoids()), got {poison!r}")
+        check_kind("poison", poison, Poison, "LabelFlips(Medoids())")
         if name is not None and not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name)):
             raise UserError(f"name must be letters, digits, '_' and '-', got {name!r}; it ends the file's name")
         if output is not None and (isinstance(output, bool) or not isinstance(output, (int, str))):

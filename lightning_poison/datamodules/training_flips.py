@@ -18,7 +18,7 @@ from lightning_poison.datamodules.ranks import from_all_ranks, from_rank_zero, s
 from lightning_poison.datamodules.run_folder import report_folder
 from lightning_poison.datamodules.train_loader import check_train_loader, in_order, plain_shuffle, with_dataset
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.progress import show_progress
 from lightning_poison.poisons import FlipList, Poison, PoisonList, TrainingSet
 from lightning_poison.poisons.description import describe
@@ -36,8 +36,7 @@ class TrainingFlips:
     """
 
     def __init__(self, poison: Poison | None, seed: int) -> None:
-        if poison is not None and not isinstance(poison, Poison):
-            raise UserError(f"poison must be a Poison such as LabelFlips(RandomPoints()), got {poison!r}")
+        check_kind("poison", poison, Poison, "LabelFlips(RandomPoints())", optional=True)
         self.poison = poison
         self.seed = check_integer("seed", seed, minimum=0)
         self.flips: PoisonList | None = None

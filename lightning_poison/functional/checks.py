@@ -97,15 +97,15 @@ def check_kind(name: str, value: object, kind: type, example: str, *, optional: 
 
 
 def kind_shown(value: object) -> str:
-    """A plain value as it is written, else the name of its class.
+    """A plain value as it is written, else the name of its class; a class as such.
 
     Example:
         >>> kind_shown("x"), kind_shown(torch.nn.ReLU()), kind_shown(torch.nn.ReLU)
-        ("'x'", 'ReLU', 'ReLU')
+        ("'x'", 'ReLU', 'the class ReLU')
     """
     if value is None or isinstance(value, (str, int, float, list, tuple)):
         return repr(value)
-    return value.__name__ if isinstance(value, type) else type(value).__name__
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def check_finite(name: str, values: Tensor, *, remedy: str = "") -> Tensor:

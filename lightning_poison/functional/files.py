@@ -58,7 +58,7 @@ def check_writable(folder: Path) -> Path:
 
 
 def check_file(path: Path) -> Path:
-    """Return ``path`` if a file can be written there; no folder is left behind, as nothing may ever be.
+    """Return ``path`` if a file can be written there; no folder is left behind, as there may never be a file.
 
     Raises:
         UserError: it cannot.

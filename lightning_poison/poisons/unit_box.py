@@ -40,15 +40,15 @@ class UnitBox:
         return cls(low, (high - low) or 1.0)
 
     def inwards(self, inputs: Tensor) -> Tensor:
-        """From the range to [0, 1]."""
+        """From the range to [0, 1], whatever the shape; what lies beyond is cut off."""
         return ((inputs - self.low) / self.width).clamp_(0, 1)
 
     def outwards(self, inputs: Tensor) -> Tensor:
-        """From [0, 1] to the range."""
+        """From [0, 1] to the range, whatever the shape."""
         return self.low + self.width * inputs
 
     def around_network(self, network: nn.Module) -> nn.Module:
-        """The network as a function of inputs in [0, 1]."""
+        """The network, which maps inputs of the range to scores, as a function of inputs in [0, 1]."""
         return _InBox(network, self)
 
 
@@ -77,6 +77,16 @@ def attacked_in_box(
 
     Returns:
         shape (n, ...), on the CPU.
+
+    Raises:
+        UserError: the network gives no class scores, or the attack cannot be run on it.
+
+    Example:
+        >>> from lightning_poison.attacks import FGSM
+        >>> network = nn.Linear(1, 2)
+        >>> _ = network.load_state_dict({"weight": torch.tensor([[-1.0], [1.0]]), "bias": torch.zeros(2)})
+        >>> attacked_in_box(UnitBox(-2.0, 4.0), FGSM(eps=0.25), network, torch.tensor([[-1.0]]), torch.tensor([0]))
+        tensor([[0.]])
     """
     device = device_of(network)
     goals = None if targets is None else targets.to(device)

@@ -180,8 +180,8 @@ def test_masked_gradients_do_not_help(mask, trained, digits):
     with pytest.warns(match="gradient is exactly zero .* or take FiniteDifferences"):
         white = PGD(0.15, steps=10)(masked, inputs, labels)
     assert white.fooled.equal(wrong)  # nothing but zeros: the attack doesn't move
-    # Networks from eight seeds lost 0.90 to 0.99 of what unmasked gradients take; at sigma 0.05, rounded scores still
-    # hide the slope of some points, and it was 0.80 to 0.93.
+    # Of eight networks it fooled 0.91 to 0.99 of what unmasked gradients fool; at sigma 0.05 rounded scores still hide
+    # the slope at some points, and it was 0.82 to 0.93, and 0.798 of this network on some processors.
     black = FiniteDifferences(0.15, steps=10, sigma=0.1)(masked, inputs, labels)
     unmasked = PGD(0.15, steps=10)(trained, inputs, labels)
     assert black.fooled.sum() > 0.8 * unmasked.fooled.sum() > 3 * wrong.sum()

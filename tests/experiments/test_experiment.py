@@ -221,7 +221,7 @@ def test_refused_before_anything_is_written(tmp_path: Path, arguments, words: st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"data": Digits}, "data must be a LightningDataModule, got Digits"),
+        ({"data": Digits}, "data must be a LightningDataModule, got the class Digits"),
         ({"data": None}, "data must be a LightningDataModule, got None"),
         ({"strategies": {"random": RandomPoints()}}, r"strategy random must be a poison.* LabelFlips\(RandomPoints"),
         ({"strategies": {"random": "x"}}, "strategy random must be a poison, or null for clean labels, got 'x'"),

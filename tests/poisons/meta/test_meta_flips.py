@@ -85,7 +85,7 @@ def test_a_share_that_is_flipped_as_a_whole():
     [
         ({"per_class": 41}, "got 41 and class 0 has 40 points"),
         ({"nets": []}, "nets must be a list of architectures such as .MLP., got \\[\\]"),
-        ({"nets": nn.Linear}, "nets must be a list of architectures such as .MLP., got Linear"),
+        ({"nets": nn.Linear}, "nets must be a list of architectures such as .MLP., got the class Linear"),
         ({"nets": [nn.Linear(4, 2)]}, "each of nets must make a network when called .* a network that is made already"),
         ({"noise": 0.0}, "noise must lie in"),
         ({"objective": "mean"}, "objective must be one of coverage, joint"),
