@@ -23,11 +23,11 @@ from lightning_poison.callbacks.accuracy.round import AttackRound
 from lightning_poison.callbacks.accuracy.sections import attack_section
 from lightning_poison.callbacks.accuracy.tables import describe_attack, masking_warnings
 from lightning_poison.callbacks.base import Measurement
-from lightning_poison.callbacks.evaluation import validation_batches
 from lightning_poison.callbacks.target_classes import TargetRule, checked_classes, target_in_words
 from lightning_poison.errors import UserError
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.report import Section
+from lightning_poison.trainer.evaluation import validation_batches
 
 __all__ = ["AdversarialAccuracy"]
 

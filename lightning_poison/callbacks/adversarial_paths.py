@@ -15,12 +15,12 @@ from lightning_poison.callbacks.paths.suspects import Suspects, find_suspects
 from lightning_poison.callbacks.paths.table import PathTable
 from lightning_poison.callbacks.paths.walker import PathTarget, PathWalker
 from lightning_poison.callbacks.training_points import drawn_positions, training_set
-from lightning_poison.datamodules import report_folder
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer, check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.pixels import Pixels
 from lightning_poison.report import ReportFigure, Section
+from lightning_poison.trainer.folders import report_folder
 
 __all__ = ["AdversarialPaths"]
 

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 
 from lightning_poison._lightning import Callback
-from lightning_poison.datamodules import report_folder
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.report import Section
 
-__all__ = ["Measurement", "check_suffix", "is_last_epoch", "refuse_equal_suffixes", "report_folder"]
+__all__ = ["Measurement", "check_suffix", "is_last_epoch", "refuse_equal_suffixes"]
 
 
 def is_last_epoch(trainer: Any) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
+from lightning_poison.trainer.batches import inputs_and_labels, sample_positions
 
 __all__ = ["EvaluationPoints", "TrainingInputs"]
 

@@ -17,9 +17,9 @@ from lightning_poison.certificates import (
     LabelFlipCertificate,
     LabelFreeFeatures,
 )
-from lightning_poison.datamodules.ranks import from_all_ranks
 from lightning_poison.errors import UserError
 from lightning_poison.functional.progress import Progress
+from lightning_poison.trainer.ranks import from_all_ranks
 
 __all__ = ["Methods", "certify_points", "fit_methods", "named_methods"]
 

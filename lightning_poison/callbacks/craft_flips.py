@@ -13,11 +13,9 @@ from torch.utils.data import Subset
 
 from lightning_poison._lightning import Callback
 from lightning_poison.attacks import frozen_eval
-from lightning_poison.callbacks.base import report_folder
 from lightning_poison.callbacks.crafting import clean_training_set, copy_of, poison_pictures
 from lightning_poison.callbacks.flip_labels import FlipLabels
 from lightning_poison.datamodules import PoisonedDataModule
-from lightning_poison.datamodules.ranks import from_rank_zero, shards_weights
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.files import check_file
@@ -29,6 +27,8 @@ from lightning_poison.poisons.restoring import restored_poisons
 from lightning_poison.poisons.surrogates import check_output, looks_through_network
 from lightning_poison.report import ReportFigure, Section
 from lightning_poison.report.run_sections import flip_counts, flip_figure
+from lightning_poison.trainer.folders import report_folder
+from lightning_poison.trainer.ranks import from_rank_zero, shards_weights
 
 __all__ = ["CraftFlips"]
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_poison.attacks.outputs import selected_output
-from lightning_poison.callbacks.progress import progress
 from lightning_poison.datamodules import PoisonedDataset, dataset_labels, find_poisoned_dataset, fingerprint
 from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.poisons import PoisonList, TrainingSet
+from lightning_poison.trainer.progress import progress
 
 __all__ = ["clean_training_set", "copy_of", "poison_pictures"]
 

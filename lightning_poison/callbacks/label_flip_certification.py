@@ -14,11 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_poison.callbacks.attacked_baseline import AttackedBaseline, attacked_points
-from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes, report_folder
+from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
 from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
 from lightning_poison.callbacks.certification_methods import certify_points, fit_methods, named_methods
-from lightning_poison.callbacks.evaluation import first_of
-from lightning_poison.callbacks.progress import progress
 from lightning_poison.certificates import (
     CertifiedLearner,
     CertifiedMethod,
@@ -34,6 +32,9 @@ from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
+from lightning_poison.trainer.evaluation import first_of
+from lightning_poison.trainer.folders import report_folder
+from lightning_poison.trainer.progress import progress
 
 __all__ = ["LabelFlipCertification"]
 

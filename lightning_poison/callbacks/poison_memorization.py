@@ -11,14 +11,14 @@ from torch.utils.data import default_collate
 
 from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.callbacks.base import Measurement
-from lightning_poison.callbacks.batches import inputs_and_labels
-from lightning_poison.callbacks.evaluation import on_device
-from lightning_poison.callbacks.progress import progress
 from lightning_poison.datamodules import PoisonedDataset, find_poisoned_dataset
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.poisons import PoisonList
 from lightning_poison.report import ReportFigure, ReportTable, Section
+from lightning_poison.trainer.batches import inputs_and_labels
+from lightning_poison.trainer.evaluation import on_device
+from lightning_poison.trainer.progress import progress
 
 __all__ = ["PoisonMemorization"]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning_poison._lightning import Callback
-from lightning_poison.callbacks.base import report_folder
 from lightning_poison.errors import UserError
 from lightning_poison.report import (
     Baseline,
@@ -24,6 +23,7 @@ from lightning_poison.report.history import History, as_number
 from lightning_poison.report.robustness import robustness_section
 from lightning_poison.report.run_facts import config_text, data_facts, poison_facts, run_title, seeds, training_dataset
 from lightning_poison.report.run_sections import comparison_figure, flips_section, training_section
+from lightning_poison.trainer.folders import report_folder
 
 __all__ = ["Report"]
 

@@ -8,16 +8,17 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_poison.attacks.outputs import selected_output
-from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes, report_folder
-from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
-from lightning_poison.callbacks.evaluation import validation_batches
-from lightning_poison.callbacks.progress import progress
+from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
 from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints, smoothing_section
-from lightning_poison.datamodules.ranks import from_all_ranks
 from lightning_poison.functional.checks import check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
+from lightning_poison.trainer.batches import inputs_and_labels, sample_positions
+from lightning_poison.trainer.evaluation import validation_batches
+from lightning_poison.trainer.folders import report_folder
+from lightning_poison.trainer.progress import progress
+from lightning_poison.trainer.ranks import from_all_ranks
 
 __all__ = ["SmoothingCertification"]
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from lightning_poison.attacks import class_scores, frozen_eval
-from lightning_poison.callbacks.batches import inputs_and_labels
-from lightning_poison.callbacks.evaluation import on_device
 from lightning_poison.datamodules import find_poisoned_dataset
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
+from lightning_poison.trainer.batches import inputs_and_labels
+from lightning_poison.trainer.evaluation import on_device
 
 __all__ = ["clean_labels", "clean_num_classes", "drawn_positions", "fetch", "training_set"]
 

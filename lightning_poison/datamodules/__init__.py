@@ -9,7 +9,6 @@ from lightning_poison.datamodules.imdb import IMDB
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.datamodules.poisoned import PoisonedDataModule
 from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset
-from lightning_poison.datamodules.run_folder import report_folder
 from lightning_poison.datamodules.split_data import SplitDataModule
 from lightning_poison.datamodules.torchvision_data import CIFAR10, MNIST, FashionMNIST, TorchvisionDataModule
 from lightning_poison.datamodules.training_flips import TrainingFlips
@@ -33,5 +32,4 @@ __all__ = [
     "dataset_labels",
     "find_poisoned_dataset",
     "fingerprint",
-    "report_folder",
 ]

@@ -14,8 +14,6 @@ from lightning_poison.datamodules.fingerprint import fingerprint
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.datamodules.model_outputs import check_outputs
 from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset
-from lightning_poison.datamodules.ranks import from_all_ranks, from_rank_zero, shards_weights
-from lightning_poison.datamodules.run_folder import report_folder
 from lightning_poison.datamodules.train_loader import check_train_loader, in_order, plain_shuffle, with_dataset
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_kind
@@ -23,6 +21,8 @@ from lightning_poison.functional.progress import show_progress
 from lightning_poison.poisons import FlipList, Poison, PoisonList, TrainingSet
 from lightning_poison.poisons.description import describe
 from lightning_poison.poisons.restoring import restored_poisons
+from lightning_poison.trainer.folders import report_folder
+from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero, shards_weights
 
 __all__ = ["TrainingFlips"]
 

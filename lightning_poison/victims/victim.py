@@ -15,10 +15,10 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_poison.functional.checks import check_choice, check_labels, check_number
-from lightning_poison.functional.distributed import evaluation_positions
 from lightning_poison.functional.gaussian_noise import fill_gaussian
 from lightning_poison.nets import Normalize, SmallNet
 from lightning_poison.nets.building import build_net, logits_of
+from lightning_poison.trainer.positions import evaluation_positions
 from lightning_poison.victims.divergence import check_loss
 from lightning_poison.victims.resume import check_optimizer
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.utils.data import DistributedSampler, SequentialSampler
 
 from lightning_poison.attacks import Attack
-from lightning_poison.callbacks.batches import inputs_and_labels
-from lightning_poison.callbacks.evaluation import evaluation_loader, on_device
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator
+from lightning_poison.trainer.batches import inputs_and_labels
+from lightning_poison.trainer.evaluation import evaluation_loader, on_device
 
 __all__ = ["checked_positions", "own_positions", "prepared_attacks"]
 

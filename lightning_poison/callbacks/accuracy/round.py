@@ -17,12 +17,12 @@ from lightning_poison.attacks.robustness_curve import robustness_curve
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
 from lightning_poison.callbacks.accuracy.counts import AttackCounts
 from lightning_poison.callbacks.accuracy.own_inputs import checked_positions, prepared_attacks
-from lightning_poison.callbacks.batches import inputs_and_labels, sample_positions
 from lightning_poison.callbacks.target_classes import TargetRule, targets_of
 from lightning_poison.errors import UserError
 from lightning_poison.functional.norms import l2_size
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.trainer.batches import inputs_and_labels, sample_positions
 
 __all__ = ["AttackRound"]
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from lightning_poison.attacks import Trace, adversarial_paths, class_scores, frozen_eval, path_trace
 from lightning_poison.callbacks.paths.table import COLUMNS, PathTable
-from lightning_poison.callbacks.progress import progress
 from lightning_poison.callbacks.target_classes import targets_of
 from lightning_poison.callbacks.training_points import clean_labels, fetch
 from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.trainer.progress import progress
 
 __all__ = ["PathTarget", "PathWalker"]
 

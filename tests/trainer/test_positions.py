@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from lightning_poison.functional.distributed import evaluation_positions, sample_positions
+from lightning_poison.trainer.positions import evaluation_positions, sample_positions
 
 
 @pytest.mark.parametrize("length", [1, 5, 8, 9])

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.distributed import evaluation_positions as sample_positions
+from lightning_poison.trainer.positions import evaluation_positions as sample_positions
 
 __all__ = ["inputs_and_labels", "sample_positions"]
 
