@@ -19,7 +19,7 @@ from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
 from lightning_poison.callbacks.accuracy.arguments import checked_sweep, given_attacks
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
 from lightning_poison.callbacks.accuracy.names import short_names
-from lightning_poison.callbacks.accuracy.round import AttackRound
+from lightning_poison.callbacks.accuracy.round import TRIED, AttackRound
 from lightning_poison.callbacks.accuracy.sections import attack_section
 from lightning_poison.callbacks.accuracy.tables import describe_attack, masking_warnings
 from lightning_poison.callbacks.base import Measurement
@@ -27,7 +27,7 @@ from lightning_poison.callbacks.target_classes import TargetRule, checked_classe
 from lightning_poison.errors import UserError
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.report import Section
-from lightning_poison.trainer.evaluation import validation_batches
+from lightning_poison.trainer.evaluation import evaluation_loader, first_items, validation_batches
 
 __all__ = ["AdversarialAccuracy"]
 
@@ -61,7 +61,8 @@ class AdversarialAccuracy(Measurement):
             "least_likely" for the one with the lowest score; samples with this label are left out. None: untargeted.
         name: last part of the key, so that several of these callbacks can run side by side.
         every_n_epochs: measure after every n-th epoch of ``fit`` and after the last; None: only after the last.
-        max_samples: measure only among the first so many samples of the data set, the same on any number of ranks.
+        max_samples: measure only among so many samples, which are drawn with a fixed seed, class by class where the
+            data set tells its labels: the same ones in every epoch and on any number of ranks. None: all.
         eps_sweep: radii in pixel units, increasing, at which to measure besides the attack's own.
         output: where the logits stand in what the victim's forward returns: a position in a tuple or a key of a
             dict; None: it returns them alone.
@@ -132,8 +133,14 @@ class AdversarialAccuracy(Measurement):
         """Restore the history."""
         self.history = [AttackedSamples(**entry) for entry in state_dict["history"]]
 
+    def forget(self) -> None:
+        """Nothing was measured in this run."""
+        super().forget()
+        self.history, self._latest = [], {}
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Build the attacks, so that their mistakes surface before any work."""
+        super().setup(trainer, pl_module, stage)
         model = selected_output(pl_module, self.output)
         built = [attack if isinstance(attack, Attack) else from_torchattacks(attack, model) for attack in self._given]
         for attack in built if self.eps_sweep else []:
@@ -150,17 +157,26 @@ class AdversarialAccuracy(Measurement):
         )
         _check_keys([other for other in trainer.callbacks if isinstance(other, AdversarialAccuracy)])
 
+    def try_out(self, trainer: Any, pl_module: Any) -> None:
+        """Attack a few validation samples; the sanity check has not done so where it is switched off."""
+        loader = evaluation_loader(trainer)
+        if self._round is None or loader is None:
+            return
+        chosen = self._round.samples(trainer)
+        batch = first_items(trainer, pl_module, loader, chosen.some(TRIED))
+        if batch is not None:
+            self._round.try_out(trainer, pl_module, batch)
+
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start from zero."""
-        if self._round is not None and self.is_due(trainer):
-            self._round.begin(trainer, pl_module)
+        if self.is_due(trainer):
+            self.attempt(trainer, lambda: self._begin(trainer, pl_module))
         elif self._round is not None and trainer.sanity_checking:
-            self._round.check(trainer)
+            self._round.samples(trainer)
 
     def on_test_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start from zero."""
-        if self._round is not None:
-            self._round.begin(trainer, pl_module)
+        self._begin(trainer, pl_module)
 
     def on_validation_batch_end(
         self,
@@ -175,7 +191,7 @@ class AdversarialAccuracy(Measurement):
         if self._round is None or dataloader_idx != 0:
             return
         if self.is_due(trainer):
-            self._round.measure(trainer, pl_module, batch)
+            self.attempt(trainer, lambda: self._measure(trainer, pl_module, batch), together=False)
         elif trainer.sanity_checking and batch_idx == 0:
             self._round.try_out(trainer, pl_module, batch)
 
@@ -189,30 +205,27 @@ class AdversarialAccuracy(Measurement):
         dataloader_idx: int = 0,
     ) -> None:
         """Attack the batch that has just been tested."""
-        if self._round is not None and dataloader_idx == 0:
-            self._round.measure(trainer, pl_module, batch)
+        if dataloader_idx == 0:
+            self._measure(trainer, pl_module, batch)
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Log the share."""
-        if self.is_due(trainer):
-            self.log_values(trainer, pl_module, self._finish(trainer, trainer.current_epoch))
+        self._log(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Log the share."""
-        self.log_values(trainer, pl_module, self._finish(trainer, trainer.current_epoch))
+        self._log(trainer, pl_module)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Measure now if the last epoch came unannounced or without validation at its end."""
-        if self._round is None or not self.is_overdue(trainer):
-            return
+    def measure_at_end(self, trainer: Any, pl_module: Any) -> None:
+        """Read the validation set once more."""
         measured = False
         for batch in validation_batches(trainer, pl_module):
             if not measured:
-                self._round.begin(trainer, pl_module)
-            self._round.measure(trainer, pl_module, batch)
+                self._begin(trainer, pl_module)
+            self._measure(trainer, pl_module, batch)
             measured = True
         if measured:
-            self.log_at_end(trainer, self._finish(trainer, trainer.current_epoch - 1))
+            self.log_at_end(trainer, self._finish(trainer, pl_module, trainer.current_epoch - 1))
 
     def report_sections(self) -> list[Section]:
         """The last measurement of each split with its interval, and how it came about."""
@@ -249,13 +262,26 @@ class AdversarialAccuracy(Measurement):
         by = "the attack does not drive" if len(self._attacks) == 1 else "no attack drives"
         return f"Share of the {whose} that {by} to {target_in_words(self.target)}."
 
-    def _finish(self, trainer: Any, epoch: int) -> dict[str, float]:
+    def _begin(self, trainer: Any, pl_module: Any) -> None:
+        if self._round is not None:
+            self._round.begin(trainer, pl_module)
+
+    def _measure(self, trainer: Any, pl_module: Any, batch: Any) -> None:
+        if self._round is not None:
+            self._round.measure(trainer, pl_module, batch)
+
+    def _log(self, trainer: Any, pl_module: Any) -> None:
+        if self.is_due(trainer):
+            values = self.attempt(trainer, lambda: self._finish(trainer, pl_module, trainer.current_epoch))
+            self.log_values(trainer, pl_module, values or {})
+
+    def _finish(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, float]:
         """The values to log; none where no sample was attacked."""
-        self.note_measured(trainer)
+        self.note_measured(trainer, pl_module)
         if self._round is None:
             return {}
         split = self.prefix(trainer)
-        measured, self._attacks = self._round.measured(split, epoch), self._round.ready
+        measured, self._attacks = self._round.measured(trainer, split, epoch), self._round.ready
         if not measured.samples:
             rank_zero_warn(f"{self.key} was not measured: none of the evaluated samples has a class that is attacked")
             return {}
@@ -263,7 +289,7 @@ class AdversarialAccuracy(Measurement):
             rank_zero_warn(f"{self.key}: {sentence}")
         self._latest[split] = measured
         if trainer.state.fn == "fit":
-            self.history.append(measured)
+            self.history = [entry for entry in self.history if entry.epoch != epoch] + [measured]
         counts = [measured.withstood, *(measured.each.values() if len(self._attacks) > 1 else []), *measured.curve]
         return {f"{split}/{key}": count / measured.samples for key, count in zip(self.keys, counts, strict=True)}
 

@@ -14,15 +14,19 @@ from lightning_poison.callbacks.paths.pictures import PathPictures, take_picture
 from lightning_poison.callbacks.paths.suspects import Suspects, find_suspects
 from lightning_poison.callbacks.paths.table import PathTable
 from lightning_poison.callbacks.paths.walker import PathTarget, PathWalker
-from lightning_poison.callbacks.training_points import drawn_positions, training_set
+from lightning_poison.callbacks.training_points import drawn_positions, the_training_loader, trained_on
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer, check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.pixels import Pixels
 from lightning_poison.report import ReportFigure, Section
 from lightning_poison.trainer.folders import report_folder
+from lightning_poison.trainer.ranks import from_all_ranks
+from lightning_poison.trainer.weights import evaluated_weights
 
 __all__ = ["AdversarialPaths"]
+
+_TRIED = 4  # points of a trial
 
 
 class AdversarialPaths(Measurement):
@@ -35,9 +39,9 @@ class AdversarialPaths(Measurement):
     label, target or -1, length, reached as 1 or 0) and ``suspects.csv``: the unflipped points whose label is lost
     soonest, which a person should look at (not where the target is the least likely class).
 
-    The points are drawn from the whole training set with a fixed seed, so that sorted data are covered evenly and
-    every epoch, run and number of ranks measures the same ones. Random augmentation of the training set draws from
-    streams of its own, so training goes on undisturbed.
+    The points are drawn with a fixed seed from all that are trained on (those that the training loader's sampler
+    yields), so that sorted data are covered evenly and every epoch, run and number of ranks measures the same ones.
+    Random augmentation of the training set draws from streams of its own, so training goes on undisturbed.
 
     Args:
         target: "untargeted", "next" (the cyclically next class), "least_likely" (the class of the point's lowest
@@ -112,26 +116,35 @@ class AdversarialPaths(Measurement):
         """Restore the history."""
         self.history = list(state_dict["history"])
 
+    def forget(self) -> None:
+        """Nothing was measured in this run."""
+        super().forget()
+        self.history = []
+        self._paths = self._suspects = self._pictures = self._sections = None
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse a second one of the same name, which would write the same file."""
+        super().setup(trainer, pl_module, stage)
         others = [other for other in trainer.callbacks if isinstance(other, AdversarialPaths)]
         twins = sum(other.file.lower() == self.file.lower() for other in others)
         if twins > 1:
             raise UserError(f"{twins} AdversarialPaths callbacks write {self.file}; give each its own name")
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Refuse, before the first step, training data without indices, and a class or an output that isn't there."""
-        self._walker(trainer, pl_module).try_out()
+    def try_out(self, trainer: Any, pl_module: Any) -> None:
+        """Refuse training data without indices, inputs that no path can start from, and a class that isn't there."""
+        walker = self._walker(trainer, pl_module)
+        walker.try_out(drawn_positions(trained_on(trainer, walker.loader), _TRIED))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Follow the paths, log their lengths, write ``paths.csv``."""
         if self.is_due(trainer):
-            self.log_values(trainer, pl_module, self._measure(trainer, pl_module, trainer.current_epoch))
+            with evaluated_weights(trainer, pl_module):
+                values = self.attempt(trainer, lambda: self._measure(trainer, pl_module, trainer.current_epoch))
+            self.log_values(trainer, pl_module, values or {})
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Measure now if the last epoch came unannounced."""
-        if self.is_overdue(trainer):
-            self.log_at_end(trainer, self._measure(trainer, pl_module, trainer.current_epoch - 1))
+    def measure_at_end(self, trainer: Any, pl_module: Any) -> None:
+        """Follow the paths of the weights that are left."""
+        self.log_at_end(trainer, self._measure(trainer, pl_module, trainer.current_epoch - 1))
 
     def report_sections(self) -> list[Section]:
         """Lengths by class, their histogram, points and paths as pictures; suspects of label noise."""
@@ -167,23 +180,24 @@ class AdversarialPaths(Measurement):
         return "" if self.name is None else f"_{self.name}"
 
     def _walker(self, trainer: Any, pl_module: Any) -> PathWalker:
-        model, dataset = selected_output(pl_module, self.output), training_set(trainer)
-        return PathWalker(trainer, pl_module, model, dataset, self.target, self.step, self.max_steps, self.clip)
+        model = selected_output(pl_module, self.output)
+        loader = the_training_loader(trainer.train_dataloader, "AdversarialPaths")
+        return PathWalker(trainer, pl_module, model, loader, self.target, self.step, self.max_steps, self.clip)
 
     def _measure(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, float]:
         """The values to log; none where every point was left out."""
-        self.note_measured(trainer)
+        self.note_measured(trainer, pl_module)
         walker = self._walker(trainer, pl_module)
-        positions = drawn_positions(len(walker.dataset), self.max_samples)
+        positions = drawn_positions(trained_on(trainer, walker.loader), self.max_samples)
         mine = positions[trainer.global_rank :: trainer.world_size]
-        paths = PathTable.gather(trainer, lambda: walker.follow(mine))
+        paths = PathTable.of(from_all_ranks(trainer, lambda: walker.follow(mine)))
         folder = report_folder(trainer)
         if not len(paths.index):
             rank_zero_warn(f"no adversarial path was measured: every point drawn belongs to the target {self.target}")
             return {}
         self._paths, self._sections = paths, None
         values = paths.summary(self._suffix)
-        self.history.append({"epoch": epoch, **values})
+        self.history = [entry for entry in self.history if entry["epoch"] != epoch] + [{"epoch": epoch, **values}]
         if trainer.is_global_zero:
             with walker.undisturbed():
                 self._suspects = find_suspects(walker, paths)

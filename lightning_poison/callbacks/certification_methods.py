@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -86,12 +87,14 @@ def certify_points(
     """
     found: dict[str, CertifiedPoints] = {}
     for names in _sharing_features(methods):
-        features, index, labels = _read(trainer, methods[names[0]], points())
+        reader = points()
+        features, index, labels = _read(trainer, methods[names[0]], reader)
         for name in names:
             whole = methods[name].transductive
             certify = _of_all_points if whole else _of_each_share
             with progress(_task("evaluation points", [name]), len(index)) as advance:
-                found[name] = certify(trainer, methods[name], features, index, labels, advance)
+                certified = certify(trainer, methods[name], features, index, labels, advance)
+                found[name] = replace(certified, known=reader.known)
     return {name: found[name] for name in methods}
 
 
@@ -133,7 +136,8 @@ def _read(trainer: Any, learner: CertifiedLearner, points: EvaluationPoints) -> 
     """Features, positions and labels of this rank's share."""
     found: list[Tensor] = []
     from_all_ranks(trainer, lambda: found.append(learner.transform(points)))
-    return found[0], *points.index_and_labels()
+    features, (index, labels) = found[0], points.index_and_labels()
+    return (features, index, labels) if points.count_here() else (features[:0], index[:0], labels[:0])
 
 
 def _sharing_features(methods: Methods) -> list[list[str]]:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
 from torch.utils.data import Subset
 
-from lightning_poison._lightning import Callback
 from lightning_poison.attacks import frozen_eval
-from lightning_poison.callbacks.crafting import clean_training_set, copy_of, poison_pictures
+from lightning_poison.callbacks.base import RunState
+from lightning_poison.callbacks.crafting import clean_training_set, copy_of, loader_dataset, poison_pictures
 from lightning_poison.callbacks.flip_labels import FlipLabels
+from lightning_poison.callbacks.training_points import trained_on
 from lightning_poison.datamodules import PoisonedDataModule
+from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.files import check_file
@@ -29,13 +32,14 @@ from lightning_poison.report import ReportFigure, Section
 from lightning_poison.report.run_sections import flip_counts, flip_figure
 from lightning_poison.trainer.folders import report_folder
 from lightning_poison.trainer.ranks import from_rank_zero, shards_weights
+from lightning_poison.trainer.weights import on_root_device
 
 __all__ = ["CraftFlips"]
 
 _PICTURES = 16
 
 
-class CraftFlips(Callback):
+class CraftFlips(RunState):
     """Chooses flips with the network of a clean run, at the end of ``fit``, and writes them down.
 
     Three lines in anybody's project::
@@ -45,8 +49,8 @@ class CraftFlips(Callback):
 
         trainer = Trainer(callbacks=[CraftFlips(LabelFlips(NearestToBoundary(per_class=10)))])
 
-    The strategy sees the run's training set and a frozen copy of its network; weights, modes and random streams of the
-    run stay as they are. The list belongs to these training data and is applied to them by
+    The strategy sees the points that the run trains on and a frozen copy of the network that it leaves; weights, modes
+    and random streams of the run stay as they are. The list belongs to these training data and is applied to them by
     ``LabelFlips(FromFile(path))``. With several processes rank zero crafts, and every rank learns the list. ``fit``
     of a finished run (``ckpt_path`` of its last checkpoint) crafts with the network as it was saved; a list in that
     checkpoint is written again instead.
@@ -102,6 +106,7 @@ class CraftFlips(Callback):
         self._step: int | None = None
         self._finished = False
         self._training_set: TrainingSet | None = None
+        self._positions: Tensor | None = None
         self._pictures: ReportFigure | None = None
 
     @property
@@ -120,12 +125,17 @@ class CraftFlips(Callback):
 
     # --- hooks --------------------------------------------------------------------------------------------------------
 
+    def forget(self) -> None:
+        """Nothing was crafted in this run."""
+        self.flips = self._step = self._training_set = self._pictures = self._positions = None
+        self._finished = False
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse, before anything expensive, what can be seen to end badly without looking at an input."""
+        super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
-        self.flips = self._step = self._training_set = self._pictures = None
-        self._finished = False
+        self.forget()
         folder = report_folder(trainer)
         self._path = None if trainer.fast_dev_run else self._path_in(folder)
         self._check_run(trainer)
@@ -135,20 +145,21 @@ class CraftFlips(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Refuse classes and budgets that the data do not hold, and a model that does not give class scores."""
+        self._note_positions(trainer)
         from_rank_zero(trainer, lambda: self._check_data(trainer, pl_module))
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Craft with the trained network."""
-        self._finish(trainer, pl_module)
-
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        """Craft now if the run was finished before it was resumed."""
-        if not self._finished:
+        """Craft with the network that the fit leaves, also if the run was finished before it was resumed."""
+        if trainer.fast_dev_run:
+            return
+        if self._positions is None:
+            self._note_positions(trainer)
+        with on_root_device(trainer, pl_module):
             self._finish(trainer, pl_module)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Let go of the inputs."""
-        self._training_set = None
+        self._training_set = self._positions = None
 
     def report_sections(self) -> list[Section]:
         """How many labels of which class the list flips, and some of the points."""
@@ -231,10 +242,15 @@ class CraftFlips(Callback):
         with kept_random_state(None, pl_module.device), frozen_eval(pl_module):
             check_output(network, first.inputs)
 
+    def _note_positions(self, trainer: Any) -> None:
+        """Which points are trained on; every rank must ask."""
+        owner = trainer.lightning_module if trainer.datamodule is None else trainer.datamodule
+        self._positions = trained_on(trainer, check_train_loader(trainer.train_dataloader, type(owner).__name__))
+
     def _finish(self, trainer: Any, pl_module: Any) -> None:
-        self._finished = True
-        if trainer.fast_dev_run:
+        if self._finished:
             return
+        self._finished = True
         restored = self.flips is not None and self._step == int(trainer.global_step)
         try:
             crafted = from_rank_zero(trainer, lambda: self._crafted(trainer, pl_module, restored))
@@ -268,14 +284,15 @@ class CraftFlips(Callback):
                     raise UserError(f"{describe(self.poison)}: {error}") from error
         if self._path is not None:
             flips.write(self._path)
-        self._pictures = self._picture(training_set.dataset, flips)
+        self._pictures = self._picture(loader_dataset(training_set), flips)
         return flips.state_dict()
 
     def _shared_training_set(self, trainer: Any, pl_module: Any = None) -> TrainingSet:
         """One for all of these callbacks, so that they read inputs and run the module's network once."""
         alike = [other for other in trainer.callbacks if isinstance(other, CraftFlips) and other.output == self.output]
         first = alike[0]
-        found = clean_training_set(trainer, first._training_set)
+        assert self._positions is not None  # noqa: S101  # the hooks saw to it
+        found = clean_training_set(trainer, self._positions, first._training_set)
         if pl_module is not None and found.network is None:
             found = replace(found, network=copy_of(pl_module, self.output))
         first._training_set = found

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.datamodules import PoisonedDataset, dataset_labels, find_poisoned_dataset, fingerprint
@@ -17,21 +18,23 @@ from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.poisons import PoisonList, TrainingSet
 from lightning_poison.trainer.progress import progress
 
-__all__ = ["clean_training_set", "copy_of", "poison_pictures"]
+__all__ = ["clean_training_set", "copy_of", "loader_dataset", "poison_pictures"]
 
 
-def clean_training_set(trainer: Any, known: TrainingSet | None = None) -> TrainingSet:
+def clean_training_set(trainer: Any, positions: Tensor, known: TrainingSet | None = None) -> TrainingSet:
     """The training data of a run without flips, with the fingerprint that a later run finds.
 
     Args:
         trainer: has a training loader.
+        positions: the points that are trained on, shape (m,), int64.
         known: what was found before; it is returned if the data are the same.
 
     Raises:
         UserError: labels are flipped, there are several loaders, or the labels cannot be read.
     """
     owner = trainer.lightning_module if trainer.datamodule is None else trainer.datamodule
-    dataset = check_train_loader(trainer.train_dataloader, type(owner).__name__).dataset
+    loader = check_train_loader(trainer.train_dataloader, type(owner).__name__)
+    dataset = loader.dataset
     poisoned = find_poisoned_dataset(dataset)
     if poisoned is not None and len(poisoned.flips):
         raise UserError(
@@ -40,13 +43,27 @@ def clean_training_set(trainer: Any, known: TrainingSet | None = None) -> Traini
         )
     if isinstance(dataset, PoisonedDataset):
         dataset = dataset.dataset
-    if known is not None and known.dataset is dataset:
-        return known
+    whole = len(positions) == len(dataset)
+    if known is not None and loader_dataset(known) is dataset:
+        before = torch.arange(known.num_points) if known.positions is None else known.positions
+        if before.equal(positions):
+            return known
     shown = partial(progress, trainer)
-    labels = dataset_labels(dataset, shown)
+    labels = dataset_labels(dataset, shown)[positions]
     declared = getattr(trainer.datamodule, "num_classes", None)
-    num_classes = declared if isinstance(declared, int) else int(labels.max()) + 1
-    return TrainingSet(labels, num_classes, fingerprint(dataset, labels), dataset, progress=shown)
+    return TrainingSet(
+        labels,
+        declared if isinstance(declared, int) else int(labels.max()) + 1,
+        fingerprint(dataset, labels, None if whole else positions),
+        dataset if whole else Subset(dataset, positions.tolist()),
+        progress=shown,
+        positions=None if whole else positions,
+    )
+
+
+def loader_dataset(training_set: TrainingSet) -> Any:
+    """The data set that the training loader reads."""
+    return training_set.dataset if training_set.positions is None else training_set.dataset.dataset
 
 
 def copy_of(pl_module: nn.Module, output: int | str | None = None) -> nn.Module:

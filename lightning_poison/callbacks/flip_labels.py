@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning_poison._lightning import Callback
+from lightning_poison.callbacks.base import RunState
 from lightning_poison.datamodules import PoisonedDataModule, TrainingFlips
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import Poison, PoisonList
@@ -14,7 +14,7 @@ __all__ = ["FlipLabels"]
 _HOOK = "train_dataloader"
 
 
-class FlipLabels(Callback):
+class FlipLabels(RunState):
     """Flips training labels of whatever data module the Trainer has, for the length of ``fit``.
 
     It does what :class:`~lightning_poison.datamodules.PoisonedDataModule` does, without a change to somebody's code::
@@ -49,8 +49,13 @@ class FlipLabels(Callback):
         """The run's flips; None before training data were asked for."""
         return self.training_flips.flips
 
+    def forget(self) -> None:
+        """What an earlier run took over from its checkpoint is none of this one's."""
+        self.training_flips.begin_run()
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Stand between the Trainer and the data module's training loader."""
+        super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
         datamodule = trainer.datamodule

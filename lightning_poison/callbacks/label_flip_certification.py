@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from lightning_poison.callbacks.attacked_baseline import AttackedBaseline, attac
 from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
 from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
 from lightning_poison.callbacks.certification_methods import certify_points, fit_methods, named_methods
+from lightning_poison.callbacks.training_points import fetch, the_training_loader, trained_on
 from lightning_poison.certificates import (
     CertifiedLearner,
     CertifiedMethod,
@@ -32,8 +32,15 @@ from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
-from lightning_poison.trainer.evaluation import first_of
+from lightning_poison.trainer.batches import inputs_and_labels
+from lightning_poison.trainer.evaluation import (
+    EvaluatedSamples,
+    evaluation_loader,
+    first_items,
+    max_evaluation_batches,
+)
 from lightning_poison.trainer.folders import report_folder
+from lightning_poison.trainer.positions import yielded
 from lightning_poison.trainer.progress import progress
 
 __all__ = ["LabelFlipCertification"]
@@ -57,9 +64,9 @@ class LabelFlipCertification(Measurement):
     prediction, radius) to the report folder, or one ``certificates_NAME.csv`` a method. The numbers do not depend on
     the epoch: they are computed once for each pair of training and evaluation set.
 
-    The training set must be map-style. In ``test`` and ``validate`` without a ``fit`` before, it comes from the data
-    module; with loaders alone nothing can be certified, which a warning says. With random augmentation the learner is
-    trained on one fixed draw of it.
+    The training set is the points that the training loader's sampler yields, and must be map-style. In ``test`` and
+    ``validate`` without a ``fit`` before, it comes from the data module; with loaders alone nothing can be certified,
+    which a warning says. With random augmentation the learner is trained on one fixed draw of it.
 
     Args:
         method: the certified learner, or several by name, to be compared in one table and one picture; None: ridge
@@ -72,7 +79,8 @@ class LabelFlipCertification(Measurement):
         undefended: a learner without defence, for two classes, that stands on the features of the first method and is
             attacked: its accuracy after the flips that were found is drawn dotted, and written to ``attacked.csv``.
         undefended_points: attack it on at most so many points, evenly spread (about a second each).
-        max_samples: certify at most so many evaluation points (the first ones); None: all.
+        max_samples: certify at most so many evaluation points, drawn with a fixed seed, class by class where the data
+            set tells its labels; None: all.
         every_n_epochs: log after every n-th epoch of ``fit`` and after the last one; None: after the last only.
         suffix: ends the keys and the file name, to tell several instances apart.
 
@@ -114,8 +122,14 @@ class LabelFlipCertification(Measurement):
         self._training: _Training | None = None
         self._measured: _Measured | None = None
 
+    def forget(self) -> None:
+        """Nothing was fitted or measured in this run."""
+        super().forget()
+        self._training = self._measured = None
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse two callbacks that would log the same keys."""
+        super().setup(trainer, pl_module, stage)
         refuse_equal_suffixes(self, trainer)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -123,23 +137,35 @@ class LabelFlipCertification(Measurement):
         super().on_fit_start(trainer, pl_module)
         self._measured = None
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Refuse before the training what cannot be certified after it."""
+    def try_out(self, trainer: Any, pl_module: Any) -> None:
+        """Refuse training and evaluation points that cannot be told, and sizes and labels that cannot be certified."""
         loader = _training_loader(trainer)
         if loader is not None:
-            labels = dataset_labels(loader.dataset)
+            positions = _training_positions(trainer, loader)
+            labels = dataset_labels(loader.dataset)[positions]
             for learner in self._with_baseline().values():
                 learner.check_size(len(labels), _num_classes(trainer, labels))
+            fetch(trainer, pl_module, loader, positions[:1])
+        evaluated = evaluation_loader(trainer)
+        if evaluated is not None:
+            samples = EvaluatedSamples(trainer, self.max_samples)
+            batch = first_items(trainer, pl_module, evaluated, samples.some(1))
+            if batch is not None:
+                inputs_and_labels(batch)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the validation set, after the epoch's own validation."""
         if self.is_due(trainer):
-            self.log_values(trainer, pl_module, self._measure(trainer))
+            values = self.attempt(trainer, lambda: self._measure(trainer))
+            self.log_values(trainer, pl_module, values or {})
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Measure now if the last epoch came unannounced: early stopping decides after every other callback."""
-        if self._measured is None:
-            self.log_at_end(trainer, self._measure(trainer))
+    def is_overdue(self, trainer: Any, pl_module: Any) -> bool:
+        """Whether nothing was measured in this fit: no weights have a part in it."""
+        return self._measured is None
+
+    def measure_at_end(self, trainer: Any, pl_module: Any) -> None:
+        """Measure now, as the last epoch came unannounced: early stopping decides after every other callback."""
+        self.log_at_end(trainer, self._measure(trainer))
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the validation set in ``validate``."""
@@ -178,8 +204,7 @@ class LabelFlipCertification(Measurement):
 
     def _measure(self, trainer: Any) -> dict[str, float]:
         """The values to log, empty where there is nothing to certify with; writes the tables."""
-        loader = first_of(trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders)
-        max_batches = first_of(trainer.num_test_batches if trainer.testing else trainer.num_val_batches)
+        loader, max_batches = evaluation_loader(trainer), max_evaluation_batches(trainer)
         if loader is None or not max_batches:
             if trainer.state.fn != "fit" or not _has_own(trainer.datamodule, "test_dataloader"):
                 rank_zero_warn("LabelFlipCertification needs evaluation data, got none; pass a validation loader")
@@ -211,17 +236,19 @@ class LabelFlipCertification(Measurement):
         return {key: value for name, one in measured.methods.items() for key, value in self._values(name, one).items()}
 
     def _prepare(self, trainer: Any, loader: Any) -> _Training:
-        """The training set that the methods are fitted to; they are fitted only to a new one, or to new labels."""
-        if self._training is not None and (loader is None or self._training.is_of(loader.dataset)):
+        """The training points that the methods are fitted to; they are fitted only to new ones, or to new labels."""
+        if loader is None and self._training is not None:
             return self._training
-        dataset = loader.dataset
-        count = min(len(dataset), _FAST_DEV_POINTS) if trainer.fast_dev_run else len(dataset)
-        labels = dataset_labels(dataset)
+        positions = _training_positions(trainer, loader)
+        labels = dataset_labels(loader.dataset)[positions]
+        if self._training is not None and self._training.is_of(loader.dataset, positions, labels):
+            return self._training
+        count = min(len(positions), _FAST_DEV_POINTS) if trainer.fast_dev_run else len(positions)
         self._training = None  # should fitting fail
-        inputs = TrainingInputs(loader, count)
+        inputs = TrainingInputs(loader, positions[:count])
         num_classes = _num_classes(trainer, labels)
         fit_methods(self._with_baseline(), inputs, labels[:count], num_classes, partial(progress, trainer))
-        self._training = _Training(dataset, labels)
+        self._training = _Training(loader.dataset, positions, labels)
         return self._training
 
     def _with_baseline(self) -> dict[str, CertifiedLearner]:
@@ -240,14 +267,15 @@ class LabelFlipCertification(Measurement):
 
 @dataclass(frozen=True)
 class _Training:
-    """A training set that the methods were fitted to."""
+    """Training points that the methods were fitted to."""
 
     dataset: Any
+    positions: Tensor
     labels: Tensor
 
-    def is_of(self, dataset: Any) -> bool:
-        """Whether it is this data set with its present labels."""
-        return dataset is self.dataset and torch.equal(dataset_labels(dataset), self.labels)
+    def is_of(self, dataset: Any, positions: Tensor, labels: Tensor) -> bool:
+        """Whether it is these points of this data set with these labels."""
+        return dataset is self.dataset and torch.equal(positions, self.positions) and torch.equal(labels, self.labels)
 
 
 @dataclass(frozen=True)
@@ -273,16 +301,20 @@ def _training_loader(trainer: Any) -> DataLoader[Any] | None:
     if loaders is None and _has_own(data, "train_dataloader"):
         data.setup("fit")
         loaders = data.train_dataloader()
-    loader = first_of(loaders)
-    if loader is None:
+    if loaders is None:
         return None
-    dataset = getattr(loader, "dataset", None)
-    if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
+    return the_training_loader(loaders, "LabelFlipCertification")
+
+
+def _training_positions(trainer: Any, loader: DataLoader[Any]) -> Tensor:
+    """The points that are trained on, shape (m,), int64; no label may have a part in which they are."""
+    if yielded(loader).weighted:
         raise UserError(
-            f"LabelFlipCertification needs a map-style training set, got {type(dataset or loader).__name__}; "
-            "give the data set __len__ and __getitem__"
+            "LabelFlipCertification cannot certify a training loader whose sampler gives some points the weight 0: "
+            "weights may come from labels, so that a changed label would change what is trained on; take those points "
+            "out of the data set"
         )
-    return loader  # type: ignore[no-any-return]  # Lightning's loaders are Any
+    return trained_on(trainer, loader)
 
 
 def _num_classes(trainer: Any, labels: Tensor) -> int:

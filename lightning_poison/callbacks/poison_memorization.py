@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import Measurement
-from lightning_poison.datamodules import PoisonedDataset, find_poisoned_dataset
+from lightning_poison.callbacks.training_points import (
+    fetch,
+    the_training_loader,
+    trained_on,
+    training_loaders,
+    within_poisoned,
+)
+from lightning_poison.datamodules import find_poisoned_dataset
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.poisons import PoisonList
 from lightning_poison.report import ReportFigure, ReportTable, Section
-from lightning_poison.trainer.batches import inputs_and_labels
-from lightning_poison.trainer.evaluation import on_device
+from lightning_poison.trainer.positions import draw_positions
 from lightning_poison.trainer.progress import progress
+from lightning_poison.trainer.ranks import from_all_ranks
+from lightning_poison.trainer.weights import evaluated_weights
 
 __all__ = ["PoisonMemorization"]
 
@@ -38,65 +48,131 @@ class PoisonMemorization(Measurement):
     - ``poison/clean``: share still predicted as the clean label, in [0, 1];
     - ``poison/count``: number of flipped points measured. Without flips it is 0, and the shares are not logged.
 
-    Every rank predicts every flipped point, and the numbers are rank zero's.
+    Flipped points that the training loader's sampler never yields are left out, as nobody could memorise them; a
+    warning says how many they are. Every rank predicts every flipped point, and the numbers are rank zero's.
 
     Args:
         every_n_epochs: measure after every n-th epoch and after the last one; None: only after the last.
-        max_samples: measure at most so many flipped points (the first ones); None: all.
+        max_samples: measure at most so many flipped points, drawn with a fixed seed, class by class; None: all.
         batch_size: points predicted at once.
+        output: where the class scores stand in what the victim's forward returns: a position in a tuple or a key of a
+            mapping; None: it returns them alone.
 
     Raises:
-        UserError: an argument is out of range.
+        UserError: an argument is out of range; (when the training begins) the training points cannot be told, or the
+            victim gives no class scores for them.
     """
 
-    def __init__(self, every_n_epochs: int | None = 1, max_samples: int | None = None, batch_size: int = 256) -> None:
+    def __init__(
+        self,
+        every_n_epochs: int | None = 1,
+        max_samples: int | None = None,
+        batch_size: int = 256,
+        output: int | str | None = None,
+    ) -> None:
         super().__init__(every_n_epochs, max_samples)
         self.batch_size = check_integer("batch_size", batch_size, minimum=1)
+        self.output = output
         self.history: list[dict[str, float]] = []
-        self._flips: PoisonList | None = None
-        self._predictions: Tensor | None = None
-        self._pictures: Tensor | None = None
+        self._measured: _Measured | None = None
+
+    def forget(self) -> None:
+        """Nothing was measured in this run."""
+        super().forget()
+        self.history, self._measured = [], None
+
+    def try_out(self, trainer: Any, pl_module: Any) -> None:
+        """Predict one flipped point, to no other end than finding mistakes early."""
+        flipped = self._flipped_points(trainer)
+        if flipped is not None and len(flipped.position):
+            self._predict(trainer, pl_module, replace(flipped, position=flipped.position[:1]), in_silence=True)
+            if flipped.never:
+                rank_zero_warn(
+                    f"{flipped.never} of the flipped points are never trained on, as the training loader's sampler "
+                    "does not yield them; they are not measured"
+                )
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Predict the flipped points and log the shares."""
         if self.is_due(trainer):
-            self.log_values(trainer, pl_module, self._measure(trainer, pl_module, trainer.current_epoch))
+            with evaluated_weights(trainer, pl_module):
+                values = self.attempt(trainer, lambda: self._measure(trainer, pl_module, trainer.current_epoch))
+            self.log_values(trainer, pl_module, values or {})
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Measure now if the last epoch came unannounced."""
-        if self.is_overdue(trainer):
-            self.log_at_end(trainer, self._measure(trainer, pl_module, trainer.current_epoch - 1))
+    def measure_at_end(self, trainer: Any, pl_module: Any) -> None:
+        """Predict the flipped points with the weights that are left."""
+        self.log_at_end(trainer, self._measure(trainer, pl_module, trainer.current_epoch - 1))
 
     def _measure(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, float]:
-        self.note_measured(trainer)
-        poisoned = _poisoned_dataset(trainer)
-        if poisoned is None or not len(poisoned.flips):
+        self.note_measured(trainer, pl_module)
+        flipped = self._flipped_points(trainer)
+        if flipped is None or not len(flipped.position):
             return {"poison/count": 0.0}
-        flips = poisoned.flips
-        predictions = self._predict(trainer, pl_module, poisoned)
-        predictions = trainer.strategy.broadcast(predictions)
-        fitted, clean = shares(flips, predictions)
-        values = {"poison/fitted": fitted, "poison/clean": clean, "poison/count": float(len(predictions))}
-        self.history.append({"epoch": float(epoch), **values})
-        self._flips, self._predictions = flips, predictions
+        predictions = from_all_ranks(trainer, lambda: self._predict(trainer, pl_module, flipped))[0]
+        self._measured = _Measured(flipped, *predictions)
+        fitted, clean = shares(flipped.old_label, flipped.new_label, self._measured.predictions)
+        values = {"poison/fitted": fitted, "poison/clean": clean, "poison/count": float(len(flipped.position))}
+        kept = [entry for entry in self.history if entry["epoch"] != epoch]
+        self.history = [*kept, {"epoch": float(epoch), **values}]
         return values
+
+    def _flipped_points(self, trainer: Any) -> _FlippedPoints | None:
+        """The points to measure; None where no training data are poisoned."""
+        poisoned = [one for one in training_loaders(trainer.train_dataloader) if _is_poisoned(one)]
+        if not poisoned:
+            return None
+        loader = the_training_loader(poisoned, "PoisonMemorization")
+        positions = trained_on(trainer, loader)
+        dataset, inside = within_poisoned(loader.dataset, positions)
+        assert dataset is not None  # noqa: S101  # it is poisoned
+        flips = dataset.flips
+        rows = {place: row for row, place in enumerate(flips.positions(len(dataset.dataset)).tolist())}
+        found = [
+            (rows[place], at) for at, place in zip(positions.tolist(), inside.tolist(), strict=True) if place in rows
+        ]
+        row, position = torch.tensor(sorted(found), dtype=torch.int64).reshape(-1, 2).unbind(1)
+        never = len(flips) - len(row)
+        if self.max_samples is not None:
+            drawn = draw_positions(len(row), self.max_samples, flips.old_label[row])
+            row, position = row[drawn], position[drawn]
+        return _FlippedPoints(loader, position, flips.old_label[row], flips.new_label[row], never)
+
+    def _predict(
+        self, trainer: Any, pl_module: Any, flipped: _FlippedPoints, *, in_silence: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """What the victim predicts at the points, shape (m,), int64, and the first inputs; both on the CPU."""
+        predictions: list[Tensor] = []
+        pictures: list[Tensor] = []
+        model = selected_output(pl_module, self.output)
+        shown = nullcontext(lambda _: None) if in_silence else progress(trainer, "Memorisation", len(flipped.position))
+        with kept_random_state(0, pl_module.device), shown as advance, frozen_eval(model), torch.no_grad():
+            for part in torch.split(flipped.position, self.batch_size):
+                inputs, _ = fetch(trainer, pl_module, flipped.loader, part)
+                if not pictures:
+                    pictures.append(inputs[:_PICTURES].detach().float().cpu().clone())
+                with trainer.precision_plugin.forward_context():
+                    predictions.append(class_scores(model, inputs).argmax(dim=1).cpu())
+                advance(len(part))
+        return torch.cat(predictions), pictures[0]
 
     def report_sections(self) -> list[Section]:
         """Shares per clean class, some flipped points, and a warning where not all flips were memorised."""
-        if self._flips is None or self._predictions is None:
+        if (measured := self._measured) is None:
             return []
-        fitted, clean = shares(self._flips, self._predictions)
-        count = len(self._predictions)
-        summary = f"Of {count} flipped training points {fitted:.1%} are predicted as the flipped label"
+        flipped, predictions = measured.flipped, measured.predictions
+        fitted, clean = shares(flipped.old_label, flipped.new_label, predictions)
+        summary = f"Of {len(predictions)} flipped training points {fitted:.1%} are predicted as the flipped label"
         text = [f"{summary}, {clean:.1%} still as the clean label."]
+        if flipped.never:
+            text.append(f"{flipped.never} flipped points are never trained on and are left out.")
         if fitted < 1:
             text.append(_WARNING)
         table = ReportTable(
             "Flipped points by clean label",
             ("clean label", "flipped", "fitted", "still clean", "other"),
-            tuple(rows_by_class(self._flips, self._predictions)),
+            tuple(rows_by_class(flipped.old_label, flipped.new_label, predictions)),
         )
-        return [Section("Memorisation of the flips", tuple(text), (table,), self._figures())]
+        return [Section("Memorisation of the flips", tuple(text), (table,), _figures(measured))]
 
     def state_dict(self) -> dict[str, Any]:
         """The numbers of past epochs."""
@@ -106,80 +182,80 @@ class PoisonMemorization(Measurement):
         """Go on after the epochs of the run that is resumed."""
         self.history = list(state_dict["history"])
 
-    def _predict(self, trainer: Any, pl_module: Any, poisoned: PoisonedDataset) -> Tensor:
-        positions = poisoned.flips.positions(len(poisoned.dataset))[: self.max_samples].tolist()
-        collate = getattr(trainer.train_dataloader, "collate_fn", None) or default_collate
-        predictions: list[Tensor] = []
-        pictures: list[Tensor] = []
-        shown = progress(trainer, "Memorisation", len(positions))
-        with kept_random_state(), shown as advance, frozen_eval(pl_module), torch.no_grad():
-            for batch in _batches(poisoned, positions, self.batch_size, collate):
-                inputs, labels = inputs_and_labels(on_device(trainer, pl_module, batch))
-                if not pictures:
-                    pictures.append(inputs[:_PICTURES].detach().float().cpu().clone())
-                with trainer.precision_plugin.forward_context():
-                    scores = class_scores(pl_module, inputs)
-                predictions.append(scores.argmax(dim=1).cpu())
-                advance(len(labels))
-        self._pictures = pictures[0]
-        return torch.cat(predictions)
 
-    def _figures(self) -> tuple[ReportFigure, ...]:
-        pictures = self._pictures
-        if self._flips is None or pictures is None or pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
-            return ()
-        from lightning_poison.plots import image_grid
+@dataclass(frozen=True)
+class _FlippedPoints:
+    """The points that are measured.
 
-        pairs = zip(self._flips.old_label.tolist(), self._flips.new_label.tolist(), strict=True)
-        titles = [f"{old} → {new}" for old, new in pairs][: len(pictures)]
-        figure = image_grid(pictures, titles)
-        caption = "Flipped training points: clean label → flipped label."
-        return (ReportFigure.from_figure("flipped-points", caption, figure),)
+    Attributes:
+        loader: the training loader.
+        position: shape (m,), int64: in the loader's data set.
+        old_label: shape (m,), int64.
+        new_label: shape (m,), int64.
+        never: how many flipped points are never trained on.
+    """
+
+    loader: Any
+    position: Tensor
+    old_label: Tensor
+    new_label: Tensor
+    never: int
 
 
-def shares(flips: PoisonList, predictions: Tensor) -> tuple[float, float]:
-    """Shares of the first len(predictions) flipped points predicted as flipped and as clean label.
+@dataclass(frozen=True)
+class _Measured:
+    flipped: _FlippedPoints
+    predictions: Tensor
+    pictures: Tensor
+
+
+def shares(old_label: Tensor, new_label: Tensor, predictions: Tensor) -> tuple[float, float]:
+    """Shares of flipped points predicted as their flipped and as their clean label.
 
     Args:
-        flips: b flips.
-        predictions: shape (m,), int64, m <= b, in the order of the list.
+        old_label: shape (m,), int64.
+        new_label: shape (m,), int64.
+        predictions: shape (m,), int64.
 
     Example:
-        >>> from lightning_poison.poisons import FlipList
-        >>> flips = FlipList(torch.arange(4), torch.zeros(4, dtype=torch.int64), torch.tensor([1, 1, 2, 2]))
-        >>> shares(flips, torch.tensor([1, 0, 2, 1]))
+        >>> shares(torch.zeros(4, dtype=torch.int64), torch.tensor([1, 1, 2, 2]), torch.tensor([1, 0, 2, 1]))
         (0.5, 0.25)
     """
-    m = len(predictions)
-    fitted = (predictions == flips.new_label[:m]).double().mean()
-    clean = (predictions == flips.old_label[:m]).double().mean()
+    fitted = (predictions == new_label).double().mean()
+    clean = (predictions == old_label).double().mean()
     return fitted.item(), clean.item()
 
 
-def rows_by_class(flips: PoisonList, predictions: Tensor) -> Iterator[tuple[int, int, int, int, int]]:
+def rows_by_class(
+    old_label: Tensor, new_label: Tensor, predictions: Tensor
+) -> Iterator[tuple[int, int, int, int, int]]:
     """For each clean label: label, flipped points, fitted, still clean, predicted as something else.
 
     Example:
-        >>> from lightning_poison.poisons import FlipList
-        >>> flips = FlipList(torch.arange(3), torch.tensor([0, 0, 5]), torch.tensor([1, 1, 6]))
-        >>> list(rows_by_class(flips, torch.tensor([1, 4, 5])))
+        >>> list(rows_by_class(torch.tensor([0, 0, 5]), torch.tensor([1, 1, 6]), torch.tensor([1, 4, 5])))
         [(0, 2, 1, 0, 1), (5, 1, 0, 1, 0)]
     """
-    m = len(predictions)
-    old, new = flips.old_label[:m], flips.new_label[:m]
-    for label in sorted(set(old.tolist())):
-        of_label = old == label
+    for label in sorted(set(old_label.tolist())):
+        of_label = old_label == label
         flipped = int(of_label.sum())
-        fitted = int((of_label & (predictions == new)).sum())
-        clean = int((of_label & (predictions == old) & (predictions != new)).sum())
+        fitted = int((of_label & (predictions == new_label)).sum())
+        clean = int((of_label & (predictions == old_label) & (predictions != new_label)).sum())
         yield label, flipped, fitted, clean, flipped - fitted - clean
 
 
-def _poisoned_dataset(trainer: Any) -> PoisonedDataset | None:
-    loader = trainer.train_dataloader
-    return find_poisoned_dataset(getattr(loader, "dataset", None))
+def _is_poisoned(loader: Any) -> bool:
+    poisoned = find_poisoned_dataset(getattr(loader, "dataset", None))
+    return poisoned is not None and len(poisoned.flips) > 0
 
 
-def _batches(poisoned: PoisonedDataset, positions: list[int], batch_size: int, collate: Any) -> Iterator[Any]:
-    for start in range(0, len(positions), batch_size):
-        yield collate([poisoned[position] for position in positions[start : start + batch_size]])
+def _figures(measured: _Measured) -> tuple[ReportFigure, ...]:
+    pictures = measured.pictures
+    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
+        return ()
+    from lightning_poison.plots import image_grid
+
+    pairs = zip(measured.flipped.old_label.tolist(), measured.flipped.new_label.tolist(), strict=True)
+    titles = [f"{old} → {new}" for old, new in pairs][: len(pictures)]
+    figure = image_grid(pictures, titles)
+    caption = "Flipped training points: clean label → flipped label."
+    return (ReportFigure.from_figure("flipped-points", caption, figure),)

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning_poison._lightning import Callback
+from pytorch_lightning.utilities import rank_zero_warn
+
+from lightning_poison.callbacks.base import RunState
 from lightning_poison.errors import UserError
 from lightning_poison.report import (
     Baseline,
@@ -24,11 +26,12 @@ from lightning_poison.report.robustness import robustness_section
 from lightning_poison.report.run_facts import config_text, data_facts, poison_facts, run_title, seeds, training_dataset
 from lightning_poison.report.run_sections import comparison_figure, flips_section, training_section
 from lightning_poison.trainer.folders import report_folder
+from lightning_poison.trainer.weights import weights_fingerprint
 
 __all__ = ["Report"]
 
 
-class Report(Callback):
+class Report(RunState):
     """Writes ``LOG_DIR/report/`` and prints a closing table when ``fit``, ``validate`` or ``test`` has ended.
 
     The folder holds ``index.html`` (self-contained), ``report.json`` (every number with its unit, seeds, versions),
@@ -64,6 +67,7 @@ class Report(Callback):
         self.command: str | None = None
         self.metrics: dict[str, float] = {}
         self._history = History()
+        self._weights = _Weights()
         self._epoch: int | None = None
         self._compared_with = None if baseline is None else read_baseline(baseline)
         self._flips: Any | None = None
@@ -118,21 +122,25 @@ class Report(Callback):
             versions=versions(),
             data=dict(self._data),
             poison=poison_facts(self._flips),
-            notes=_notes(trainer),
+            notes=self._weights.notes() | _notes(trainer),
             config=config_text(self._folder),
             extra_files=tuple(files),
         )
 
     # --- hooks --------------------------------------------------------------------------------------------------------
 
+    def forget(self) -> None:
+        """Nothing is known of this run yet."""
+        self.metrics, self._epoch, self._flips, self._data = {}, None, None, {}
+        self._weights = _Weights()
+        self._history.clear()
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Find the folder before anything expensive begins."""
+        super().setup(trainer, pl_module, stage)
         self._folder = report_folder(trainer)
         self._page = None
         self._trainer = trainer
-        if stage == "fit" and trainer.current_epoch == 0:
-            self.metrics, self._epoch, self._flips = {}, None, None
-            self._history.clear()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Take note of data and flips, which exist by now."""
@@ -141,6 +149,20 @@ class Report(Callback):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Take over what the epoch before logged last."""
         self._collect_leftovers(trainer)
+
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Take note of the weights that the module's own numbers are about."""
+        if batch_idx == dataloader_idx == 0 and not trainer.sanity_checking:
+            self._weights.evaluated(trainer, "val", pl_module)
+
+    def on_test_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Take note of the weights that the test is about."""
+        if batch_idx == dataloader_idx == 0:
+            self._weights.evaluated(trainer, "test", pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Take over the validation's numbers, before a checkpoint is written."""
@@ -155,12 +177,16 @@ class Report(Callback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Take over what the last epoch logged last."""
         self._collect_leftovers(trainer)
+        self._weights.logged = dict(trainer.callback_metrics)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Write and print, after everything else has spoken."""
         self._trainer = None
         if stage not in ("fit", "validate", "test"):
             return
+        if stage == "fit":
+            self._collect_leftovers(trainer)
+            self._weights.left(trainer, pl_module)
         self.metrics.update({key: as_number(value) for key, value in trainer.callback_metrics.items()})
         self._note_data(trainer)
         self.write(trainer)
@@ -193,7 +219,7 @@ class Report(Callback):
 
     def _sections(self, trainer: Any) -> list[Section]:
         """Flips and training, and what the callbacks contribute."""
-        sections = []
+        sections = self._weights.sections()
         if self._flips is not None:
             sections.append(flips_section(self._flips, self._data.get("num_classes_with_flips")))
         training = training_section(self._history.curves())
@@ -203,6 +229,67 @@ class Report(Callback):
             if hasattr(callback, "report_sections"):
                 sections += callback.report_sections()
         return sections
+
+
+class _Weights:
+    """Of which weights the numbers of a report are: those that ``fit`` leaves, or else the report says so.
+
+    Attributes:
+        logged: the values by key when the last epoch had ended; what was measured later is another object.
+    """
+
+    def __init__(self) -> None:
+        self.logged: dict[str, Any] = {}
+        self._of: dict[str, int] = {}
+        self._left: int | None = None
+        self._stale: list[str] = []
+        self._tested: str | None = None
+
+    def evaluated(self, trainer: Any, split: str, pl_module: Any) -> None:
+        """An evaluation of the module begins."""
+        self._of[split] = weights_fingerprint(pl_module)
+        if trainer.state.fn == "fit" or self._left is None:
+            return
+        if split == "val":
+            self._stale = []  # the module's own numbers are logged again
+        other = self._of[split] != self._left
+        checkpoint = "" if trainer.ckpt_path is None else f", of the checkpoint {Path(trainer.ckpt_path).name}"
+        self._tested = f"{trainer.state.fn} had other weights than those that fit left{checkpoint}" if other else None
+
+    def left(self, trainer: Any, pl_module: Any) -> None:
+        """``fit`` has ended, and leaves these weights."""
+        self._left = weights_fingerprint(pl_module)
+        before = self._of.get("val")
+        if before is None or before == self._left:
+            self._stale = []
+            return
+        metrics = trainer.callback_metrics
+        self._stale = [key for key, value in metrics.items() if key.startswith("val") and self.logged.get(key) is value]
+        if self._stale:
+            rank_zero_warn(
+                f"{_listed(self._stale)} were logged before the weights changed for the last time (by averaging, say), "
+                "so they are not of the weights that fit leaves; run validate with those"
+            )
+
+    def notes(self) -> dict[str, str]:
+        """By key, what its value is not about."""
+        return dict.fromkeys(self._stale, "of weights that fit did not leave")
+
+    def sections(self) -> list[Section]:
+        """A caution where not all numbers are of the same weights."""
+        text = []
+        if self._stale:
+            text.append(
+                f"{_listed(self._stale)} are of the weights of the last validation, which changed once more before the "
+                "fit ended (as weight averaging does). Every other measurement is of the weights that fit left."
+            )
+        if self._tested is not None:
+            text.append(f"The {self._tested}; its numbers do not belong beside those of fit.")
+        return [Section("Mind which weights", tuple(text), order=1)] if text else []
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(keys[:-1]) + " and " + keys[-1] if len(keys) > 1 else keys[0]
 
 
 def _find_flips(trainer: Any) -> Any | None:

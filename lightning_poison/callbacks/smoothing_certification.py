@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.attacks.model import check_samples
 from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
 from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints, smoothing_section
+from lightning_poison.datamodules.labels import known_labels
 from lightning_poison.functional.checks import check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
-from lightning_poison.trainer.batches import inputs_and_labels, sample_positions
-from lightning_poison.trainer.evaluation import validation_batches
+from lightning_poison.trainer.batches import inputs_and_labels
+from lightning_poison.trainer.evaluation import EvaluatedSamples, evaluation_loader, first_items, validation_batches
 from lightning_poison.trainer.folders import report_folder
 from lightning_poison.trainer.progress import progress
 from lightning_poison.trainer.ranks import from_all_ranks
@@ -44,8 +49,8 @@ class SmoothingCertification(Measurement):
     Args:
         method: noise, number of copies and error probability; None: the default of ``InputSmoothing``.
         radii: radii R in pixel units, l2; 0 is added. None: 0, 0.25, 0.5, 0.75, 1.
-        max_samples: certify at most so many points (the first ones); None: all. A point takes up to ``n0 + n``
-            forward passes.
+        max_samples: certify at most so many points, drawn with a fixed seed, class by class where the data set tells
+            its labels; None: all. A point takes up to ``n0 + n`` forward passes.
         every_n_epochs: certify after every n-th epoch of ``fit`` and after the last one; None: after the last only.
         suffix: ends the keys and the file name, to tell several instances apart.
         output: where the logits stand in what the victim's forward returns: a position in a tuple or a key of a
@@ -75,27 +80,49 @@ class SmoothingCertification(Measurement):
         self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
         self.output = output
         self._parts: list[SmoothedPoints] = []
-        self._seen = 0
+        self._samples: EvaluatedSamples | None = None
         self._points: SmoothedPoints | None = None
+
+    def forget(self) -> None:
+        """Nothing was certified in this run."""
+        super().forget()
+        self._points = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse two callbacks that would log the same keys."""
+        super().setup(trainer, pl_module, stage)
         refuse_equal_suffixes(self, trainer)
+
+    def try_out(self, trainer: Any, pl_module: Any) -> None:
+        """Ask the victim about one point with noise, to no other end than finding mistakes early."""
+        loader = evaluation_loader(trainer)
+        if loader is None:
+            return
+        samples = EvaluatedSamples(trainer, self.max_samples, known_labels)
+        batch = first_items(trainer, pl_module, loader, samples.some(1))
+        if batch is None:
+            return
+        inputs, labels = inputs_and_labels(batch)
+        model = selected_output(pl_module, self.output)
+        with self._undisturbed(trainer, pl_module), frozen_eval(model), torch.no_grad():
+            check_samples(inputs, labels, None)
+            class_scores(model, inputs)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start from zero."""
-        self._begin()
+        if self.is_due(trainer):
+            self.attempt(trainer, lambda: self._begin(trainer), together=False)
 
     def on_test_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start from zero."""
-        self._begin()
+        self._begin(trainer)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Certify the batch that has just been validated."""
         if dataloader_idx == 0 and self.is_due(trainer):
-            self._certify(trainer, pl_module, batch)
+            self.attempt(trainer, lambda: self._certify(trainer, pl_module, batch), together=False)
 
     def on_test_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -106,24 +133,22 @@ class SmoothingCertification(Measurement):
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Log the shares."""
-        if self.is_due(trainer):
-            self.log_values(trainer, pl_module, self._finish(trainer))
+        self._log(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Log the shares."""
-        self.log_values(trainer, pl_module, self._finish(trainer))
+        self._log(trainer, pl_module)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Certify now if the last epoch came unannounced or without validation at its end."""
-        if not self.is_overdue(trainer):
-            return
-        self._begin()
+    def measure_at_end(self, trainer: Any, pl_module: Any) -> None:
+        """Read the validation set once more."""
         validated = False
         for batch in validation_batches(trainer, pl_module):
+            if not validated:
+                self._begin(trainer)
             self._certify(trainer, pl_module, batch)
             validated = True
         if validated:
-            self.log_at_end(trainer, self._finish(trainer))
+            self.log_at_end(trainer, self._finish(trainer, pl_module))
 
     def report_sections(self) -> list[Section]:
         """Guarantee, table and curve of the last measurement."""
@@ -141,32 +166,44 @@ class SmoothingCertification(Measurement):
         note = f"the smoothed victim, sigma {method.sigma:g}, {method.n:,} copies, alpha {method.alpha:g} a point"
         return dict.fromkeys(self._points.values(self.radii, self.suffix), note)
 
-    def _begin(self) -> None:
-        self._parts, self._seen = [], 0
+    def _begin(self, trainer: Any) -> None:
+        self._parts, self._samples = [], EvaluatedSamples(trainer, self.max_samples, known_labels)
 
-    def _certify(self, trainer: Any, pl_module: Any, batch: Any) -> None:
-        inputs, labels = inputs_and_labels(batch)
-        index = sample_positions(trainer, 0, 0, len(labels), first=self._seen)
-        self._seen += len(labels)
-        kept = index >= 0 if self.max_samples is None else (index >= 0) & (index < self.max_samples)
-        if not kept.any():
-            return
-        model, index = selected_output(pl_module, self.output), index[kept]
+    @contextmanager
+    def _undisturbed(self, trainer: Any, pl_module: Any) -> Iterator[None]:
         with (
             torch.inference_mode(False),
             kept_random_state(self.method.seed, pl_module.device),
             trainer.precision_plugin.forward_context(),
-            progress(trainer, "certificate: noisy copies of points", len(index)) as advance,
         ):
+            yield
+
+    def _certify(self, trainer: Any, pl_module: Any, batch: Any) -> None:
+        inputs, labels = inputs_and_labels(batch)
+        assert self._samples is not None  # noqa: S101  # the epoch's start saw to it
+        index = self._samples.next(inputs, labels)
+        kept = index >= 0
+        if not kept.any():
+            return
+        model, index = selected_output(pl_module, self.output), index[kept]
+        shown = progress(trainer, "certificate: noisy copies of points", len(index))
+        with self._undisturbed(trainer, pl_module), shown as advance:
             points = inputs[kept.to(inputs.device)].clone()
             certificate = self.method.certify(model, points, index, self.radii, advance)
-            self._parts.append(SmoothedPoints(index, labels.cpu()[kept].long(), certificate))
+            self._parts.append(SmoothedPoints(index, labels.cpu()[kept].long(), certificate, self._samples.known))
 
-    def _finish(self, trainer: Any) -> dict[str, float]:
+    def _log(self, trainer: Any, pl_module: Any) -> None:
+        if self.is_due(trainer):
+            values = self.attempt(trainer, lambda: self._finish(trainer, pl_module))
+            self.log_values(trainer, pl_module, values or {})
+
+    def _finish(self, trainer: Any, pl_module: Any) -> dict[str, float]:
         """The values to log, from all ranks; writes the table."""
-        self.note_measured(trainer)
-        parts = [part for parts in from_all_ranks(trainer, lambda: self._parts) for part in parts]
-        self._begin()
+        self.note_measured(trainer, pl_module)
+        counted = self._samples is None or self._samples.count_here(trainer)
+        shares = from_all_ranks(trainer, lambda: self._parts if counted else [])
+        parts = [part for share in shares for part in share]
+        self._parts = []
         if not parts:
             rank_zero_warn("SmoothingCertification has certified no point: no sample was evaluated")
             return {}

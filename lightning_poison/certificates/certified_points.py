@@ -19,9 +19,10 @@ class CertifiedPoints:
     """Certificates of evaluation points, in the order of their data set.
 
     Args:
-        index: shape (m,), int64: positions in the data set.
+        index: shape (m,), int64: positions in the data set, or where they are not known any numbers of their own.
         labels: shape (m,), int64: clean labels.
         certificate: of the m points.
+        known: whether ``index`` holds positions; if not, it does not show in the table.
 
     Example:
         >>> points = CertifiedPoints(torch.tensor([0, 1]), torch.tensor([3, 4]),
@@ -33,6 +34,7 @@ class CertifiedPoints:
     index: Tensor
     labels: Tensor
     certificate: LabelFlipCertificate
+    known: bool = True
 
     def __len__(self) -> int:
         return len(self.index)
@@ -52,7 +54,7 @@ class CertifiedPoints:
         first = torch.ones(len(order), dtype=torch.bool)
         first[1:] = index[order][1:] != index[order][:-1]
         index, labels, prediction, radius = rows[:, order[first]]
-        return cls(index, labels, LabelFlipCertificate(prediction, radius))
+        return cls(index, labels, LabelFlipCertificate(prediction, radius), all(part.known for part in parts))
 
     def accuracy(self, radii: Sequence[int]) -> list[float]:
         """Certified accuracy at each radius, see :func:`certified_accuracy`."""
@@ -80,7 +82,8 @@ class CertifiedPoints:
         return self.certificate.radius < 0
 
     def csv(self) -> str:
-        """A table with the columns ``index, label, prediction, radius``."""
-        columns = (self.index, self.labels, self.certificate.prediction, self.certificate.radius)
-        rows = torch.stack(columns, dim=1).tolist()
+        """A table with the columns ``index, label, prediction, radius``; unknown positions are left empty."""
+        index = self.index.tolist() if self.known else [""] * len(self)
+        columns = (self.labels, self.certificate.prediction, self.certificate.radius)
+        rows = zip(index, *(column.tolist() for column in columns), strict=True)
         return "\n".join(["index,label,prediction,radius", *(",".join(map(str, row)) for row in rows), ""])

@@ -19,7 +19,7 @@ _ITEMS = 64
 _DIGITS = 16
 
 
-def fingerprint(dataset: Any, labels: Tensor) -> str:
+def fingerprint(dataset: Any, labels: Tensor, positions: Tensor | None = None) -> str:
     """SHA-256 over the number of points, every label and, where no decoding is needed, 64 evenly spaced inputs.
 
     Inputs count in raw form (``TensorDataset``, an attribute ``data``, file names in ``samples``), so transforms and
@@ -27,7 +27,8 @@ def fingerprint(dataset: Any, labels: Tensor) -> str:
 
     Args:
         dataset: map-style data set.
-        labels: shape (n,), integer: its clean labels.
+        labels: shape (n,), integer: its clean labels, or those of the points at ``positions``.
+        positions: shape (n,), int64: the points that are trained on; they count, too. None: all.
 
     Returns:
         16 hexadecimal digits.
@@ -39,9 +40,11 @@ def fingerprint(dataset: Any, labels: Tensor) -> str:
     """
     digest = hashlib.sha256(f"{labels.numel()}\n".encode())
     digest.update(labels.cpu().numpy().astype("<i8").tobytes())
-    n = len(dataset)
-    for position in sorted(set(np.linspace(0, n - 1, min(n, _ITEMS)).astype(int).tolist())):
-        raw = _raw_input(dataset, position)
+    if positions is not None:
+        digest.update(positions.cpu().numpy().astype("<i8").tobytes())
+    n = len(dataset) if positions is None else len(positions)
+    for place in sorted(set(np.linspace(0, n - 1, min(n, _ITEMS)).astype(int).tolist())):
+        raw = _raw_input(dataset, place if positions is None else int(positions[place]))
         if raw is not None:
             digest.update(raw)
     return digest.hexdigest()[:_DIGITS]

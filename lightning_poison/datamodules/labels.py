@@ -14,7 +14,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.progress import Progress, show_progress
 from lightning_poison.functional.random_state import kept_random_state
 
-__all__ = ["dataset_labels"]
+__all__ = ["dataset_labels", "known_labels"]
 
 _SPREAD = 8
 _CLASSES_CHECKED = 24
@@ -55,6 +55,25 @@ def dataset_labels(dataset: Any, progress: Progress = show_progress, part: str =
             "number the classes 0 to K - 1"
         )
     return labels
+
+
+def known_labels(dataset: Any) -> Tensor | None:
+    """The label of every item, shape (n,), int64, where the data set's structure tells it; None where it does not.
+
+    Unlike :func:`dataset_labels` it reads a few items only, and refuses nothing.
+
+    Example:
+        >>> known_labels(TensorDataset(torch.rand(2, 2), torch.tensor([1, 0]))), known_labels([(0.5, 1)])
+        (tensor([1, 0]), None)
+    """
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__") or not len(dataset):
+        return None
+    with kept_random_state():
+        try:
+            labels = _stored_labels(dataset)
+            return labels if labels is not None and _confirmed(dataset, labels, "evaluation") else None
+        except (UserError, IndexError):
+            return None
 
 
 def _check_map_style(dataset: Any, part: str) -> None:

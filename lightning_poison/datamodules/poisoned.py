@@ -12,6 +12,7 @@ from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.datamodules.training_flips import TrainingFlips
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import Poison, PoisonList
+from lightning_poison.trainer.runs import RunKeeper
 
 __all__ = ["PoisonedDataModule"]
 
@@ -61,6 +62,7 @@ class PoisonedDataModule(LightningDataModule):
         self.datamodule = datamodule
         super().__init__()
         self.training_flips = TrainingFlips(poison, seed)
+        self._keeper = RunKeeper()
         self.prepare_data_per_node = datamodule.prepare_data_per_node
         self.allow_zero_length_dataloader_with_multiple_devices = (
             datamodule.allow_zero_length_dataloader_with_multiple_devices
@@ -97,7 +99,7 @@ class PoisonedDataModule(LightningDataModule):
         declared = getattr(self.datamodule, "num_classes", None)
         if isinstance(declared, int):
             return declared
-        return self.training_flips.training_set(self._clean_loader().dataset, None).num_classes
+        return self.training_flips.training_set(self._clean_loader(), None).num_classes
 
     @property
     def num_classes(self) -> int:
@@ -114,7 +116,7 @@ class PoisonedDataModule(LightningDataModule):
     def flips(self) -> PoisonList:
         """The run's flips; drawn now if the inner data module is set up and no loader was asked for yet."""
         if self.training_flips.flips is None:
-            return self.training_flips.draw(self._clean_loader().dataset, self._declared_num_classes())
+            return self.training_flips.draw(self._clean_loader(), self._declared_num_classes())
         return self.training_flips.flips
 
     def check_model(self, model: Any, try_input: bool = False) -> None:
@@ -127,11 +129,11 @@ class PoisonedDataModule(LightningDataModule):
         Raises:
             UserError: the data cannot be poisoned, or the model does not fit them.
         """
-        dataset = self._clean_loader().dataset
+        loader = self._clean_loader()
         if getattr(rank_zero_only, "rank", 0) == 0:  # who draws the flips for all; the others learn them in the run
-            self.training_flips.check_model(model, dataset, self._declared_num_classes())
+            self.training_flips.check_model(model, loader, self._declared_num_classes())
         if try_input:
-            check_input(model, dataset)
+            check_input(model, loader.dataset)
 
     def has_loader(self, hook: str) -> bool:
         """Whether the inner data module defines a loader hook such as ``"test_dataloader"``."""
@@ -152,6 +154,8 @@ class PoisonedDataModule(LightningDataModule):
             run = str(getattr(stage, "value", stage))
             owner = type(self.datamodule).__name__
             raise UserError(f"{owner} has no {needed}, which {run} needs; define it, or pass a loader to {run}")
+        if self.trainer is not None and self._keeper.begins(self.trainer, str(getattr(stage, "value", stage))):
+            self.training_flips.begin_run()
         self.datamodule.setup(stage)
 
     def train_dataloader(self) -> Any:

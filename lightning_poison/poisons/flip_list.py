@@ -108,7 +108,10 @@ class FlipList(PoisonList):
                 f"{self.name} was drawn for other data: its fingerprint is {drawn_for}, this training set's is "
                 f"{training_set.fingerprint}; use the same data, classes, max_samples and seed as then"
             )
-        self._check_old_labels(training_set.labels)
+        if training_set.positions is None:
+            self._check_old_labels(training_set.labels)
+        else:
+            self._check_trained(training_set)
         after = num_classes_after or training_set.num_classes + 1
         self._refuse(
             self.new_label >= after,
@@ -193,7 +196,20 @@ class FlipList(PoisonList):
                 f"index {int(self.index[at])} is outside of the training set; its {n} points are numbered 0 to {n - 1}"
             ),
         )
-        found = labels[self.index]
+        self._compare_labels(labels[self.index])
+
+    def _check_trained(self, training_set: TrainingSet) -> None:
+        rows = training_set.rows_of(self.index)
+        self._refuse(
+            rows < 0,
+            lambda at: (
+                f"index {int(self.index[at])} is not among the {training_set.num_points} points that the training "
+                "loader's sampler yields; a flip there would never be trained on"
+            ),
+        )
+        self._compare_labels(training_set.labels[rows])
+
+    def _compare_labels(self, found: Tensor) -> None:
         self._refuse(
             found != self.old_label,
             lambda at: (

@@ -61,7 +61,8 @@ class FromFile(Selector):
         """
         recorded = self.flip_list.provenance
         candidates.notes.update({f"listed_{key}": recorded[key] for key in ("strategy", "seed") if key in recorded})
-        return self.flip_list.check(candidates.training_set).index
+        training_set = candidates.training_set
+        return training_set.rows_of(self.flip_list.check(training_set).index)
 
     def own_relabelling(self) -> Relabelling:
         """The file's new labels."""
@@ -80,8 +81,8 @@ class _AsListed(Relabelling):
 
     def eligible(self, training_set: TrainingSet) -> Tensor:
         listed = torch.zeros(training_set.num_points, dtype=torch.bool)
-        listed[self.flip_list.check(training_set).index] = True
+        listed[training_set.rows_of(self.flip_list.check(training_set).index)] = True
         return listed
 
     def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
-        return self.flip_list.new_label[torch.searchsorted(self.flip_list.index, index)]
+        return self.flip_list.new_label[torch.searchsorted(self.flip_list.index, training_set.positions_of(index))]

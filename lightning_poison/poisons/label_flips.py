@@ -68,7 +68,7 @@ class LabelFlips(Poison):
         candidates = Candidates.of(training_set, relabelling, seed)
         index = self.select.select(candidates, seed)
         flips = FlipList(
-            index=index,
+            index=training_set.positions_of(index),
             old_label=training_set.labels[index],
             new_label=candidates.new_labels[index],
             provenance=self._provenance(training_set, seed, num_classes_after) | candidates.notes,

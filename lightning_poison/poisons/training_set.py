@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from lightning_poison.errors import UserError
@@ -30,6 +31,8 @@ class TrainingSet:
         network: a network trained on these data without flips, mapping (N, ...) to logits (N, K); None: a strategy that
             needs one trains its own.
         progress: shows how far a long computation is.
+        positions: shape (n,), int64, rising: where each point stands in the data set that the training loader reads, of
+            which it may yield a part; lists of poisons count in these positions. None: point i stands at i.
 
     Raises:
         UserError: the labels are no vector of integers in [0, K - 1].
@@ -48,11 +51,15 @@ class TrainingSet:
     dataset: Any = field(default=None, repr=False)
     network: nn.Module | None = field(default=None, repr=False)
     progress: Progress = field(default=no_progress, repr=False)
+    positions: Tensor | None = field(default=None, repr=False)
     _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_integer("num_classes", self.num_classes, minimum=1)
         check_labels("labels", self.labels, self.num_classes)
+        if self.positions is not None and self.positions.shape != self.labels.shape:
+            got = f"{tuple(self.positions.shape)} for {tuple(self.labels.shape)} labels"
+            raise UserError(f"positions must hold one position a point, got shape {got}")
 
     @property
     def num_points(self) -> int:
@@ -69,6 +76,34 @@ class TrainingSet:
         if self.dataset is None:
             raise UserError("this strategy looks at the inputs, got labels only; pass TrainingSet(..., dataset=...)")
         return self.remembered("inputs", lambda: read_inputs(self.dataset, self.progress))
+
+    def positions_of(self, rows: Tensor) -> Tensor:
+        """Where points of this training set stand in the loader's data set.
+
+        Args:
+            rows: shape (b,), int64: their numbers here, 0 to n - 1.
+
+        Example:
+            >>> import torch
+            >>> TrainingSet(torch.tensor([0, 1]), 2, positions=torch.tensor([3, 8])).positions_of(torch.tensor([1]))
+            tensor([8])
+        """
+        return rows if self.positions is None else self.positions[rows]
+
+    def rows_of(self, positions: Tensor) -> Tensor:
+        """Which points of this training set stand at positions of the loader's data set; -1 where none does.
+
+        Args:
+            positions: shape (b,), int64.
+
+        Example:
+            >>> import torch
+            >>> TrainingSet(torch.tensor([0, 1]), 2, positions=torch.tensor([3, 8])).rows_of(torch.tensor([8, 4]))
+            tensor([ 1, -1])
+        """
+        known = torch.arange(self.num_points) if self.positions is None else self.positions
+        rows = torch.searchsorted(known, positions).clamp(max=max(self.num_points - 1, 0))
+        return torch.where(known[rows] == positions, rows, -1)
 
     def remembered(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
         """What ``make`` gave when ``key`` was first asked for, so that several strategies share a costly result.

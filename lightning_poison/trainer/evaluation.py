@@ -1,11 +1,29 @@
-"""Evaluation data of a Trainer outside its own evaluation loop."""
+"""Evaluation data of a Trainer: its loader, its samples, and reading them outside Lightning's own loop."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["evaluation_loader", "first_of", "on_device", "validation_batches"]
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from lightning_poison.errors import UserError
+from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.trainer.positions import EvaluationOrder
+from lightning_poison.trainer.ranks import from_all_ranks
+
+__all__ = [
+    "EvaluatedSamples",
+    "evaluation_loader",
+    "first_items",
+    "first_of",
+    "max_evaluation_batches",
+    "on_device",
+    "validation_batches",
+]
 
 
 def first_of(collection: Any) -> Any:
@@ -33,6 +51,12 @@ def evaluation_loader(trainer: Any) -> Any:
     return first_of(trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders)
 
 
+def max_evaluation_batches(trainer: Any) -> float | None:
+    """How many batches of that loader are evaluated on each rank; None where nobody knows yet."""
+    count = first_of(trainer.num_test_batches if trainer.testing else trainer.num_val_batches)
+    return None if count is None else float(count)
+
+
 def validation_batches(trainer: Any, pl_module: Any) -> Iterator[Any]:
     """The batches of the first validation loader, once more, at the end of ``fit``; none where there is no loader."""
     loader, count = first_of(trainer.val_dataloaders), first_of(trainer.num_val_batches)
@@ -46,3 +70,110 @@ def validation_batches(trainer: Any, pl_module: Any) -> Iterator[Any]:
                 break
     finally:
         trainer.training = True
+
+
+def first_items(trainer: Any, pl_module: Any, loader: Any, positions: list[int]) -> Any | None:
+    """A batch of a few items of a loader's data set, as a step gets it; None where it has no indices.
+
+    Nothing is taken from the loader, and no random state moves.
+
+    Args:
+        trainer: of the run.
+        pl_module: its module.
+        loader: a ``DataLoader``; others are not read.
+        positions: of the items; those that the data set does not hold are left out.
+    """
+    dataset, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__") or not callable(collate):
+        return None
+    kept = [position for position in positions if not hasattr(dataset, "__len__") or position < len(dataset)]
+    if not kept:
+        return None
+    with kept_random_state(0, pl_module.device):
+        return on_device(trainer, pl_module, collate([dataset[position] for position in kept]))
+
+
+class EvaluatedSamples:
+    """The samples of one evaluation: which of them are measured, each once over all ranks.
+
+    Args:
+        trainer: while it evaluates.
+        max_samples: how many are measured; they are drawn with a fixed seed, class by class where the labels are known.
+            None: all.
+        labels: gives the label of every point of a data set where it is known at little cost, else None.
+        left_out: samples that are not measured, shape (k,), int64.
+
+    Raises:
+        UserError: points may come twice, or nobody can tell which rank reads which point.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        max_samples: int | None = None,
+        labels: Callable[[Any], Tensor | None] = lambda _: None,
+        left_out: Callable[[EvaluationOrder, Tensor | None], Tensor] | None = None,
+    ) -> None:
+        loader = evaluation_loader(trainer)
+        self.order = EvaluationOrder(loader, trainer.global_rank, trainer.world_size, max_evaluation_batches(trainer))
+        self._drawn = self.order.draw(max_samples, lambda: labels(loader.dataset))
+        self.left_out = torch.empty(0, dtype=torch.int64) if left_out is None else left_out(self.order, self._drawn)
+        self._digests: list[bytes] = []
+
+    @property
+    def known(self) -> bool:
+        """Whether samples are known by their position in the data set."""
+        return self.order.known
+
+    def some(self, count: int) -> list[int]:
+        """A few positions in the data set, from everywhere, for a trial."""
+        positions = self._drawn if self.known and self._drawn is not None else self.order.support
+        if positions is None:
+            return list(range(count))
+        return (
+            positions[torch.linspace(0, len(positions) - 1, count).long()].unique().tolist() if len(positions) else []
+        )
+
+    def next(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Which samples the next batch of this rank holds.
+
+        Args:
+            inputs: shape (n, ...).
+            labels: shape (n,).
+
+        Returns:
+            shape (n,), int64, on the CPU: positions in the data set where :attr:`known`, else running numbers; -1 for a
+            sample that is not to be measured.
+        """
+        found = self.order.next(len(labels))
+        if self.order.own:
+            self._digests += [_digest(*row) for row in zip(inputs.detach().cpu(), labels.detach().cpu(), strict=True)]
+        if self._drawn is not None:
+            found = torch.where(torch.isin(found, self._drawn), found, -1)
+        return torch.where(torch.isin(found, self.left_out), -1, found)
+
+    def count_here(self, trainer: Any) -> bool:
+        """Whether this rank's samples count; every rank must ask, when it has read all of its own.
+
+        Ranks that read loaders of their own may read the same samples (then the first rank's count) or other ones (then
+        all count).
+
+        Raises:
+            UserError: some of the samples are the same, and some are not.
+        """
+        if not self.order.own:
+            return True
+        shares = [set(share) for share in from_all_ranks(trainer, lambda: self._digests)]
+        if all(share == shares[0] for share in shares):
+            return bool(trainer.is_global_zero)
+        if len(set().union(*shares)) == sum(map(len, shares)):
+            return True
+        raise UserError(
+            "the ranks evaluate samples of which some are the same and some are not, so that nobody can count each "
+            "once; let Lightning deal them (use_distributed_sampler=True), or give each rank a Subset of its own"
+        )
+
+
+def _digest(one_input: Tensor, label: Tensor) -> bytes:
+    numbers = one_input.float().contiguous().numpy().tobytes() + str(int(label)).encode()
+    return hashlib.blake2b(numbers, digest_size=12).digest()

@@ -369,6 +369,7 @@ class EvaluationOrder:
         known: whether samples are known by their position in the data set.
         own: whether each rank reads a loader of its own, of which nobody says how they go together.
         total: how many samples are read, by this rank if ``own``, else by all; None where nobody knows.
+        support: shape (m,), int64: positions in the data set that may be read; None where nobody knows.
 
     Raises:
         UserError: points may come twice, or nobody can tell which rank reads which point.
@@ -385,6 +386,7 @@ class EvaluationOrder:
         found = yielded(loader)
         if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
             _check_each_once(found, sampler)
+        self.support = found.support
         self.own = ranks > 1 and not dealt
         self._rank, self._ranks = (sampler.rank, sampler.num_replicas) if dealt else (0, 1)
         self._share, self._shares = (rank, ranks) if self.own else (0, 1)

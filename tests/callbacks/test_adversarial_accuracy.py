@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_poison.attacks import FGSM, PGD
 from lightning_poison.callbacks import AdversarialAccuracy
 from lightning_poison.errors import UserError
+from lightning_poison.trainer.positions import draw_positions
 
 
 def data(count, seed=0):
@@ -136,9 +137,13 @@ def test_several_side_by_side_and_their_history():
     assert len({callback.state_key for callback in callbacks}) == 4
 
 
-def test_the_first_samples_are_measured_whatever_the_batches():
+def test_the_same_samples_are_drawn_class_by_class_whatever_the_batches():
     dataset, attack, victim = data(51), PGD(0.1, steps=3, restarts=1), Victim()
-    expected = direct(attack, victim, TensorDataset(*dataset[:20]))
+    labels = dataset.tensors[1]
+    drawn = draw_positions(51, 20, labels)
+    shares = torch.bincount(labels[drawn], minlength=4) / 20 - torch.bincount(labels, minlength=4) / 51
+    assert shares.abs().max() < 1 / 20
+    expected = 1 - attack(victim, *dataset[drawn], sample_ids=drawn).fooled.double().mean().item()
     for batch_size in (7, 16, 51):
         trainer = make_trainer(AdversarialAccuracy(attack, max_samples=20))
         logged = trainer.validate(victim, loader(dataset, batch_size), verbose=False)[0]

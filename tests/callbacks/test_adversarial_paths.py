@@ -271,7 +271,7 @@ def test_data_without_indices_are_refused_before_the_first_step():
             steps.append(index)
             return super().training_step(batch, index)
 
-    with pytest.raises(UserError, match="needs one training DataLoader over a data set with indices"):
+    with pytest.raises(UserError, match="over a data set with indices, got DataLoader over Stream"):
         make_trainer(AdversarialPaths()).fit(Counting(), DataLoader(Stream(), 8))
     assert steps == []
 

@@ -15,6 +15,7 @@ from lightning_poison.callbacks import AdversarialAccuracy
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
 from lightning_poison.callbacks.accuracy.tables import masking_warnings
 from lightning_poison.errors import UserError
+from lightning_poison.trainer.positions import draw_positions
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def test_own_inputs_are_taken_out_of_the_evaluation(stage, max_samples):
     own = same.nonzero()[:, 1].tolist()
     assert len(own) == 5
     evaluated = torch.cat(log[1]).tolist()
-    expected = set(range(51 if max_samples is None else max_samples)) - set(own)
+    drawn = range(51) if max_samples is None else draw_positions(51, max_samples, dataset.tensors[1]).tolist()
+    expected = set(drawn) - set(own)
     assert sorted(evaluated) == sorted([*expected, *expected])
     if max_samples == 20:
         assert len(expected) == 20
@@ -79,7 +81,7 @@ def test_own_inputs_need_samples_and_an_order():
         def __iter__(self):
             return iter(zip(*data(20).tensors, strict=True))
 
-    with pytest.raises(UserError, match="needs an evaluation DataLoader that reads a data set with indices in its ord"):
+    with pytest.raises(UserError, match="needs an evaluation DataLoader whose samples are known by their position"):
         validate(Stream(), AdversarialAccuracy(Learning(log=([], []))))
 
 

@@ -17,6 +17,7 @@ from lightning_poison.certificates import (
 )
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
+from lightning_poison.trainer.positions import draw_positions
 
 
 def test_fit_measures_the_validation_set_and_test_the_test_set(package: Any) -> None:
@@ -119,11 +120,12 @@ def test_a_run_that_stops_early_is_measured(package: Any) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"max_samples": 14}, {"limit_val_batches": 2}])
-def test_fewer_points_are_the_first_ones(package: Any, limits: dict[str, int]) -> None:
+def test_fewer_points_are_drawn_or_the_first_ones(package: Any, limits: dict[str, int]) -> None:
     mine = {key: value for key, value in limits.items() if key == "max_samples"}
     run = trainer(package, certification(**mine), **{key: limits[key] for key in limits if key not in mine})
     run.fit(victim(package), Data())
-    assert same(certified(run), expected(points=TensorDataset(*(part[:14] for part in VAL.tensors))))
+    chosen = draw_positions(len(VAL), 14, VAL.tensors[1]) if mine else torch.arange(14)
+    assert same(certified(run), expected(points=TensorDataset(*(part[chosen] for part in VAL.tensors))))
 
 
 def test_the_data_module_may_know_of_more_classes(package: Any) -> None:
@@ -146,7 +148,7 @@ class Stream(IterableDataset[Any]):
 
 def test_a_stream_cannot_be_certified(package: Any) -> None:
     run = trainer(package, certification())
-    with pytest.raises(UserError, match="needs a map-style training set, got Stream"):
+    with pytest.raises(UserError, match="over a data set with indices, got DataLoader over Stream"):
         run.fit(victim(package), DataLoader(Stream(), 16), DataLoader(VAL, 5))
 
 

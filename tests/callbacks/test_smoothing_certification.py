@@ -17,15 +17,17 @@ from lightning_poison.callbacks import SmoothingCertification
 from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints
 from lightning_poison.errors import UserError
 from lightning_poison.nets import MLP
+from lightning_poison.trainer.positions import draw_positions
 from lightning_poison.victims import Victim
 
 METHOD = InputSmoothing(sigma=0.1, n=1000, n0=50)
 RADII = [0.0, 0.05, 0.2]
 
 
-def expected(dataset, count=None, victim=None):
-    inputs, labels = (tensor[:count] for tensor in dataset.tensors)
-    certificate = METHOD.certify(Scorer() if victim is None else victim, inputs, radii=RADII)
+def expected(dataset, index=None, victim=None):
+    index = torch.arange(len(dataset)) if index is None else index
+    inputs, labels = (tensor[index] for tensor in dataset.tensors)
+    certificate = METHOD.certify(Scorer() if victim is None else victim, inputs, index, RADII)
     return SmoothedPoints(torch.arange(len(labels)), labels, certificate).values(RADII)
 
 
@@ -36,10 +38,10 @@ def test_numbers_do_not_depend_on_batches():
     assert 0 < found[0]["smooth/acc_at_0.2"] < found[0]["smooth/acc_at_0"] < 1
 
 
-def test_only_the_first_points_are_certified():
+def test_only_drawn_points_are_certified():
     dataset = data(40)
     found = validate(dataset, SmoothingCertification(METHOD, RADII, max_samples=9), batch_size=4)
-    assert found == pytest.approx(expected(dataset, 9))
+    assert found == pytest.approx(expected(dataset, draw_positions(40, 9, dataset.tensors[1])))
 
 
 def test_tuples_and_dictionaries():

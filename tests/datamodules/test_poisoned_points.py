@@ -195,7 +195,10 @@ def test_kept_labels_are_counted_once():
     from lightning_poison.callbacks.poison_memorization import rows_by_class
 
     kept = PoisonPoints(torch.tensor([0, 1]), INPUTS[:2], LABELS[:2], LABELS[:2])
-    assert list(rows_by_class(kept, torch.tensor([0, 2]))) == [(0, 1, 1, 0, 0), (1, 1, 0, 0, 1)]
+    assert list(rows_by_class(kept.old_label, kept.new_label, torch.tensor([0, 2]))) == [
+        (0, 1, 1, 0, 0),
+        (1, 1, 0, 0, 1),
+    ]
 
 
 def test_points_are_crafted_at_the_end_of_a_clean_run(tmp_path):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DistributedSampler, SequentialSampler
 
 from lightning_poison.attacks import Attack
 from lightning_poison.errors import UserError
@@ -15,13 +14,14 @@ from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import evaluation_loader, on_device
+from lightning_poison.trainer.positions import EvaluationOrder
 
-__all__ = ["checked_positions", "own_positions", "prepared_attacks"]
+__all__ = ["own_positions", "prepared_attacks"]
 
 
 def prepared_attacks(
-    trainer: Any, pl_module: Any, model: nn.Module, attacks: Sequence[Attack], max_samples: int | None
-) -> tuple[list[Attack], Tensor]:
+    trainer: Any, pl_module: Any, model: nn.Module, attacks: Sequence[Attack], positions: Tensor
+) -> list[Attack]:
     """Let each attack that wants to learn of the model do so, on samples of the evaluated data.
 
     Every rank takes the same samples and prepares the same attack.
@@ -31,19 +31,13 @@ def prepared_attacks(
         pl_module: the module, whose hooks bring a batch to its device.
         model: the victim.
         attacks: some of which may have :attr:`~lightning_poison.attacks.Attack.own_inputs`.
-        max_samples: how many of the first samples will be measured; the attackers' come from behind them where there
-            are enough.
+        positions: of those samples in the data set, shape (n,), int64; see :func:`own_positions`.
 
     Returns:
-        the attacks, ready to be called, and the positions of the samples used, shape (n,), int64, which must not be
-        evaluated.
-
-    Raises:
-        UserError: the data have no indices or another order than the loader, or too few samples.
+        the attacks, ready to be called.
     """
-    positions = checked_positions(trainer, attacks, max_samples)
     if not len(positions):
-        return list(attacks), positions
+        return list(attacks)
     loader = evaluation_loader(trainer)
     with (
         torch.inference_mode(False),
@@ -53,55 +47,50 @@ def prepared_attacks(
     ):
         items = [loader.dataset[position] for position in positions.tolist()]
         inputs, _ = inputs_and_labels(on_device(trainer, pl_module, loader.collate_fn(items)))
-        ready = [
+        return [
             attack.prepare(model, inputs[: attack.own_inputs].clone()) if attack.own_inputs else attack
             for attack in attacks
         ]
-    return ready, positions
 
 
-def checked_positions(trainer: Any, attacks: Sequence[Attack], max_samples: int | None) -> Tensor:
-    """The positions of the attackers' own inputs in what ``trainer`` evaluates, shape (n,), int64; often none.
+def own_positions(order: EvaluationOrder, drawn: Tensor | None, attacks: Sequence[Attack]) -> Tensor:
+    """The positions of the attackers' own inputs among the evaluated samples, always the same ones.
+
+    They are none of those that are drawn to be measured, where the others suffice.
+
+    Args:
+        order: of the evaluation.
+        drawn: the samples that are measured, shape (m,), int64; None: all.
+        attacks: of which some may want inputs of their own.
+
+    Returns:
+        shape (n,), int64, rising; often none. They must not be evaluated.
 
     Raises:
-        UserError: see :func:`prepared_attacks`.
+        UserError: samples are not known by their position, or nothing would be left to evaluate.
+
+    Example:
+        >>> from torch.utils.data import DataLoader
+        >>> from lightning_poison.attacks import SubstituteTransfer
+        >>> order = EvaluationOrder(DataLoader(range(100)))
+        >>> bool((own_positions(order, torch.arange(90), [SubstituteTransfer(own_inputs=5)]) >= 90).all())
+        True
     """
     wanted = max((attack.own_inputs for attack in attacks), default=0)
     if not wanted:
         return torch.empty(0, dtype=torch.int64)
-    return own_positions(_length(evaluation_loader(trainer)), wanted, max_samples)
-
-
-def own_positions(length: int, count: int, max_samples: int | None) -> Tensor:
-    """``count`` of ``length`` positions, always the same ones, from behind the first ``max_samples`` if they suffice.
-
-    Raises:
-        UserError: nothing would be left to evaluate.
-
-    Example:
-        >>> bool((own_positions(100, 5, 90) >= 90).all()), len(own_positions(100, 50, 90))
-        (True, 50)
-    """
-    if count >= length:
+    if not order.known:
         raise UserError(
-            f"the attack needs {count} inputs of its own besides the evaluated ones, got {length} samples in all; "
-            "lower own_inputs, or evaluate more samples"
+            "an attack with inputs of its own needs an evaluation DataLoader whose samples are known by their position "
+            "in a map-style data set; evaluate without shuffling, or use another attack"
         )
-    first = max_samples if max_samples is not None and length - max_samples >= count else 0
-    drawn = torch.randperm(length - first, generator=generator(0, "own inputs"))[:count]
-    return first + drawn.sort().values
-
-
-def _length(loader: Any) -> int:
-    """Number of samples, where the place in the evaluation is the index in the data set."""
-    dataset, sampler = getattr(loader, "dataset", None), getattr(loader, "sampler", None)
-    in_order = isinstance(sampler, SequentialSampler) or (
-        isinstance(sampler, DistributedSampler) and sampler.dataset is dataset and not sampler.shuffle
-    )
-    if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__") or not in_order:
+    samples = order.samples
+    if wanted >= len(samples):
         raise UserError(
-            "an attack with inputs of its own needs an evaluation DataLoader that reads a data set with indices in its "
-            f"order, got {type(loader).__name__} over {type(dataset).__name__} with {type(sampler).__name__}; "
-            "use a map-style data set without shuffling, or another attack"
+            f"the attack needs {wanted} inputs of its own besides the evaluated ones, got {len(samples)} samples in "
+            "all; lower own_inputs, or evaluate more samples"
         )
-    return len(dataset)
+    free = samples if drawn is None else samples[~torch.isin(samples, drawn)]
+    if len(free) < wanted:
+        free = samples
+    return free[torch.randperm(len(free), generator=generator(0, "own inputs"))[:wanted]].sort().values

@@ -16,17 +16,20 @@ from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.attacks.robustness_curve import robustness_curve
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
 from lightning_poison.callbacks.accuracy.counts import AttackCounts
-from lightning_poison.callbacks.accuracy.own_inputs import checked_positions, prepared_attacks
+from lightning_poison.callbacks.accuracy.own_inputs import own_positions, prepared_attacks
 from lightning_poison.callbacks.target_classes import TargetRule, targets_of
+from lightning_poison.datamodules.labels import known_labels
 from lightning_poison.errors import UserError
 from lightning_poison.functional.norms import l2_size
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
-from lightning_poison.trainer.batches import inputs_and_labels, sample_positions
+from lightning_poison.trainer.batches import inputs_and_labels
+from lightning_poison.trainer.evaluation import EvaluatedSamples
 
-__all__ = ["AttackRound"]
+__all__ = ["TRIED", "AttackRound"]
 
-_TRIED = 2  # samples of a trial
+TRIED = 2
+"""Samples of a trial."""
 
 
 class AttackRound:
@@ -37,7 +40,7 @@ class AttackRound:
         key: from which the victim's own random numbers are drawn, if it has any.
         source: only samples with this label; None: all.
         target: what the attacks steer to; None: untargeted.
-        max_samples: only among the first so many; None: all.
+        max_samples: only among so many, which are drawn; None: all.
         radii: of the sweep; empty without one.
         output: where the logits stand in what the victim returns; None: it returns them alone.
     """
@@ -58,26 +61,29 @@ class AttackRound:
         self._radii, self._output = list(radii), output
         self._counts = AttackCounts(list(self._attacks), len(self._radii))
         self._ready = list(self._attacks.values())
-        self._left_out = torch.empty(0, dtype=torch.int64)
-        self._seen = 0
+        self._samples: EvaluatedSamples | None = None
+        self._batch = 0
 
     def begin(self, trainer: Any, pl_module: Any) -> None:
         """Count from zero, with attacks that have learnt what they need of the present weights."""
         with torch.inference_mode(False):  # states made in inference mode could not be added to later
             self._counts.to(pl_module.device)
             self._counts.reset()
-        self._seen = 0
-        self._ready, self._left_out = prepared_attacks(
-            trainer,
-            pl_module,
-            selected_output(pl_module, self._output),
-            list(self._attacks.values()),
-            self._max_samples,
-        )
+        self._batch = 0
+        self._samples = self.samples(trainer)
+        model, attacks = selected_output(pl_module, self._output), list(self._attacks.values())
+        self._ready = prepared_attacks(trainer, pl_module, model, attacks, self._samples.left_out)
 
-    def check(self, trainer: Any) -> None:
-        """Refuse, before any training, data that hold too few samples for the attackers' own inputs."""
-        checked_positions(trainer, list(self._attacks.values()), self._max_samples)
+    def samples(self, trainer: Any) -> EvaluatedSamples:
+        """Which samples of the present evaluation are attacked, each once over all ranks.
+
+        Raises:
+            UserError: nobody can know, or too few are left besides the attackers' own.
+        """
+        attacks = list(self._attacks.values())
+        return EvaluatedSamples(
+            trainer, self._max_samples, known_labels, lambda order, drawn: own_positions(order, drawn, attacks)
+        )
 
     def try_out(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Attack a few samples, as if the victim were right on them, to no other end than finding mistakes early.
@@ -88,7 +94,7 @@ class AttackRound:
         inputs, labels = inputs_and_labels(batch)
         model = selected_output(pl_module, self._output)
         with self._undisturbed(trainer, pl_module, model):
-            inputs, labels = inputs[:_TRIED].clone(), labels[:_TRIED].clone().long()
+            inputs, labels = inputs[:TRIED].clone(), labels[:TRIED].clone().long()
             if not len(labels):
                 return
             with torch.no_grad():
@@ -107,22 +113,25 @@ class AttackRound:
         """The attacks by short name, as prepared for the present evaluation."""
         return dict(zip(self._attacks, self._ready, strict=True))
 
-    def measured(self, split: str, epoch: int) -> AttackedSamples:
-        """The counts over all ranks; every rank must call it."""
+    def measured(self, trainer: Any, split: str, epoch: int) -> AttackedSamples:
+        """The counts over all ranks, of each sample once; every rank must call it."""
+        if self._samples is not None and not self._samples.count_here(trainer):
+            self._counts.reset()
         return self._counts.measured(split, epoch)
 
     def measure(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Attack a batch that the victim has just been evaluated on, in the order of the evaluation."""
         inputs, labels = inputs_and_labels(batch)
-        positions = sample_positions(trainer, 0, 0, len(labels), first=self._seen)
+        assert self._samples is not None  # noqa: S101  # begin saw to it
+        ids = self._samples.next(inputs, labels)
         model = selected_output(pl_module, self._output)
         with self._undisturbed(trainer, pl_module, model):
-            self._seen += len(labels)
-            rows = self._rows(positions.to(labels.device), labels)
+            self._batch += 1
+            rows = self._rows(ids, labels)
             if not len(rows):
                 return
-            inputs, labels = inputs[rows].clone(), labels[rows].clone().long()
-            ids = positions[rows.cpu()]
+            ids = ids[rows]
+            inputs, labels = inputs[rows.to(inputs.device)].clone(), labels[rows.to(labels.device)].clone().long()
             targets = targets_of(self._target, trainer, model, inputs, labels)
             if targets is not None:
                 kept = targets != labels
@@ -134,7 +143,7 @@ class AttackRound:
     def _undisturbed(self, trainer: Any, pl_module: Any, model: nn.Module) -> Iterator[None]:
         """Random numbers of its own, if the victim draws any, and the precision in which the victim is validated."""
         with (
-            kept_random_state(mix_seed(0, self._key, self._seen), pl_module.device),
+            kept_random_state(mix_seed(0, self._key, self._batch), pl_module.device),
             trainer.precision_plugin.forward_context(),
             frozen_eval(model),
             warnings.catch_warnings(),
@@ -158,13 +167,11 @@ class AttackRound:
                 broken.append(curve.broken_at)
         self._counts.update(correct, torch.stack(fooled), details, torch.stack(broken) if broken else None)
 
-    def _rows(self, positions: Tensor, labels: Tensor) -> Tensor:
+    def _rows(self, ids: Tensor, labels: Tensor) -> Tensor:
         """Which samples of a batch to attack."""
-        wanted = (positions >= 0) & ~torch.isin(positions, self._left_out.to(positions.device))
-        if self._max_samples is not None:
-            wanted &= positions < self._max_samples
+        wanted = ids >= 0
         if self._source is not None:
-            wanted &= labels == self._source
+            wanted &= labels.cpu() == self._source
         return wanted.nonzero().squeeze(1)
 
 

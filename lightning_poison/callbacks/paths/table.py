@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_poison.errors import UserError
 from lightning_poison.report import ReportTable
 
 __all__ = ["COLUMNS", "PathTable"]
@@ -39,25 +37,9 @@ class PathTable:
     flipped: Tensor
 
     @classmethod
-    def gather(cls, trainer: Any, follow: Callable[[], Tensor]) -> PathTable:
-        """Every rank's rows of ``COLUMNS``, shape (m, 6), int64.
-
-        Raises:
-            UserError: on every rank what one of them raises, so that none waits for ever.
-        """
-        rows, mistake = torch.empty((0, len(COLUMNS)), dtype=torch.int64), None
-        try:
-            rows = follow()
-        except UserError as error:
-            mistake = str(error)
-        parts: list[Any] = [(rows, mistake)]
-        if trainer.world_size > 1:
-            parts = [None] * trainer.world_size
-            torch.distributed.all_gather_object(parts, (rows, mistake))
-        mistake = next((message for _, message in parts if message is not None), None)
-        if mistake is not None:
-            raise UserError(mistake)
-        table = torch.cat([part for part, _ in parts])
+    def of(cls, parts: Sequence[Tensor]) -> PathTable:
+        """Every rank's rows of ``COLUMNS``, shape (m, 6) each, int64."""
+        table = torch.cat(list(parts))
         index, label, target, length, reached, flipped = table[table[:, 0].argsort()].unbind(dim=1)
         return cls(index, label, target, length, reached.bool(), flipped.bool())
 

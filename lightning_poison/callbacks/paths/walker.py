@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_poison.attacks import Trace, adversarial_paths, class_scores, frozen_eval, path_trace
+from lightning_poison.attacks.model import check_samples
 from lightning_poison.callbacks.paths.table import COLUMNS, PathTable
 from lightning_poison.callbacks.target_classes import targets_of
 from lightning_poison.callbacks.training_points import clean_labels, fetch
@@ -32,7 +33,7 @@ class PathWalker:
         trainer: that fits.
         pl_module: the victim.
         model: what gives its class scores.
-        dataset: the training set.
+        loader: over the training set.
         target: "untargeted", "next", "least_likely" or a class.
         step: length of a step in pixel units.
         max_steps: the longest path that is followed.
@@ -42,24 +43,32 @@ class PathWalker:
     trainer: Any
     pl_module: Any
     model: nn.Module
-    dataset: Any
+    loader: Any
     target: PathTarget
     step: float
     max_steps: int
     clip: bool
 
-    def try_out(self) -> None:
-        """Look at the first point, to no other end than finding mistakes early.
+    def try_out(self, positions: Tensor) -> None:
+        """Go a step from a few points, to no other end than finding mistakes early.
+
+        Args:
+            positions: of the points, shape (m,), int64.
 
         Raises:
-            UserError: the target or the model's output is unusable; broken pixels are left to the training to find.
+            UserError: the inputs, the target or the model's output are unusable; broken pixels are left to the training
+                to find.
         """
-        if len(self.dataset):
+        if len(positions):
             with self.undisturbed():
-                inputs, labels = self.fetch(torch.tensor([0]))
+                inputs, labels = self.fetch(positions)
                 inputs = inputs.nan_to_num(nan=0, posinf=0, neginf=0)
                 self.probabilities(inputs)
-                self._targets(inputs, labels.cpu())
+                targets = self._targets(inputs, labels.cpu())
+                if targets is None:  # with a target some points may be of that class
+                    adversarial_paths(self.model, inputs, labels.long(), None, **{**self._settings, "max_steps": 1})
+                else:
+                    check_samples(inputs, labels, None)
 
     def follow(self, positions: Tensor) -> Tensor:
         """The rows of a :class:`PathTable` for points of the training set, shape (m, 6), int64.
@@ -71,7 +80,7 @@ class PathWalker:
         with self.undisturbed(), shown as advance:
             for block in torch.split(positions, _BLOCK) if len(positions) else ():
                 inputs, labels = self.fetch(block)
-                clean = clean_labels(self.dataset, block, labels.cpu())
+                clean = clean_labels(self.loader.dataset, block, labels.cpu())
                 targets = self._targets(inputs, clean)
                 keep = torch.ones_like(clean, dtype=torch.bool) if targets is None else targets != clean
                 advance(int((~keep).sum()))
@@ -100,7 +109,7 @@ class PathWalker:
 
     def fetch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and labels at ``positions`` of the training set, on the victim's device."""
-        return fetch(self.trainer, self.pl_module, self.dataset, positions)
+        return fetch(self.trainer, self.pl_module, self.loader, positions)
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Softmax of the class scores, shape (n, K), on the CPU."""

@@ -18,9 +18,10 @@ class SmoothedPoints:
     """Certificates of evaluation points, in the order of their data set.
 
     Args:
-        index: shape (m,), int64: positions in the data set.
+        index: shape (m,), int64: positions in the data set, or where they are not known any numbers of their own.
         labels: shape (m,), int64.
         certificate: of the m points.
+        known: whether ``index`` holds positions; if not, it does not show in the table.
 
     Example:
         >>> points = SmoothedPoints(torch.tensor([0, 1]), torch.tensor([3, 4]), InputSmoothingCertificate(
@@ -32,6 +33,7 @@ class SmoothedPoints:
     index: Tensor
     labels: Tensor
     certificate: InputSmoothingCertificate
+    known: bool = True
 
     def __len__(self) -> int:
         return len(self.index)
@@ -53,6 +55,7 @@ class SmoothedPoints:
                 torch.cat([certificate.radius for certificate in certificates])[rows],
                 torch.cat([certificate.draws for certificate in certificates])[rows],
             ),
+            all(part.known for part in parts),
         )
 
     def accuracy(self, radii: Sequence[float]) -> list[float]:
@@ -71,8 +74,9 @@ class SmoothedPoints:
         }
 
     def csv(self) -> str:
-        """A table with the columns ``index, label, prediction, radius, draws``."""
+        """A table with the columns ``index, label, prediction, radius, draws``; unknown positions are left empty."""
         certificate = self.certificate
-        columns = (self.index, self.labels, certificate.prediction, certificate.radius, certificate.draws)
-        rows = zip(*(column.tolist() for column in columns), strict=True)
+        index = self.index.tolist() if self.known else [""] * len(self)
+        columns = (self.labels, certificate.prediction, certificate.radius, certificate.draws)
+        rows = zip(index, *(column.tolist() for column in columns), strict=True)
         return "\n".join(["index,label,prediction,radius,draws", *(",".join(map(str, row)) for row in rows), ""])

@@ -124,7 +124,7 @@ class CleanLabelPerturbation(PointPoison):
                 "no point could be moved: the surrogate's loss does not depend on them; use another network"
             )
         return PoisonPoints(
-            index=index[kept],
+            index=training_set.positions_of(index[kept]),
             inputs=moved[kept],
             old_label=labels[kept],
             new_label=labels[kept],

@@ -118,7 +118,7 @@ class PoisonPoints(PoisonList):
                 f"{self.name} were made for other data: their fingerprint is {made_for}, this training set's is "
                 f"{training_set.fingerprint}; use the same data, classes, max_samples and seed as then"
             )
-        self._check_old_labels(training_set.labels)
+        self._check_old_labels(training_set.labels, training_set)
         after = num_classes_after or training_set.num_classes + 1
         if len(self) and int(self.new_label.max()) >= after:
             raise UserError(
@@ -173,19 +173,30 @@ class PoisonPoints(PoisonList):
                 parts.append(f"{count:,} training {'point was' if count == 1 else 'points were'} {what}")
         return " and ".join(parts)
 
-    def _check_old_labels(self, labels: Tensor) -> None:
+    def _check_old_labels(self, labels: Tensor, training_set: TrainingSet | None = None) -> None:
+        """Compare with the labels of the whole data set, or of those of its points that are trained on."""
         replaced = self.index >= 0
         index, old = self.index[replaced], self.old_label[replaced]
-        if len(index) and int(index.max()) >= labels.numel():
+        if training_set is not None and training_set.positions is not None:
+            rows = training_set.rows_of(index)
+            if (rows < 0).any():
+                raise UserError(
+                    f"{self.name}: index {int(index[rows < 0][0])} is not among the {training_set.num_points} points "
+                    "that the training loader's sampler yields; it would never be trained on"
+                )
+            found = labels[rows]
+        elif len(index) and int(index.max()) >= labels.numel():
             raise UserError(
                 f"{self.name}: index {int(index.max())} is outside of the training set of {labels.numel()} points"
             )
-        wrong = labels[index] != old
+        else:
+            found = labels[index]
+        wrong = found != old
         if wrong.any():
             at = int(wrong.nonzero()[0])
             raise UserError(
                 f"{self.name}: old_label is {int(old[at])}, but training point {int(index[at])} has label "
-                f"{int(labels[index[at]])}; the points belong to other data"
+                f"{int(found[at])}; the points belong to other data"
             )
 
     def _check_item(self, dataset: Any) -> None:
