@@ -34,7 +34,7 @@ def clean_training_set(trainer: Any, positions: Tensor, known: TrainingSet | Non
     """
     owner = trainer.lightning_module if trainer.datamodule is None else trainer.datamodule
     loader = check_train_loader(trainer.train_dataloader, type(owner).__name__)
-    dataset = loader.dataset
+    dataset: Any = loader.dataset
     poisoned = find_poisoned_dataset(dataset)
     if poisoned is not None and len(poisoned.flips):
         raise UserError(

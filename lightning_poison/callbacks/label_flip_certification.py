@@ -255,7 +255,7 @@ class LabelFlipCertification(Measurement):
         return {**self.methods, **({_UNDEFENDED: self.baseline} if self.baseline is not None else {})}
 
     def _certify(
-        self, trainer: Any, loader: Any, max_batches: int
+        self, trainer: Any, loader: Any, max_batches: float
     ) -> tuple[dict[str, CertifiedMethod], CertifiedPoints | None]:
         def points() -> EvaluationPoints:
             return EvaluationPoints(trainer, loader, max_batches, self.max_samples)
@@ -284,12 +284,12 @@ class _Measured:
 
     training: _Training
     dataset: Any
-    max_batches: int
+    max_batches: float
     methods: dict[str, CertifiedMethod]
     attacked: CertifiedPoints | None
     radii: list[int]
 
-    def is_of(self, training: _Training, dataset: Any, max_batches: int) -> bool:
+    def is_of(self, training: _Training, dataset: Any, max_batches: float) -> bool:
         """Whether it was of this training set and this much of this evaluation set."""
         return self.training is training and self.dataset is dataset and self.max_batches == max_batches
 

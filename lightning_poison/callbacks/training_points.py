@@ -16,7 +16,7 @@ from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
 from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import on_device
-from lightning_poison.trainer.positions import trained_positions
+from lightning_poison.trainer.positions import trained_positions, without_repeats
 from lightning_poison.trainer.ranks import from_all_ranks
 
 __all__ = [
@@ -82,7 +82,7 @@ def trained_on(trainer: Any, loader: DataLoader[Any]) -> Tensor:
     """
     batches = trainer.num_training_batches if trainer.state.fn == "fit" else None
     shares = from_all_ranks(trainer, lambda: trained_positions(loader, batches))
-    return torch.cat(shares).unique()
+    return without_repeats(torch.cat(shares))
 
 
 def drawn_positions(positions: Tensor, count: int | None) -> Tensor:

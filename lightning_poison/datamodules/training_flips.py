@@ -25,7 +25,7 @@ from lightning_poison.poisons import FlipList, Poison, PoisonList, TrainingSet
 from lightning_poison.poisons.description import describe
 from lightning_poison.poisons.restoring import restored_poisons
 from lightning_poison.trainer.folders import report_folder
-from lightning_poison.trainer.positions import trained_positions
+from lightning_poison.trainer.positions import trained_positions, without_repeats
 from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero, shards_weights
 
 __all__ = ["TrainingFlips"]
@@ -233,7 +233,7 @@ def _trained_on(loader: DataLoader[Any], trainer: Any) -> Tensor:
     mine = trained_positions(loader, batches, ranks)
     if trainer.world_size == 1 or _deals(trainer):
         return mine
-    return torch.cat(from_all_ranks(trainer, lambda: mine)).unique()
+    return without_repeats(torch.cat(from_all_ranks(trainer, lambda: mine)))
 
 
 def _max_batches(loader: DataLoader[Any], trainer: Any, ranks: int) -> float:

@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.trainer.positions import EvaluationOrder
+from lightning_poison.trainer.positions import EvaluationOrder, without_repeats
 from lightning_poison.trainer.ranks import from_all_ranks
 
 __all__ = [
@@ -83,7 +83,8 @@ def first_items(trainer: Any, pl_module: Any, loader: Any, positions: list[int])
         loader: a ``DataLoader``; others are not read.
         positions: of the items; those that the data set does not hold are left out.
     """
-    dataset, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
+    dataset: Any = getattr(loader, "dataset", None)
+    collate = getattr(loader, "collate_fn", None)
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__") or not callable(collate):
         return None
     kept = [position for position in positions if not hasattr(dataset, "__len__") or position < len(dataset)]
@@ -131,7 +132,9 @@ class EvaluatedSamples:
         if positions is None:
             return list(range(count))
         return (
-            positions[torch.linspace(0, len(positions) - 1, count).long()].unique().tolist() if len(positions) else []
+            without_repeats(positions[torch.linspace(0, len(positions) - 1, count).long()]).tolist()
+            if len(positions)
+            else []
         )
 
     def next(self, inputs: Tensor, labels: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ __all__ = [
     "evaluation_positions",
     "sample_positions",
     "trained_positions",
+    "without_repeats",
     "yielded",
 ]
 
@@ -114,7 +115,13 @@ def trained_positions(loader: Any, max_batches: float | None = None, ranks: int 
         return found.support
     sampler = _dealing_sampler(loader)
     dealt_to = sampler.num_replicas if isinstance(sampler, DistributedSampler) else ranks
-    return _begun(found.order, found, loader, max_batches, dealt_to).unique()
+    return without_repeats(_begun(found.order, found, loader, max_batches, dealt_to))
+
+
+def without_repeats(positions: Tensor) -> Tensor:
+    """Each value once, rising: shape (m,) of (n,)."""
+    found: Tensor = torch.unique(positions)
+    return found
 
 
 def _index_sampler(loader: DataLoader[Any]) -> Any:
@@ -150,7 +157,7 @@ def _of_sampler(sampler: Any, length: int) -> Yielded:
         return Yielded(torch.arange(count), distinct=distinct)
     if kind is SubsetRandomSampler:
         index = torch.as_tensor(list(sampler.indices), dtype=torch.int64)
-        return Yielded(index.unique(), distinct=len(index.unique()) == len(index))
+        return Yielded(without_repeats(index), distinct=len(without_repeats(index)) == len(index))
     if kind is WeightedRandomSampler:
         weights = torch.as_tensor(sampler.weights)
         positive = (weights > 0).nonzero()[:, 0]
@@ -165,7 +172,7 @@ def _size_of(source: Any, length: int) -> int:
 
 
 def _fixed(order: Tensor) -> Yielded:
-    support = order.unique()
+    support = without_repeats(order)
     return Yielded(support, order, steady=True, distinct=len(support) == len(order))
 
 
@@ -177,7 +184,7 @@ def _in_batches(found: Yielded, batches: BatchSampler) -> Yielded:
     ranks = sampler.num_replicas if isinstance(sampler, DistributedSampler) else 1
     a_rank = sampler.num_samples if isinstance(sampler, DistributedSampler) else len(found.order)
     kept = found.order[: a_rank // size * size * ranks]
-    return replace(found, order=kept, support=kept.unique() if found.steady else found.support)
+    return replace(found, order=kept, support=without_repeats(kept) if found.steady else found.support)
 
 
 def _dealt(sampler: DistributedSampler[Any], length: int) -> Yielded:
@@ -192,7 +199,7 @@ def _dealt(sampler: DistributedSampler[Any], length: int) -> Yielded:
         if found.order is None or not sampler.drop_last:
             return found
         kept = found.order[: sampler.total_size]
-        return replace(found, order=kept, support=kept.unique())
+        return replace(found, order=kept, support=without_repeats(kept))
     if found.order is None or type(sampler).__name__.startswith("Unrepeated"):
         return replace(found, order=None, steady=False)
     stream = torch.Generator().manual_seed(sampler.seed + sampler.epoch)  # as torch's own sampler does
@@ -215,7 +222,7 @@ def _dealt_by_others(sampler: DistributedSampler[Any], length: int) -> Yielded:
     unknown = next((share for share in shares if share.support is None), None)
     if unknown is not None:
         return unknown
-    support = torch.cat([share.support for share in shares if share.support is not None]).unique()
+    support = without_repeats(torch.cat([share.support for share in shares if share.support is not None]))
     orders = [share.order for share in shares if share.order is not None]
     if len(orders) < len(shares) or len({len(order) for order in orders}) > 1:
         return Yielded(support)
@@ -236,7 +243,7 @@ def _asked(sampler: Any, length: int) -> Yielded:
     if first is None or second is None:
         return _endless(sampler, length)
     (one, sizes), (other, other_sizes) = first, second
-    if not one.unique().equal(other.unique()):
+    if not without_repeats(one).equal(without_repeats(other)):
         return Yielded(None, why=f"{name} yields other points in each epoch")
     same = one.equal(other) and sizes == other_sizes
     return replace(_fixed(one), order=one if same else None, steady=same, sizes=sizes)
@@ -272,7 +279,7 @@ def _epoch(sampler: Any, length: int) -> tuple[Tensor, tuple[int, ...] | None] |
 
 def _positions_of(entry: Any) -> list[int]:
     if isinstance(entry, Iterable):
-        return [int(position) for position in np.ravel(entry)]
+        return [int(position) for position in np.asarray(entry).flatten()]
     return [int(entry)]
 
 
@@ -388,14 +395,15 @@ class EvaluationOrder:
             _check_each_once(found, sampler)
         self.support = found.support
         self.own = ranks > 1 and not dealt
-        self._rank, self._ranks = (sampler.rank, sampler.num_replicas) if dealt else (0, 1)
+        self._rank: int = sampler.rank if dealt else 0
+        self._ranks: int = sampler.num_replicas if dealt else 1
         self._share, self._shares = (rank, ranks) if self.own else (0, 1)
         order = found.order
         if order is not None and max_batches is not None:
             order = _begun(order, found, loader, max_batches, self._ranks)
         self._order = None if order is None else torch.where(_repeated(order), -1, order)
         self.known = order is not None and not self.own
-        self.total = _number(found, loader, max_batches, self._ranks) if order is None else len(order.unique())
+        self.total = _number(found, loader, max_batches, self._ranks) if order is None else len(without_repeats(order))
         self._seen = 0
 
     def next(self, size: int) -> Tensor:
@@ -430,7 +438,7 @@ class EvaluationOrder:
         """
         if self.total is None:
             raise UserError("the number of evaluated samples is unknown; evaluate on a map-style data set")
-        found = torch.arange(self.total) if self._order is None else self._order[self._order >= 0].unique()
+        found = torch.arange(self.total) if self._order is None else without_repeats(self._order[self._order >= 0])
         return found + self._offset
 
     def draw(self, count: int | None, labels: Callable[[], Tensor | None] = lambda: None) -> Tensor | None:

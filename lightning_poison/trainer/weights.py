@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 __all__ = ["evaluated_weights", "on_root_device", "weights_fingerprint"]
 
@@ -47,7 +48,7 @@ def weights_fingerprint(module: nn.Module) -> int:
 
 
 def _readable(tensor: Tensor) -> bool:
-    if tensor.is_meta or isinstance(tensor, nn.parameter.UninitializedTensorMixin) or not tensor.numel():
+    if tensor.is_meta or isinstance(tensor, (UninitializedBuffer, UninitializedParameter)) or not tensor.numel():
         return False
     return tensor.is_floating_point() and tensor.layout is torch.strided
 
