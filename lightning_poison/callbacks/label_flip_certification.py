@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from lightning_poison.callbacks.attacked_baseline import AttackedBaseline, attacked_points
 from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
@@ -26,6 +27,7 @@ from lightning_poison.certificates import (
     certification_section,
     default_radii,
 )
+from lightning_poison.datamodules import PoisonedDataset
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
@@ -314,7 +316,34 @@ def _training_positions(trainer: Any, loader: DataLoader[Any]) -> Tensor:
             "weights may come from labels, so that a changed label would change what is trained on; take those points "
             "out of the data set"
         )
-    return trained_on(trainer, loader)
+    positions = trained_on(trainer, loader)
+    sources = [_source(loader.dataset, position) for position in positions.tolist()] if _nests(loader.dataset) else []
+    if len(set(sources)) < len(sources):
+        raise UserError(
+            "LabelFlipCertification cannot certify a training set that reads some labels more than once (a Subset that "
+            "repeats indices, say): one changed label would count several times; let each point stand there once"
+        )
+    return positions
+
+
+def _nests(dataset: Any) -> bool:
+    return isinstance(dataset, (Subset, ConcatDataset, PoisonedDataset))
+
+
+def _source(dataset: Any, position: int) -> tuple[int, int]:
+    """Where the label of a point comes from: a data set, by its identity, and a position in it."""
+    while _nests(dataset):
+        if isinstance(dataset, Subset):
+            dataset, position = dataset.dataset, int(dataset.indices[position])
+        elif isinstance(dataset, ConcatDataset):
+            part = bisect_right(dataset.cumulative_sizes, position)
+            position -= dataset.cumulative_sizes[part - 1] if part else 0
+            dataset = dataset.datasets[part]
+        elif position < len(dataset.dataset):
+            dataset = dataset.dataset
+        else:
+            break  # a point that the poison has added
+    return id(dataset), position
 
 
 def _num_classes(trainer: Any, labels: Tensor) -> int:

@@ -127,10 +127,9 @@ class PoisonMemorization(Measurement):
         assert dataset is not None  # noqa: S101  # it is poisoned
         flips = dataset.flips
         rows = {place: row for row, place in enumerate(flips.positions(len(dataset.dataset)).tolist())}
-        found = [
-            (rows[place], at) for at, place in zip(positions.tolist(), inside.tolist(), strict=True) if place in rows
-        ]
-        row, position = torch.tensor(sorted(found), dtype=torch.int64).reshape(-1, 2).unbind(1)
+        places = zip(positions.tolist(), inside.tolist(), strict=True)
+        found = {rows[place]: at for at, place in places if place in rows}  # once each, where a subset repeats points
+        row, position = torch.tensor(sorted(found.items()), dtype=torch.int64).reshape(-1, 2).unbind(1)
         never = len(flips) - len(row)
         if self.max_samples is not None:
             drawn = draw_positions(len(row), self.max_samples, flips.old_label[row])

@@ -254,7 +254,9 @@ class _Weights:
             self._stale = []  # the module's own numbers are logged again
         other = self._of[split] != self._left
         checkpoint = "" if trainer.ckpt_path is None else f", of the checkpoint {Path(trainer.ckpt_path).name}"
-        self._tested = f"{trainer.state.fn} had other weights than those that fit left{checkpoint}" if other else None
+        self._tested = (
+            f"{trainer.state.fn.value} had other weights than those that fit left{checkpoint}" if other else None
+        )
 
     def left(self, trainer: Any, pl_module: Any) -> None:
         """``fit`` has ended, and leaves these weights."""

@@ -131,11 +131,9 @@ class EvaluatedSamples:
         positions = self._drawn if self.known and self._drawn is not None else self.order.support
         if positions is None:
             return list(range(count))
-        return (
-            without_repeats(positions[torch.linspace(0, len(positions) - 1, count).long()]).tolist()
-            if len(positions)
-            else []
-        )
+        spread = torch.linspace(0, len(positions) - 1, min(count, len(positions))).long()
+        chosen: list[int] = without_repeats(positions[spread]).tolist()
+        return chosen
 
     def next(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Which samples the next batch of this rank holds.
