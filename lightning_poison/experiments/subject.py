@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lightning_poison.datamodules.fingerprint import fingerprint
 from lightning_poison.datamodules.labels import dataset_labels
@@ -20,6 +20,7 @@ from lightning_poison.experiments.description import tensor_digest
 from lightning_poison.functional.progress import Progress, no_progress, show_progress
 from lightning_poison.poisons import TrainingSet
 from lightning_poison.poisons.reading import read_inputs
+from lightning_poison.trainer.positions import EvaluationOrder, trained_positions
 
 __all__ = ["Subject"]
 
@@ -50,7 +51,7 @@ class Subject:
 
     @classmethod
     def of(cls, datamodule: Any, progress: Progress = show_progress) -> Subject:
-        """Read a data module: its training data, as they come out before any shuffling, and its test data.
+        """Read a data module: the training and test points that its loaders yield, in the order of their data sets.
 
         Random augmentation is drawn once and then stays: experiments train on fixed tensors.
 
@@ -65,7 +66,8 @@ class Subject:
         owner = type(datamodule).__name__
         datamodule.prepare_data()
         datamodule.setup("fit")
-        clean = check_train_loader(datamodule.train_dataloader(), owner).dataset
+        loader = check_train_loader(datamodule.train_dataloader(), owner)
+        clean = _part(loader.dataset, trained_positions(loader))
         poisoned = find_poisoned_dataset(clean)
         if poisoned is not None and len(poisoned.flips):
             raise UserError(f"data must be clean, got a poisoned {owner}; the flips are the strategies' business")
@@ -116,7 +118,13 @@ def _test_data(datamodule: Any, owner: str) -> Any:
     if not isinstance(loader, DataLoader):
         got = "None" if loader is None else type(loader).__name__
         raise UserError(f"{owner}.test_dataloader must return a DataLoader, got {got}; victims are measured on it")
-    return loader.dataset
+    order = EvaluationOrder(loader)
+    return loader.dataset if order.support is None else _part(loader.dataset, order.support)
+
+
+def _part(dataset: Any, positions: Tensor) -> Any:
+    """The points at ``positions``; the data set itself where these are all."""
+    return dataset if len(positions) == len(dataset) else Subset(dataset, positions.tolist())
 
 
 def _check_box(name: str, inputs: Tensor) -> None:

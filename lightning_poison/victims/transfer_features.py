@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from lightning_poison._lightning import LightningDataModule
 from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches
@@ -20,6 +20,7 @@ from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
 from lightning_poison.nets import PoolCNN, SmallNet
 from lightning_poison.nets.building import build_net
+from lightning_poison.trainer.positions import trained_positions
 
 __all__ = ["TransferFeatures"]
 
@@ -148,11 +149,12 @@ def _head(net: nn.Module) -> nn.Linear:
 
 
 def _everything(source: Any) -> tuple[Tensor, Tensor]:
-    """Inputs (n, ...) and labels (n,) of the source's training set, in its own order."""
+    """Inputs (n, ...) and labels (n,) of the points that the source trains on, in the order of its data set."""
     source.prepare_data()
     source.setup("fit")
     loader = source.train_dataloader()
-    batches = list(DataLoader(loader.dataset, batch_size=1000, collate_fn=loader.collate_fn))
+    points = Subset(loader.dataset, trained_positions(loader).tolist())
+    batches = list(DataLoader(points, batch_size=1000, collate_fn=loader.collate_fn))
     return torch.cat([batch[0] for batch in batches]).float(), torch.cat([batch[1] for batch in batches]).long()
 
 

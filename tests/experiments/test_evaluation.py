@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from lightning_poison._lightning import lightning_packages
 from lightning_poison.attacks import FGSM, LBFGS, PGD, SubstituteTransfer
@@ -228,3 +228,20 @@ def test_refused_data() -> None:
     ):
         with pytest.raises(UserError, match=words):
             Subject.of(Own(train, test), no_progress)
+
+
+def test_only_what_the_loaders_yield_is_read():
+    inputs, labels = torch.rand(20, 3, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+    whole = TensorDataset(inputs, labels)
+
+    class Split(lightning_packages()[0].LightningDataModule):
+        def train_dataloader(self):
+            return DataLoader(whole, 4, sampler=SubsetRandomSampler(range(0, 20, 3)))
+
+        def test_dataloader(self):
+            return DataLoader(whole, 4, sampler=[19, 4])
+
+    subject = Subject.of(Split(), no_progress)
+    assert subject.inputs.equal(inputs[::3])
+    assert subject.labels.equal(labels[::3])
+    assert subject.test_inputs.equal(inputs[[4, 19]])

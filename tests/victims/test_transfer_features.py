@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Subset, SubsetRandomSampler
 
 from lightning_poison.certificates import CertifiedRidge, guarantee
 from lightning_poison.datamodules import Digits
@@ -56,6 +57,25 @@ def test_it_is_trained_once_however_often_it_is_fitted() -> None:
     assert features._net is trained
     assert trained is not None
     assert not any(parameter.requires_grad for parameter in trained.parameters())
+
+
+def test_only_what_the_source_trains_on_is_learnt_from() -> None:
+    class Half(Digits):
+        def train_dataloader(self):
+            dataset = super().train_dataloader().dataset
+            return DataLoader(dataset, 32, sampler=SubsetRandomSampler(range(0, len(dataset), 2)))
+
+    class Alone(Digits):
+        def train_dataloader(self):
+            dataset = super().train_dataloader().dataset
+            return DataLoader(Subset(dataset, range(0, len(dataset), 2)), 32)
+
+    inputs, _ = points(test=False)
+    half, alone = (
+        TransferFeatures(kind(classes=OTHERS, max_samples=300), dim=4, epochs=1, net=net).fit(inputs).transform(inputs)
+        for kind in (Half, Alone)
+    )
+    assert half.equal(alone)
 
 
 def test_the_certified_points_must_not_be_the_sources() -> None:
