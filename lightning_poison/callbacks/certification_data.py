@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Subset
 
 from lightning_poison.datamodules.labels import known_labels
 from lightning_poison.trainer.batches import inputs_and_labels
-from lightning_poison.trainer.evaluation import EvaluatedSamples
+from lightning_poison.trainer.evaluation import EvaluatedSamples, collation
 
 __all__ = ["EvaluationPoints", "TrainingInputs"]
 
@@ -31,7 +31,7 @@ class TrainingInputs:
             Subset(loader.dataset, positions.tolist()),
             batch_size=_BATCH,
             num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
+            collate_fn=collation(loader),
         )
 
     def __iter__(self) -> Iterator[Tensor]:

@@ -15,7 +15,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
 from lightning_poison.trainer.batches import inputs_and_labels
-from lightning_poison.trainer.evaluation import on_device
+from lightning_poison.trainer.evaluation import collation, on_device
 from lightning_poison.trainer.positions import trained_positions, without_repeats
 from lightning_poison.trainer.ranks import from_all_ranks
 
@@ -106,7 +106,7 @@ def fetch(trainer: Any, pl_module: Any, loader: Any, positions: Tensor) -> tuple
     """
     with kept_random_state(0, pl_module.device):
         items = [_item(loader.dataset, position) for position in positions.tolist()]
-        return inputs_and_labels(on_device(trainer, pl_module, loader.collate_fn(items)))
+        return inputs_and_labels(on_device(trainer, pl_module, collation(loader)(items)))
 
 
 def _item(dataset: Any, position: int) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, default_collate, default_convert
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
@@ -17,6 +17,7 @@ from lightning_poison.trainer.ranks import from_all_ranks
 
 __all__ = [
     "EvaluatedSamples",
+    "collation",
     "evaluation_loader",
     "first_items",
     "first_of",
@@ -72,6 +73,19 @@ def validation_batches(trainer: Any, pl_module: Any) -> Iterator[Any]:
         trainer.training = True
 
 
+def collation(loader: Any) -> Callable[[list[Any]], Any]:
+    """How a loader makes a batch of items; one that leaves batching to its sampler or data set does not say so.
+
+    Example:
+        >>> from torch.utils.data import DataLoader
+        >>> collation(DataLoader([0.5, 0.25], batch_size=None))([0.5, 0.25])
+        tensor([0.5000, 0.2500], dtype=torch.float64)
+    """
+    given = getattr(loader, "collate_fn", None)
+    collate: Callable[[list[Any]], Any] = default_collate if given in (None, default_convert) else given
+    return collate
+
+
 def first_items(trainer: Any, pl_module: Any, loader: Any, positions: list[int]) -> Any | None:
     """A batch of a few items of a loader's data set, as a step gets it; None where it has no indices.
 
@@ -84,14 +98,13 @@ def first_items(trainer: Any, pl_module: Any, loader: Any, positions: list[int])
         positions: of the items; those that the data set does not hold are left out.
     """
     dataset: Any = getattr(loader, "dataset", None)
-    collate = getattr(loader, "collate_fn", None)
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__") or not callable(collate):
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
         return None
     kept = [position for position in positions if not hasattr(dataset, "__len__") or position < len(dataset)]
     if not kept:
         return None
     with kept_random_state(0, pl_module.device):
-        return on_device(trainer, pl_module, collate([dataset[position] for position in kept]))
+        return on_device(trainer, pl_module, collation(loader)([dataset[position] for position in kept]))
 
 
 class EvaluatedSamples:

@@ -20,6 +20,7 @@ from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
 from lightning_poison.nets import PoolCNN, SmallNet
 from lightning_poison.nets.building import build_net
+from lightning_poison.trainer.evaluation import collation
 from lightning_poison.trainer.positions import trained_positions
 
 __all__ = ["TransferFeatures"]
@@ -154,7 +155,7 @@ def _everything(source: Any) -> tuple[Tensor, Tensor]:
     source.setup("fit")
     loader = source.train_dataloader()
     points = Subset(loader.dataset, trained_positions(loader).tolist())
-    batches = list(DataLoader(points, batch_size=1000, collate_fn=loader.collate_fn))
+    batches = list(DataLoader(points, batch_size=1000, collate_fn=collation(loader)))
     return torch.cat([batch[0] for batch in batches]).float(), torch.cat([batch[1] for batch in batches]).long()
 
 

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.utils.data import (
+    BatchSampler,
     ConcatDataset,
     DataLoader,
     Dataset,
@@ -612,6 +613,32 @@ def test_a_subset_of_a_poisoned_set_is_measured_by_its_own_positions():
     predictions = victim.eval()(ONE_SET.tensors[0][at]).argmax(1)
     assert metrics_of(trainer)["poison/count"] == 5
     assert metrics_of(trainer)["poison/clean"] == pytest.approx((predictions == labels[at]).double().mean().item())
+
+
+def test_a_loader_whose_sampler_makes_the_batches_is_measured():
+    class Fetched(Dataset):
+        """Takes a list of positions at once, as fast data sets in memory do."""
+
+        def __len__(self):
+            return 48
+
+        def __getitem__(self, index):
+            return tuple(tensor[index] for tensor in points(48).tensors)
+
+    def batched(seed):
+        order = RandomSampler(Fetched(), generator=torch.Generator().manual_seed(seed))
+        return DataLoader(Fetched(), None, sampler=BatchSampler(order, 8, drop_last=False))
+
+    paths = AdversarialPaths(max_steps=20, pictures=False)
+    certificate = LabelFlipCertification(NearestNeighbours(RawFeatures(), 1), radii=[0])
+    accuracy = AdversarialAccuracy(ATTACK)
+    victim = make_victim()
+    trainer = make_trainer(paths, certificate, accuracy)
+    trainer.fit(victim, batched(0), batched(1))
+    lengths = adversarial_paths(victim, *points(48).tensors, max_steps=20).length.double()
+    assert metrics_of(trainer)["paths/length_mean"] == pytest.approx(lengths.mean().item())
+    assert metrics_of(trainer)["cert/acc_at_0"] == 1
+    assert accuracy.history[-1].samples == 48
 
 
 def test_files_of_one_run_lie_in_its_folder(tmp_path):

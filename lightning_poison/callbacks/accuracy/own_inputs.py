@@ -13,7 +13,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.trainer.batches import inputs_and_labels
-from lightning_poison.trainer.evaluation import evaluation_loader, on_device
+from lightning_poison.trainer.evaluation import collation, evaluation_loader, on_device
 from lightning_poison.trainer.positions import EvaluationOrder
 
 __all__ = ["own_positions", "prepared_attacks"]
@@ -46,7 +46,7 @@ def prepared_attacks(
         trainer.precision_plugin.forward_context(),
     ):
         items = [loader.dataset[position] for position in positions.tolist()]
-        inputs, _ = inputs_and_labels(on_device(trainer, pl_module, loader.collate_fn(items)))
+        inputs, _ = inputs_and_labels(on_device(trainer, pl_module, collation(loader)(items)))
         return [
             attack.prepare(model, inputs[: attack.own_inputs].clone()) if attack.own_inputs else attack
             for attack in attacks
