@@ -58,7 +58,7 @@ class Dump(pl.Callback):
     def __init__(self, folder):
         self.file = Path(folder) / "measured.json"
 
-    def on_train_end(self, trainer, pl_module):
+    def on_fit_end(self, trainer, pl_module):
         if trainer.is_global_zero:
             found = [callback for callback in trainer.callbacks if isinstance(callback, AdversarialAccuracy)]
             entries = [asdict(entry) for callback in found for entry in callback.history]
