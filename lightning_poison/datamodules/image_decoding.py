@@ -105,8 +105,8 @@ def _decoded(path: str | os.PathLike[str]) -> _Picture:
             "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
         ) from error
     except UnidentifiedImageError as error:
-        reason = "it is empty" if Path(path).stat().st_size == 0 else "it is no image of a known format"
-        raise UserError(f"cannot read the image {path} ({reason}); repair or remove the file") from error
+        reason = "the file is empty" if Path(path).stat().st_size == 0 else "nothing that Pillow knows as an image"
+        raise UserError(f"cannot read the image {path} ({reason}); save it as PNG, or remove the file") from error
     except OSError as error:
         remedy = "repair or remove the file" if error.errno is None else "see that it is there and may be read"
         raise UserError(f"cannot read the image {path} ({_line(error)}); {remedy}") from error
@@ -194,12 +194,15 @@ def _has_alpha(picture: _Picture) -> bool:
 def _on_white(picture: _Picture) -> Image.Image:
     """The picture without its alpha, on white, of 8 bits; rounded to the nearest."""
     if picture.key is None:
-        layers = np.asarray(picture.image.convert("RGBA")).astype(np.int32)
+        image = picture.image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] == 255:
+            return image.convert("RGB")
+        layers = np.asarray(image).astype(np.uint16)
         colours, alpha = layers[..., :3], layers[..., 3:]
     else:
         image = picture.image.convert("L") if picture.image.mode == "1" else picture.image
-        colours = np.atleast_3d(np.asarray(image)).astype(np.int32)
-        alpha = np.where((colours == picture.key).all(axis=2, keepdims=True), 0, 255)
+        colours = np.atleast_3d(np.asarray(image)).astype(np.uint16)
+        alpha = np.where((colours == picture.key).all(axis=2, keepdims=True), 0, 255).astype(np.uint16)
     shown = 255 - ((255 - colours) * alpha + 127) // 255
     _check_visible(picture, shown, alpha, colours)
     return Image.fromarray(shown.astype(np.uint8).squeeze(2) if shown.shape[2] == 1 else shown.astype(np.uint8))

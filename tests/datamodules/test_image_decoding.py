@@ -338,8 +338,8 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_bytes(b"no picture")
     for name, reason in (
-        ("empty", r"it is empty\); repair or remove the file"),
-        ("text", r"it is no image of a known format\); repair or remove"),
+        ("empty", r"the file is empty\); save it as PNG, or remove the file"),
+        ("text", r"nothing that Pillow knows as an image\); save it as PNG, or"),
         ("absent", r"No such file or directory\); see that it is there and may be read"),
     ):
         with pytest.raises(UserError, match=rf"cannot read the image .*{name}.png \({reason}"):
