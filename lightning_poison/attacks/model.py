@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_poison.attacks.convolution import FastInputGradients
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite, check_labels
+from lightning_poison.functional.checks import check_finite, check_labels, check_pixels
 
 __all__ = ["batch_layout", "check_samples", "class_scores", "frozen_eval", "input_gradients", "without_history"]
 
@@ -191,13 +190,16 @@ def without_history(values: Tensor) -> Tensor:
     return values.clone() if values.is_inference() else values.detach()
 
 
-def check_samples(inputs: Tensor, labels: Tensor, targets: Tensor | None) -> None:
+def check_samples(inputs: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     """Refuse samples that no attack can be run on; class ranges are checked once the number of classes is known.
 
     Args:
         inputs: shape (N, ...), float, in [0, 1].
         labels: shape (N,), integer.
         targets: shape (N,), integer, or None.
+
+    Returns:
+        the inputs, less what the rounding of a resize left outside [0, 1].
 
     Raises:
         UserError: pixels outside [0, 1], NaN, another dtype, lengths that differ.
@@ -207,15 +209,8 @@ def check_samples(inputs: Tensor, labels: Tensor, targets: Tensor | None) -> Non
             f"inputs must be a batch of floats in [0, 1], got shape {tuple(inputs.shape)}, dtype {inputs.dtype}; "
             "divide 8-bit images by 255"
         )
-    if inputs.numel():
-        low, high = (float(bound) for bound in torch.aminmax(inputs))  # NaN where any pixel is
-        if not (math.isfinite(low) and math.isfinite(high)):
-            check_finite("inputs", inputs, remedy="remove the broken samples")
-        if low < 0 or high > 1:
-            raise UserError(
-                f"inputs must lie in [0, 1], got [{low:.4g}, {high:.4g}]; "
-                "take the normalisation out of the data and make it the model's first layer"
-            )
+    inputs = check_pixels("inputs", inputs)
     for name, values in (("labels", labels), ("targets", targets)):
         if values is not None and len(check_labels(name, values, torch.iinfo(torch.int64).max)) != len(inputs):
             raise UserError(f"{name} must have one entry for each of {len(inputs)} inputs, got {len(values)}")
+    return inputs

@@ -53,7 +53,7 @@ class Samples:
         inputs, labels = without_history(inputs), without_history(labels)
         targets = None if targets is None else without_history(targets)
         ids = torch.arange(len(inputs)) if ids is None else without_history(ids)
-        check_samples(inputs, labels, targets)
+        inputs = check_samples(inputs, labels, targets)
         if ids.shape != labels.shape:
             raise UserError(f"sample_ids must have one entry for each of {len(labels)} inputs, got {len(ids)}")
         return cls(inputs, labels.long(), None if targets is None else targets.long(), ids)

@@ -126,7 +126,7 @@ class SubstituteTransfer(Attack):
             raise UserError(f"a substitute needs at least 2 inputs of the attacker's own, got {len(inputs)}; give more")
         with frozen_eval(model), kept_random_state(mix_seed(self.seed, "substitute"), inputs.device):
             inputs = inputs.detach().clone()
-            check_samples(inputs, torch.zeros(len(inputs), dtype=torch.int64), None)
+            inputs = check_samples(inputs, torch.zeros(len(inputs), dtype=torch.int64), None)
             labels, num_classes = decisions(model, inputs)
             net = small_network(inputs.shape[1:], num_classes) if self.net is None else copy.deepcopy(self.net)
             net = net.to(inputs)

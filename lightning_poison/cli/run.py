@@ -66,12 +66,20 @@ def _line(error: Exception, arguments: Sequence[str]) -> str | None:
         hint = " (an interpolation works in a config file, not on the command line)"
         return one_line(str(error).partition("\n")[0]) + (hint if "${" in "".join(arguments) else "")
     if isinstance(error, (UserError, MisconfigurationException, OmegaConfBaseException)):
-        return one_line(str(error))
+        return one_line(_own_words(error))
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         return f"cannot write {error.filename}: {error.strerror}; choose a folder that you may write to"
     if isinstance(error, ValueError) and "ckpt_path=" in str(error):  # a word for a checkpoint, and there is none
         return one_line(str(error))
     return checkpoint_line(error) if isinstance(error, RuntimeError) else None
+
+
+def _own_words(error: Exception) -> str:
+    """The message, without the traceback that a DataLoader's worker puts before it."""
+    text = str(error)
+    if not text.startswith(f"Caught {type(error).__name__} in DataLoader worker"):
+        return text
+    return text.rstrip().rpartition(f"{type(error).__name__}: ")[2]
 
 
 def _hush() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from lightning_poison.datamodules.image_tensors import ImageTensors
 from lightning_poison.datamodules.split_data import SplitDataModule, Transform
-from lightning_poison.datamodules.splits import random_parts
+from lightning_poison.datamodules.splits import PointsOrShare, random_parts
 
 __all__ = ["Digits"]
 
@@ -42,7 +42,7 @@ class Digits(SplitDataModule):
         self,
         classes: list[int] | None = None,
         max_samples: int | None = None,
-        val_split: float = 0.1,
+        val_split: PointsOrShare = 0.1,
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_poison.datamodules.image_tensors import ImageTensors
 from lightning_poison.datamodules.split_data import LabelledInputs, SplitDataModule
+from lightning_poison.datamodules.splits import PointsOrShare
 from lightning_poison.datamodules.vectors import Vectors
 from lightning_poison.errors import UserError
 
@@ -52,7 +53,7 @@ class Dogfish(SplitDataModule):
         self,
         root: str = "data",
         max_samples: int | None = None,
-        val_split: float = 0,
+        val_split: PointsOrShare = 0,
         batch_size: int = 100,
         num_workers: int = 0,
         seed: int = 0,

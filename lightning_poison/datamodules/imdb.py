@@ -9,6 +9,7 @@ import torch
 
 from lightning_poison.datamodules.review_features import ReviewVectors, review_vectors
 from lightning_poison.datamodules.split_data import SplitDataModule
+from lightning_poison.datamodules.splits import PointsOrShare
 from lightning_poison.datamodules.vectors import Vectors
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
@@ -56,7 +57,7 @@ class IMDB(SplitDataModule):
         feature_seed: int = 0,
         cache: str | None = None,
         max_samples: int | None = None,
-        val_split: float = 0,
+        val_split: PointsOrShare = 0,
         batch_size: int = 256,
         num_workers: int = 0,
         seed: int = 0,

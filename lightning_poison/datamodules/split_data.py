@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lightning_poison._lightning import LightningDataModule
 from lightning_poison.datamodules.image_tensors import Inputs
-from lightning_poison.datamodules.splits import check_classes, check_share, of_classes, random_parts
+from lightning_poison.datamodules.splits import PointsOrShare, check_classes, check_share, of_classes, random_parts
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
 
@@ -58,7 +58,7 @@ class SplitDataModule(LightningDataModule, ABC):
         input_shape: tuple[int, ...],
         classes: list[int] | None,
         max_samples: int | None,
-        val_split: float,
+        val_split: PointsOrShare,
         batch_size: int,
         num_workers: int,
         seed: int,
@@ -91,6 +91,10 @@ class SplitDataModule(LightningDataModule, ABC):
         """Validation images where the data come with some; None: they are split off the training images."""
         return None
 
+    def copies(self, data: LabelledInputs, index: Tensor) -> list[list[int]]:  # noqa: ARG002  # for overriders
+        """Which of the points at ``index`` must stay in one part: positions in it of inputs that are copies."""
+        return []
+
     @property
     def num_classes(self) -> int:
         """Number of classes kept."""
@@ -100,12 +104,14 @@ class SplitDataModule(LightningDataModule, ABC):
         """Load what the stage needs; a second call finds it there.
 
         Raises:
-            UserError: the data do not fit the arguments, or nothing is held out to validate on.
+            UserError: the data do not fit the arguments, or nothing is held out to validate or test on.
         """
         if stage in ("fit", "validate"):
             held_out = self._training_parts()[1]
             if stage == "validate" and not len(held_out):
-                raise UserError("val_split is 0, so there is nothing to validate on; set val_split, or use test")
+                raise UserError(
+                    f"val_split is {self.val_split}, so there is nothing to validate on; set val_split, or use test"
+                )
         else:
             self._test_part()
 
@@ -142,7 +148,8 @@ class SplitDataModule(LightningDataModule, ABC):
             index, labels = self._of_kept_classes(images)
             given = self.load_validation()
             held_out = self.val_split if given is None else 0
-            train, val = random_parts(len(index), held_out, self.max_samples, self.seed)
+            together = self.copies(images, index) if held_out else []
+            train, val = random_parts(len(index), held_out, self.max_samples, self.seed, together=together)
             validation = images.keep(index[val], labels[val])
             if given is not None:
                 validation = given.keep(*self._of_kept_classes(given))
@@ -153,7 +160,10 @@ class SplitDataModule(LightningDataModule, ABC):
         if self._test is None:
             images = self.load_test()
             # Few images split off at random may lack a class, and what is there can still be measured.
-            self._test = images.keep(*of_classes(images.targets, self.classes))
+            index, labels = of_classes(images.targets, self.classes)
+            if not len(index):
+                raise UserError(f"no test point is of the classes {', '.join(self.class_names)}; hold out more of them")
+            self._test = images.keep(index, labels)
         return self._test
 
     def _of_kept_classes(self, images: LabelledInputs) -> tuple[Tensor, Tensor]:

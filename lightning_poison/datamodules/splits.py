@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,7 +13,10 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.random_streams import generator
 
-__all__ = ["check_classes", "check_share", "of_classes", "random_parts"]
+__all__ = ["PointsOrShare", "check_classes", "check_share", "of_classes", "random_parts"]
+
+PointsOrShare: TypeAlias = int | float
+"""How many points (an integer) or which share of them (a float below 1); as float alone, 1 would be read as 1.0."""
 
 
 def check_classes(classes: list[int] | None, num_classes: int) -> list[int]:
@@ -24,6 +31,7 @@ def check_classes(classes: list[int] | None, num_classes: int) -> list[int]:
     """
     if classes is None:
         return list(range(num_classes))
+    classes = [int(label) if isinstance(label, np.integer) else label for label in classes]
     for label in classes:
         if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < num_classes:
             raise UserError(f"classes must be integers in [0, {num_classes - 1}], got {label!r} in {list(classes)}")
@@ -32,7 +40,7 @@ def check_classes(classes: list[int] | None, num_classes: int) -> list[int]:
     return list(classes)
 
 
-def check_share(name: str, value: float) -> int | float:
+def check_share(name: str, value: PointsOrShare) -> int | float:
     """A number of points (an integer) or their share (a float in [0, 1)).
 
     Raises:
@@ -42,9 +50,10 @@ def check_share(name: str, value: float) -> int | float:
         >>> check_share("val_split", 5000.0), check_share("val_split", 0.1)
         (5000, 0.1)
     """
+    value = value.item() if isinstance(value, np.number) else value
     remedy = "an integer counts points, a float below 1 is a share of them"
     if isinstance(value, float) and value.is_integer() and value != 1:
-        value = int(value)  # the command line reads 5000 as 5000.0
+        value = int(value)
     if isinstance(value, int):
         return check_integer(name, value, minimum=0, remedy=remedy)
     return check_number(name, value, minimum=0, maximum=0.999999, remedy=remedy)
@@ -71,16 +80,26 @@ def of_classes(labels: Tensor, classes: list[int]) -> tuple[Tensor, Tensor]:
     return index, renumbered[index]
 
 
-def random_parts(n: int, held_out: float, max_samples: int | None, seed: int) -> tuple[Tensor, Tensor]:
+def random_parts(
+    n: int,
+    held_out: float,
+    max_samples: int | None,
+    seed: int,
+    name: str = "val_split",
+    together: Sequence[Sequence[int]] = (),
+) -> tuple[Tensor, Tensor]:
     """Hold out points at random, and keep at most ``max_samples`` of the rest, drawn at random too.
 
     A smaller ``max_samples`` keeps a part of what a larger one keeps.
 
     Args:
         n: number of points.
-        held_out: how many of them, or which share, for validation.
+        held_out: how many of them, or which share, to hold out.
         max_samples: None: all of the rest.
         seed: of the draw.
+        name: of the argument that ``held_out`` was given as.
+        together: points of which either all are held out or none, such as copies of each other; fewer points than
+            asked for are held out where the count cannot be met.
 
     Returns:
         training points and held-out points, int64, each increasing.
@@ -94,11 +113,28 @@ def random_parts(n: int, held_out: float, max_samples: int | None, seed: int) ->
     """
     count = held_out if isinstance(held_out, int) else int(held_out * n + 0.5)
     if count >= n:
-        raise UserError(f"val_split must leave points for training, got {held_out} and there are {n}; lower val_split")
+        raise UserError(
+            f"{name} must leave points for training, got {held_out} and there are {n}; lower {name}, "
+            "an integer counts points, a float below 1 is a share of them"
+        )
     order = torch.randperm(n, generator=generator(seed, "split"))
-    rest = order[count:]
+    chosen = _drawn(order, count, together)
+    rest = order[~chosen]
     if max_samples is not None and max_samples > len(rest):
         raise UserError(
             f"max_samples must be at most the {len(rest)} training points, got {max_samples}; null means all of them"
         )
-    return rest[:max_samples].sort().values, order[:count].sort().values
+    return rest[:max_samples].sort().values, order[chosen].sort().values
+
+
+def _drawn(order: Tensor, count: int, together: Sequence[Sequence[int]]) -> Tensor:
+    """Which points of a random order are held out: the first ones, but whole groups only, as long as they fit."""
+    if not together:
+        return torch.arange(len(order)) < count
+    companions = {point: group for group in together for point in group}
+    held_out: set[int] = set()
+    for point in order.tolist():
+        group = companions.get(point, (point,))
+        if point not in held_out and len(held_out) + len(group) <= count:
+            held_out.update(group)
+    return torch.tensor([point in held_out for point in order.tolist()], dtype=torch.bool)

@@ -41,9 +41,7 @@ class StoredTensors(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
         """Several items at once, decoded together."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        inputs = list(self._decoded(self.data[chosen]).unbind())
-        if self.transform is not None:
-            inputs = [self.transform(one) for one in inputs]
+        inputs = [self._transformed(one) for one in self._decoded(self.data[chosen]).unbind()]
         return list(zip(inputs, self.targets[chosen].tolist(), strict=True))
 
     def keep(self, index: Tensor, targets: Tensor, transform: Callable[[Tensor], Tensor] | None = None) -> Self:
@@ -61,3 +59,7 @@ class StoredTensors(Dataset[tuple[Tensor, int]]):
     def _decoded(self, stored: Tensor) -> Tensor:
         """Rows of ``data`` as float32 inputs, (m, ...)."""
         return stored
+
+    def _transformed(self, decoded: Tensor) -> Tensor:
+        """One decoded input after its augmentation."""
+        return decoded if self.transform is None else self.transform(decoded)

@@ -11,6 +11,7 @@ import torch
 
 from lightning_poison.datamodules.image_tensors import ImageTensors
 from lightning_poison.datamodules.split_data import SplitDataModule, Transform
+from lightning_poison.datamodules.splits import PointsOrShare
 from lightning_poison.errors import UserError
 
 __all__ = ["CIFAR10", "MNIST", "FashionMNIST", "TorchvisionDataModule"]
@@ -43,7 +44,7 @@ class TorchvisionDataModule(SplitDataModule):
         root: str = "data",
         classes: list[int] | None = None,
         max_samples: int | None = None,
-        val_split: float = 5000,
+        val_split: PointsOrShare = 5000,
         batch_size: int = 128,
         num_workers: int = 0,
         download: bool = True,

@@ -17,6 +17,7 @@ from lightning_poison.datamodules.poisoned_dataset import find_poisoned_dataset
 from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.errors import UserError
 from lightning_poison.experiments.description import tensor_digest
+from lightning_poison.functional.checks import check_pixels
 from lightning_poison.functional.progress import Progress, no_progress, show_progress
 from lightning_poison.poisons import TrainingSet
 from lightning_poison.poisons.reading import read_inputs
@@ -78,8 +79,7 @@ class Subject:
         datamodule.setup("test")
         held_out = _test_data(datamodule, owner)
         test_inputs, test_labels = read_inputs(held_out, progress, "test"), dataset_labels(held_out, progress, "test")
-        for name, values in (("training", inputs), ("test", test_inputs)):
-            _check_box(name, values)
+        inputs, test_inputs = check_pixels("training inputs", inputs), check_pixels("test inputs", test_inputs)
         if test_inputs.shape[1:] != inputs.shape[1:]:
             raise UserError(
                 f"training and test inputs must have one shape, got {tuple(inputs.shape[1:])} and "
@@ -125,12 +125,3 @@ def _test_data(datamodule: Any, owner: str) -> Any:
 def _part(dataset: Any, positions: Tensor) -> Any:
     """The points at ``positions``; the data set itself where these are all."""
     return dataset if len(positions) == len(dataset) else Subset(dataset, positions.tolist())
-
-
-def _check_box(name: str, inputs: Tensor) -> None:
-    low, high = (float(bound) for bound in torch.aminmax(inputs))
-    if low < 0 or high > 1:
-        raise UserError(
-            f"{name} inputs must lie in [0, 1] for the attacks, got [{low:.4g}, {high:.4g}]; "
-            "take the normalisation out of the data and make it the network's first layer"
-        )

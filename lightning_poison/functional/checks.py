@@ -18,9 +18,13 @@ __all__ = [
     "check_kind",
     "check_labels",
     "check_number",
+    "check_pixels",
     "kind_shown",
     "nearest_names",
 ]
+
+_ROUNDING = 1e-5  # a bicubic resize of a white image in float32 leaves 1e-6
+_OVERSHOOT = 0.45  # at an edge, a bicubic resize without antialiasing adds at most this
 
 
 def check_integer(name: str, value: int, *, minimum: int, remedy: str = "") -> int:
@@ -118,6 +122,43 @@ def check_finite(name: str, values: Tensor, *, remedy: str = "") -> Tensor:
         bad = int((~torch.isfinite(values)).sum())
         raise UserError(_sentence(name, "must be finite", f"{bad} NaN or infinite of {values.numel()} values", remedy))
     return values
+
+
+def check_pixels(name: str, pixels: Tensor, remedy: str | None = None) -> Tensor:
+    """Return pixels that lie in [0, 1]; what the rounding of a resize leaves outside is cut off.
+
+    Args:
+        name: what to call them in the message.
+        pixels: any shape, float.
+        remedy: of pixels that lie further outside; None: the one for a normalisation or an overshooting resize.
+
+    Returns:
+        the same shape; ``pixels`` itself where nothing is cut off.
+
+    Raises:
+        UserError: some lie further outside, or are NaN or infinite.
+
+    Example:
+        >>> check_pixels("inputs", torch.tensor([0.5, 1.0000002]))
+        tensor([0.5000, 1.0000])
+    """
+    if not pixels.numel():
+        return pixels
+    low, high = (float(bound) for bound in torch.aminmax(pixels))  # NaN where any pixel is
+    if not (math.isfinite(low) and math.isfinite(high)):
+        check_finite(name, pixels, remedy="remove the broken samples")
+    if low >= 0 and high <= 1:
+        return pixels
+    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+        return pixels.clamp(0, 1)
+    if remedy is None:
+        remedy = "take the normalisation out of the data and make it the model's first layer"
+        if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
+            remedy = (
+                "if a transform overshoots, as a bicubic resize does, end it with torch.nn.Hardtanh(0, 1); "
+                "if it normalises, make that the model's first layer"
+            )
+    raise UserError(f"{name} must lie in [0, 1], got [{low:.4g}, {high:.4g}]; {remedy}")
 
 
 def check_labels(name: str, labels: Tensor, num_classes: int) -> Tensor:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms import v2
 
 from lightning_poison.attacks import (
     FGSM,
@@ -124,6 +125,19 @@ def test_unusable_samples(run, kind, network):
     with pytest.raises(UserError, match=message) as caught:
         RUNS[run](network, *spoil(*batch()))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_images_that_a_resize_has_rounded_are_attacked(run, network):
+    inputs, labels = batch()
+    white = v2.Resize(50, v2.InterpolationMode.BICUBIC, antialias=False)(torch.ones(1, 1, 64, 64))
+    assert 1 < white.max() < 1.00001
+    rounded = torch.where(inputs > 0.5, white.max(), inputs)
+    exact = torch.where(inputs > 0.5, torch.ones(()), inputs)
+    got, expected = RUNS[run](network, rounded, labels), RUNS[run](network, exact, labels)
+    for name, value in vars(expected).items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(getattr(got, name).nan_to_num(-1), value.nan_to_num(-1)), name
 
 
 def test_targets_out_of_range(network):

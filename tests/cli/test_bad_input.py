@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
 import torch
 import torchattacks
+from PIL import Image
 
 DIGITS = ("fit", "--config", "digits.yaml")
 PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.attack=PGD")
@@ -165,3 +168,29 @@ def test_a_yaml_that_is_none(run_cli, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [\n")
     code, _, err = run_cli("fit", "--config", "bad.yaml")
     assert (code, len(err.splitlines())) == (2, 1)
+
+
+@pytest.fixture
+def folder_with_a_bomb(tmp_path: Path) -> Path:
+    """Pictures in two classes, one of which claims 60,000 x 60,000 pixels."""
+    for name, blue in (("cat", 0), ("dog", 255)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (8, 8), (number, 0, blue)).save(tmp_path / "pictures" / name / f"{number}.png")
+    bomb = tmp_path / "pictures" / "cat" / "5.png"
+    content = bomb.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + content[24:29]
+    bomb.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_decompression_bomb_is_one_line(run_cli, folder_with_a_bomb: Path, num_workers: int) -> None:
+    data = ["--data=ImageFolder", f"--data.root={folder_with_a_bomb}", "--data.image_size=8", "--data.grayscale=true"]
+    splits = ["--data.val_split=0", "--data.test_split=1", f"--data.num_workers={num_workers}", "--poison=null"]
+    code, _, err = run_cli(*DIGITS, *data, *splits, "--trainer.callbacks=[]", "--compare_with_clean=false")
+    assert code == 2, err
+    assert "Traceback" not in err
+    line = err.splitlines()[-1]
+    assert line.startswith("lightning-poison: error: the image ")
+    assert "cat/5.png is too large to be read (Image size (3600000000 pixels) exceeds limit of" in line

@@ -12,6 +12,7 @@ from lightning_poison.functional.checks import (
     check_integer,
     check_labels,
     check_number,
+    check_pixels,
     nearest_names,
 )
 
@@ -32,6 +33,33 @@ def test_a_message_is_one_line_with_the_remedy() -> None:
     with pytest.raises(UserError) as caught:
         check_integer("steps", 0, minimum=1, remedy="use steps=40")
     assert str(caught.value) == "steps must be an integer of at least 1, got 0; use steps=40"
+
+
+def test_check_pixels_cuts_rounding_off_and_nothing_else() -> None:
+    inside = torch.tensor([0.0, 0.25, 1.0])
+    assert check_pixels("inputs", inside) is inside
+    rounded = torch.tensor([-1e-6, 0.25, 1 + 1e-6])
+    assert check_pixels("inputs", rounded).tolist() == [0, 0.25, 1]
+    assert rounded[0] < 0
+    assert check_pixels("inputs", torch.empty(0, 3)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (-0.05, 1.02, r"inputs must lie in \[0, 1\], got \[-0.05, 1.02\]; if a transform overshoots, as a bicubic re"),
+        (-0.44, 1.0, "if it normalises, make that the model's first layer"),
+        (-2.1, 2.6, r"got \[-2.1, 2.6\]; take the normalisation out of the data and make it the model's first layer"),
+        (0.0, 255.0, "take the normalisation out"),
+        (math.nan, 1.0, "inputs must be finite, got 1 NaN or infinite of 3 values"),
+    ],
+)
+def test_check_pixels_names_the_remedy(low: float, high: float, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_pixels("inputs", torch.tensor([low, 0.5, high]))
+    if math.isfinite(low):
+        with pytest.raises(UserError, match=r"got \[.*\]; set clip=false"):
+            check_pixels("inputs", torch.tensor([low, 0.5, high]), "set clip=false")
 
 
 def test_check_choice_lists_the_choices() -> None:

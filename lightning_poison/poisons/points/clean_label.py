@@ -14,7 +14,7 @@ from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.attacks.base import checked_radius
 from lightning_poison.attacks.model import input_gradients
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_integer, check_kind, check_number
+from lightning_poison.functional.checks import check_choice, check_integer, check_kind, check_number, check_pixels
 from lightning_poison.functional.norms import Norm, named_norm
 from lightning_poison.functional.perturbations import spend, within
 from lightning_poison.functional.pixels import Radius
@@ -110,9 +110,8 @@ class CleanLabelPerturbation(PointPoison):
         candidates = self._candidates(training_set, seed)
         index = self.select.select(candidates, seed)
         inputs, labels = training_set.inputs[index], training_set.labels[index]
-        if self.clip and len(inputs) and (inputs.min() < 0 or inputs.max() > 1):
-            got = f"[{inputs.min():.4g}, {inputs.max():.4g}]"
-            raise UserError(f"inputs must lie in [0, 1] to stay within, got {got}; set clip=false")
+        if self.clip:
+            inputs = check_pixels("inputs", inputs, remedy="clip=true keeps them there, set clip=false")
         targets = labels if self.toward is None else candidates.new_labels[index]
         network = surrogate_network(self.surrogate, training_set, seed)
         moved, gain = self._moved(network, inputs, targets, training_set)

@@ -180,7 +180,7 @@ def test_a_surrogate_trained_on_the_spot_and_vectors_of_any_size():
     assert len(points) == 4
     assert torch.allclose(points.distance, torch.tensor(1.5).double(), rtol=1e-3)
     assert strategy.craft(centred, seed=0).same_points(points)
-    with pytest.raises(UserError, match=r"inputs must lie in \[0, 1\] to stay within, .*set clip=false"):
+    with pytest.raises(UserError, match=r"inputs must lie in \[0, 1\], got .*set clip=false"):
         CleanLabelPerturbation(RandomPoints(count=4), eps=0.5).craft(centred, seed=0)
 
 
