@@ -225,7 +225,7 @@ class AdversarialAccuracy(Measurement):
             self._measure(trainer, pl_module, batch)
             measured = True
         if measured:
-            self.log_at_end(trainer, self._finish(trainer, pl_module, trainer.current_epoch - 1))
+            self.log_at_end(trainer, self._finish(trainer, trainer.current_epoch - 1))
 
     def report_sections(self) -> list[Section]:
         """The last measurement of each split with its interval, and how it came about."""
@@ -268,16 +268,17 @@ class AdversarialAccuracy(Measurement):
 
     def _measure(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         if self._round is not None:
+            if not self._round.begun:  # at an epoch's start and end other callbacks may exchange the weights
+                self.note_measured(trainer, pl_module)
             self._round.measure(trainer, pl_module, batch)
 
     def _log(self, trainer: Any, pl_module: Any) -> None:
         if self.is_due(trainer):
-            values = self.attempt(trainer, lambda: self._finish(trainer, pl_module, trainer.current_epoch))
+            values = self.attempt(trainer, lambda: self._finish(trainer, trainer.current_epoch))
             self.log_values(trainer, pl_module, values or {})
 
-    def _finish(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, float]:
+    def _finish(self, trainer: Any, epoch: int) -> dict[str, float]:
         """The values to log; none where no sample was attacked."""
-        self.note_measured(trainer, pl_module)
         if self._round is None:
             return {}
         split = self.prefix(trainer)

@@ -81,6 +81,7 @@ class SmoothingCertification(Measurement):
         self.output = output
         self._parts: list[SmoothedPoints] = []
         self._samples: EvaluatedSamples | None = None
+        self._first = True
         self._points: SmoothedPoints | None = None
 
     def forget(self) -> None:
@@ -148,7 +149,7 @@ class SmoothingCertification(Measurement):
             self._certify(trainer, pl_module, batch)
             validated = True
         if validated:
-            self.log_at_end(trainer, self._finish(trainer, pl_module))
+            self.log_at_end(trainer, self._finish(trainer))
 
     def report_sections(self) -> list[Section]:
         """Guarantee, table and curve of the last measurement."""
@@ -168,6 +169,7 @@ class SmoothingCertification(Measurement):
 
     def _begin(self, trainer: Any) -> None:
         self._parts, self._samples = [], EvaluatedSamples(trainer, self.max_samples, known_labels)
+        self._first = True
 
     @contextmanager
     def _undisturbed(self, trainer: Any, pl_module: Any) -> Iterator[None]:
@@ -181,6 +183,9 @@ class SmoothingCertification(Measurement):
     def _certify(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         inputs, labels = inputs_and_labels(batch)
         assert self._samples is not None  # noqa: S101  # the epoch's start saw to it
+        if self._first:  # at an epoch's start and end other callbacks may exchange the weights
+            self.note_measured(trainer, pl_module)
+            self._first = False
         index = self._samples.next(inputs, labels)
         kept = index >= 0
         if not kept.any():
@@ -194,12 +199,11 @@ class SmoothingCertification(Measurement):
 
     def _log(self, trainer: Any, pl_module: Any) -> None:
         if self.is_due(trainer):
-            values = self.attempt(trainer, lambda: self._finish(trainer, pl_module))
+            values = self.attempt(trainer, lambda: self._finish(trainer))
             self.log_values(trainer, pl_module, values or {})
 
-    def _finish(self, trainer: Any, pl_module: Any) -> dict[str, float]:
+    def _finish(self, trainer: Any) -> dict[str, float]:
         """The values to log, from all ranks; writes the table."""
-        self.note_measured(trainer, pl_module)
         counted = self._samples is None or self._samples.count_here(trainer)
         shares = from_all_ranks(trainer, lambda: self._parts if counted else [])
         parts = [part for share in shares for part in share]

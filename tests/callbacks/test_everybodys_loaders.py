@@ -349,8 +349,16 @@ def test_what_is_measured_at_the_end_is_of_the_weights_that_fit_leaves(package, 
     inputs, labels = train.tensors
     flips = FlipList(torch.arange(12), labels[:12], (labels[:12] + 1) % 3)
     victim = make_victim(package, rate=0.5)
+
+    class Counted(AdversarialAccuracy):
+        at_end = 0
+
+        def measure_at_end(self, trainer, pl_module):
+            self.at_end += 1
+            super().measure_at_end(trainer, pl_module)
+
     measured = [
-        AdversarialAccuracy(ATTACK),
+        Counted(ATTACK),
         AdversarialPaths(max_steps=30),
         PoisonMemorization(),
         SmoothingCertification(SMOOTHING),
@@ -377,6 +385,7 @@ def test_what_is_measured_at_the_end_is_of_the_weights_that_fit_leaves(package, 
     page = report.with_name("index.html").read_text()
     assert written["metrics"]["val/adv_acc"] == pytest.approx(found["val/adv_acc"])
     natural = (victim(val.tensors[0]).argmax(1) == val.tensors[1]).double().mean().item()
+    assert measured[0].at_end == (averaging != "ema"), "the averaged weights were validated already"
     if averaging == "ema":
         assert found["val/acc"] == pytest.approx(natural)
         assert "Mind which weights" not in page

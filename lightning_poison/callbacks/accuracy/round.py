@@ -74,6 +74,11 @@ class AttackRound:
         model, attacks = selected_output(pl_module, self._output), list(self._attacks.values())
         self._ready = prepared_attacks(trainer, pl_module, model, attacks, self._samples.left_out)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a batch of the present evaluation was attacked."""
+        return self._batch > 0
+
     def samples(self, trainer: Any) -> EvaluatedSamples:
         """Which samples of the present evaluation are attacked, each once over all ranks.
 
