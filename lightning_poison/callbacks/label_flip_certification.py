@@ -99,15 +99,13 @@ class LabelFlipCertification(Measurement):
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
         self.methods = named_methods(method, features)
-        for radius in radii or []:
-            check_integer("radii", radius, minimum=0, remedy="a radius counts changed labels")
-        self.radii = None if radii is None else sorted({0, *radii})
+        self.radii = None if radii is None else sorted({0, *map(_checked_radius, radii)})
         self.published = published or {}
         for name, points in self.published.items():
             for radius, share in points.items():
                 check_integer(f"published radius of {name}", radius, minimum=0)
                 check_number(f"published accuracy of {name}", share, minimum=0, maximum=1)
-        check_integer("undefended_points", undefended_points, minimum=1)
+        undefended_points = check_integer("undefended_points", undefended_points, minimum=1)
         first = next(iter(self.methods.values()))
         self.baseline = AttackedBaseline(undefended, first.features, undefended_points) if undefended else None
         self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
@@ -264,6 +262,10 @@ class _Measured:
     def is_of(self, training: _Training, dataset: Any, max_batches: int) -> bool:
         """Whether it was of this training set and this much of this evaluation set."""
         return self.training is training and self.dataset is dataset and self.max_batches == max_batches
+
+
+def _checked_radius(radius: int) -> int:
+    return check_integer("radii", radius, minimum=0, remedy="a radius counts changed labels")
 
 
 def _training_loader(trainer: Any) -> DataLoader[Any] | None:

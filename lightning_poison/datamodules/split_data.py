@@ -69,7 +69,7 @@ class SplitDataModule(LightningDataModule, ABC):
         self.class_names = [all_class_names[label] for label in self.classes]
         self.input_shape = input_shape
         if max_samples is not None:
-            check_integer("max_samples", max_samples, minimum=1, remedy="null means all training points")
+            max_samples = check_integer("max_samples", max_samples, minimum=1, remedy="null means all training points")
         self.max_samples = max_samples
         self.val_split = check_share("val_split", val_split)
         self.batch_size = check_integer("batch_size", batch_size, minimum=1)

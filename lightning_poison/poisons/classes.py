@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import as_list, check_integer
 
 __all__ = ["check_classes", "existing_classes"]
 
 
 def check_classes(classes: list[int] | None, name: str = "classes") -> list[int] | None:
-    """Return ``classes`` if they are different numbers, or None for every class.
+    """Return ``classes`` as a list of ints if they are different numbers, or None for every class.
 
     Args:
-        classes: the classes.
+        classes: the classes, in any sequence.
         name: what to call them in a message.
 
     Raises:
@@ -24,15 +24,15 @@ def check_classes(classes: list[int] | None, name: str = "classes") -> list[int]
     """
     if classes is None:
         return None
-    if not isinstance(classes, (list, tuple)):
+    given = as_list(classes)
+    if given is None:
         raise UserError(f"{name} must be a list such as [0, 1], got {classes!r}; null means every class")
-    if not classes:
+    if not given:
         raise UserError(f"{name} must name at least one class, got an empty list; null means every class")
-    for label in classes:
-        check_integer(name, label, minimum=0)
-    if len(set(classes)) < len(classes):
-        raise UserError(f"{name} must differ, got {list(classes)}")
-    return classes
+    checked = [check_integer(name, label, minimum=0) for label in given]
+    if len(set(checked)) < len(checked):
+        raise UserError(f"{name} must differ, got {checked}")
+    return checked
 
 
 def existing_classes(classes: list[int] | None, num_classes: int) -> list[int]:

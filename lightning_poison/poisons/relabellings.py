@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer_field
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.base import Relabelling
 from lightning_poison.poisons.training_set import TrainingSet
@@ -73,7 +73,7 @@ class ToClass(Relabelling):
     label: int
 
     def __post_init__(self) -> None:
-        check_integer("label", self.label, minimum=0)
+        check_integer_field(self, "label", minimum=0)
 
     def num_classes_after(self, num_classes: int) -> int:
         """Return K, after checking that the label is one of the K."""

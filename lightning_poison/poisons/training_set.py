@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from torch import Tensor, nn
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_labels
+from lightning_poison.functional.checks import check_integer_field, check_labels
 from lightning_poison.functional.progress import Progress, no_progress
 from lightning_poison.poisons.reading import read_inputs
 
@@ -51,7 +51,7 @@ class TrainingSet:
     _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_integer("num_classes", self.num_classes, minimum=1)
+        check_integer_field(self, "num_classes", minimum=1)
         check_labels("labels", self.labels, self.num_classes)
 
     @property
