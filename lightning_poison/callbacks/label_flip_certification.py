@@ -27,8 +27,9 @@ from lightning_poison.certificates import (
     default_radii,
 )
 from lightning_poison.datamodules.labels import dataset_labels
+from lightning_poison.datamodules.poisoned import call_with_stage
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_integer, check_number, declared_classes
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
@@ -273,7 +274,7 @@ def _training_loader(trainer: Any) -> DataLoader[Any] | None:
     loaders = trainer.train_dataloader
     data = trainer.datamodule
     if loaders is None and _has_own(data, "train_dataloader"):
-        data.setup("fit")
+        call_with_stage(data.setup, "fit")
         loaders = data.train_dataloader()
     loader = first_of(loaders)
     if loader is None:
@@ -289,8 +290,7 @@ def _training_loader(trainer: Any) -> DataLoader[Any] | None:
 
 def _num_classes(trainer: Any, labels: Tensor) -> int:
     """Those of the labels, and whatever more the data module knows of."""
-    declared = getattr(trainer.datamodule, "num_classes", None)
-    return max(int(labels.max()) + 1, declared if isinstance(declared, int) else 0)
+    return max(int(labels.max()) + 1, declared_classes(trainer.datamodule) or 0)
 
 
 def _has_own(data: Any, method: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDataset
 
-from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset
+from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset
 from lightning_poison.errors import UserError
 from lightning_poison.functional.progress import Progress, show_progress
 from lightning_poison.functional.random_state import kept_random_state
@@ -44,7 +45,7 @@ def dataset_labels(dataset: Any, progress: Progress = show_progress, part: str =
         tensor([1, 0])
     """
     _check_map_style(dataset, part)
-    with kept_random_state():
+    with kept_random_state(), _unnoticed(dataset):
         labels = _stored_labels(dataset)
         if labels is None or not _confirmed(dataset, labels, part):
             labels = _scanned_labels(dataset, progress, part)
@@ -66,6 +67,12 @@ def _check_map_style(dataset: Any, part: str) -> None:
         )
     if len(dataset) == 0:
         raise UserError(f"the {part} set is empty; check the path, the classes and max_samples")
+
+
+def _unnoticed(dataset: Any) -> AbstractContextManager[None]:
+    """What is read here is not read by a training loader."""
+    poisoned = find_poisoned_dataset(dataset)
+    return nullcontext() if poisoned is None or poisoned.reading is None else poisoned.reading.unchanged()
 
 
 def _stored_labels(dataset: Any) -> Tensor | None:

@@ -96,17 +96,17 @@ class SplitDataModule(LightningDataModule, ABC):
         """Number of classes kept."""
         return len(self.classes)
 
-    def setup(self, stage: str) -> None:
-        """Load what the stage needs; a second call finds it there.
+    def setup(self, stage: str | None = None) -> None:
+        """Load what the stage needs, or all where none is named; a second call finds it there.
 
         Raises:
             UserError: the data do not fit the arguments, or nothing is held out to validate on.
         """
-        if stage in ("fit", "validate"):
+        if stage in ("fit", "validate", None):
             held_out = self._training_parts()[1]
             if stage == "validate" and not len(held_out):
                 raise UserError("val_split is 0, so there is nothing to validate on; set val_split, or use test")
-        else:
+        if stage not in ("fit", "validate"):
             self._test_part()
 
     def train_dataloader(self) -> DataLoader[Any]:

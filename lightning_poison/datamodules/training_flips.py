@@ -6,15 +6,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 import lightning_poison
 from lightning_poison.datamodules.epoch_shuffle import EpochShuffle
 from lightning_poison.datamodules.fingerprint import fingerprint
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.datamodules.model_outputs import check_outputs
-from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset
-from lightning_poison.datamodules.train_loader import check_train_loader, in_order, plain_shuffle, with_dataset
+from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, ReadingCount, find_poisoned_dataset
+from lightning_poison.datamodules.train_loader import (
+    as_given,
+    check_train_loader,
+    in_order,
+    plain_shuffle,
+    watch_arrival,
+    with_dataset,
+)
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.progress import show_progress
@@ -103,8 +110,8 @@ class TrainingFlips:
             self._restored = False
         return flips.check(training_set, num_classes_after)
 
-    def poisoned_loader(self, loader: Any, owner: str, trainer: Any, num_classes: int | None) -> DataLoader[Any]:
-        """The training loader over the flipped labels.
+    def poisoned_loader(self, loader: Any, owner: str, trainer: Any, num_classes: int | None) -> Any:
+        """The training loader over the flipped labels, in a list of one where ``loader`` is such a list.
 
         Args:
             loader: what ``owner``'s ``train_dataloader`` returned.
@@ -121,14 +128,17 @@ class TrainingFlips:
             if not shards_weights(trainer):
                 self.check_model(getattr(trainer, "lightning_module", None), clean.dataset, num_classes)
             self._write(trainer, flips)
-        poisoned = PoisonedDataset(clean.dataset, flips)
+        poisoned = PoisonedDataset(clean.dataset, flips, ReadingCount(clean.num_workers))
         sampler: Sampler[int] | None = None
         if plain_shuffle(clean):
             count = len(poisoned) - flips.num_added
             sampler = EpochShuffle(count, self.seed, trainer, **_ranks(trainer), added=flips.num_added)
         elif flips.num_added:
             sampler = in_order(clean, poisoned)
-        return with_dataset(clean, poisoned, sampler)
+        rebuilt = with_dataset(clean, poisoned, sampler)
+        if trainer is not None and poisoned.reading is not None and len(flips):
+            watch_arrival(trainer, rebuilt, poisoned.reading)
+        return as_given(loader, rebuilt)
 
     def check_model(self, model: Any, dataset: Any, num_classes: int | None) -> None:
         """Refuse a model without an output for a class that the flips add.

@@ -83,8 +83,8 @@ def test_what_it_cannot_flip(tmp_path):
     with pytest.raises(UserError, match="the data module flips labels already"):
         trainer.fit(model, PoisonedDataModule(data, POISON))
     trainer, model, data = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels(POISON)])
-    data.train_dataloader = lambda: [DataLoader(DATA)]
-    with pytest.raises(UserError, match=r"MyData\.train_dataloader must return one torch DataLoader, got list"):
+    data.train_dataloader = lambda: [DataLoader(DATA)] * 2
+    with pytest.raises(UserError, match=r"MyData\.train_dataloader must return one torch DataLoader, got a list of 2"):
         trainer.fit(model, data)
 
 

@@ -97,7 +97,9 @@ def test_a_poison_that_does_not_fit_is_refused_at_construction():
 @pytest.mark.parametrize(
     ("loader", "message"),
     [
-        (lambda: [DataLoader(DATA)], "must return one torch DataLoader, got list"),
+        (lambda: [DataLoader(DATA)] * 2, "must return one torch DataLoader, got a list of 2"),
+        (lambda: [], "must return one torch DataLoader, got a list of 0"),
+        (lambda: [None], "must return one torch DataLoader, got None"),
         (lambda: None, "got None"),
         (lambda: pytorch_lightning.utilities.CombinedLoader({"a": DataLoader(DATA)}), "got CombinedLoader"),
         (lambda: DataLoader(PoisonedDataset(DATA, FlipList.empty())), "is poisoned already"),

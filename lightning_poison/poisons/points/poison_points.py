@@ -174,7 +174,7 @@ class PoisonPoints(PoisonList):
         return " and ".join(parts)
 
     def _check_old_labels(self, labels: Tensor) -> None:
-        replaced = self.index >= 0
+        labels, replaced = labels.long(), self.index >= 0
         index, old = self.index[replaced], self.old_label[replaced]
         if len(index) and int(index.max()) >= labels.numel():
             raise UserError(
