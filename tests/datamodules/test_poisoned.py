@@ -98,7 +98,7 @@ def test_a_poison_that_does_not_fit_is_refused_at_construction():
     ("loader", "message"),
     [
         (lambda: [DataLoader(DATA)] * 2, "must return one torch DataLoader, got a list of 2"),
-        (lambda: [], "must return one torch DataLoader, got a list of 0"),
+        (list, "must return one torch DataLoader, got a list of 0"),
         (lambda: [None], "must return one torch DataLoader, got None"),
         (lambda: None, "got None"),
         (lambda: pytorch_lightning.utilities.CombinedLoader({"a": DataLoader(DATA)}), "got CombinedLoader"),
