@@ -49,9 +49,12 @@ def size_of(data):
     return data.batch_size if "batch_size" in vars(data) else data.hparams.batch_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("where", ["attribute", "hyperparameters"])
-@pytest.mark.parametrize("wrapped", ["PoisonedDataModule", "FlipLabels"])
+@pytest.mark.parametrize(
+    ("wrapped", "where"),
+    [("PoisonedDataModule", "attribute"), ("PoisonedDataModule", "hyperparameters"), ("FlipLabels", "attribute")],
+)
 def test_the_tuner_scales_the_batches_that_are_trained_on(package, where, wrapped, tmp_path):
     inner, model = tunable(package, where), model_of(package)
     sizes = []
@@ -61,12 +64,12 @@ def test_the_tuner_scales_the_batches_that_are_trained_on(package, where, wrappe
     data = inner if callbacks else PoisonedDataModule(inner, POISON, seed=3)
     trainer = trainer_of(package, tmp_path, *callbacks, enable_checkpointing=True)
     tuner = importlib.import_module(f"{package.__name__}.tuner").Tuner(trainer)
-    found = tuner.scale_batch_size(model, datamodule=data, max_trials=3, steps_per_trial=2)
-    assert sorted(set(sizes)) == [2, 4, 8]
-    assert size_of(inner) == found == 8
+    found = tuner.scale_batch_size(model, datamodule=data, max_trials=2, steps_per_trial=1)
+    assert sorted(set(sizes)) == [2, 4]
+    assert size_of(inner) == found == 4
     model.labels.clear()
     trainer.fit(model, data)
-    assert sizes[-1] in (8, 60 % 8)
+    assert sizes[-1] == 4
     assert sum(label != index % 3 for index, label in model.labels.items()) == 12
 
 
