@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import as_integer, kind_shown
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.poisons import PoisonList
 
-__all__ = ["PoisonedDataset", "ReadingCount", "find_poisoned_dataset"]
+__all__ = ["PoisonedDataset", "ReadingCount", "find_poisoned_dataset", "item_label"]
 
 _SMALL = 128  # every integer type holds the class numbers below
 
@@ -89,15 +90,10 @@ class PoisonedDataset(Dataset[Any]):
         row = self._rows.get(int(position))
         if row is None:
             return item if self._highest < _SMALL else self._widened(item)
-        if not isinstance(item, (tuple, list)) or len(item) < 2:
+        found, old = item_label(item, position), int(self.flips.old_label[row])
+        if found != old:
             raise UserError(
-                f"training items must be (input, label, ...) tuples or lists, got {type(item).__name__} at {position}; "
-                "wrap the data set so that its label stands second"
-            )
-        old = int(self.flips.old_label[row])
-        if int(item[1]) != old:
-            raise UserError(
-                f"training point {position} has label {int(item[1])}, but {self.flips.name} says {old}; "
+                f"training point {position} has label {found}, but {self.flips.name} says {old}; "
                 "the data set must give every point the same label each time"
             )
         return self._poisoned(item, row)
@@ -192,6 +188,51 @@ def find_poisoned_dataset(dataset: Any) -> PoisonedDataset | None:
         seen.add(id(dataset))
         dataset = getattr(dataset, "dataset", None)
     return None
+
+
+def item_label(item: Any, position: int, part: str = "training") -> int:
+    """The label of an item (input, label, ...): a whole number of Python, NumPy or torch, or a vector of one.
+
+    Args:
+        item: what a data set gives at an index.
+        position: the index, for messages.
+        part: of the data, for messages.
+
+    Raises:
+        UserError: the item or its label is something else; the message says what came.
+
+    Example:
+        >>> item_label((0.5, torch.tensor([2])), 0), item_label([0.5, np.uint16(40_000), "more"], 1)
+        (2, 40000)
+    """
+    if not isinstance(item, (tuple, list)) or len(item) < 2:
+        raise UserError(
+            f"{part} items must be (input, label, ...) tuples or lists, got {kind_shown(item)} at {position}; "
+            "wrap the data set so that its label stands second"
+        )
+    label = item[1]
+    if isinstance(label, (Tensor, np.ndarray)) and label.ndim and np.prod(label.shape) == 1:
+        label = label.reshape(())
+    number = as_integer(label)
+    if number is not None:
+        return number
+    if len(item) > 2 and as_integer(item[0]) is not None and as_integer(item[2]) is not None and _is_input(label):
+        raise UserError(
+            f"{part} items must be (input, label, ...), got {kind_shown(item)} at {position}, which looks like "
+            "(index, input, label); wrap the data set so that its label stands second, as in (input, label, index)"
+        )
+    remedy = "not one-hot or soft labels" if np.ndim(label) else "as int(label) is"
+    raise UserError(
+        f"labels must be integers, got {kind_shown(item[1])} at {part} point {position}; "
+        f"give class numbers 0 to K - 1, {remedy}"
+    )
+
+
+def _is_input(value: Any) -> bool:
+    """Whether it is rather an input than a label: a tensor or an array of several numbers, or a picture."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return bool(np.prod(value.shape) > 1)
+    return hasattr(value, "mode") and hasattr(value, "size")
 
 
 def _made_like(item: Any, values: list[Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
@@ -30,6 +30,8 @@ __all__ = [
     "kind_shown",
     "nearest_names",
 ]
+
+_SHOWN = 4
 
 
 def as_integer(value: object) -> int | None:
@@ -206,19 +208,30 @@ def check_kind(name: str, value: object, kind: type, example: str, *, optional: 
 
 
 def kind_shown(value: object) -> str:
-    """A plain value as it is written, else the name of its class, with shape and dtype; a class as such.
+    """A plain value as it is written; else its class, with shape and dtype, keys, or the classes of its entries.
 
     Example:
         >>> kind_shown("x"), kind_shown(torch.nn.ReLU()), kind_shown(torch.nn.ReLU)
         ("'x'", 'ReLU', 'the class ReLU')
-        >>> kind_shown(torch.zeros(8, 10))
-        'Tensor of shape (8, 10), dtype torch.float32'
+        >>> kind_shown(torch.zeros(8, 10)), kind_shown({"x": 1}), kind_shown([7, torch.zeros(2)])
+        ('Tensor of shape (8, 10), dtype torch.float32', "dict with 'x'", 'list of (int, Tensor)')
     """
     if isinstance(value, (Tensor, np.ndarray)):
         return f"{type(value).__name__} of shape {tuple(value.shape)}, dtype {value.dtype}"
-    if value is None or isinstance(value, (str, int, float, list, tuple)):
+    if isinstance(value, Mapping):
+        return f"{type(value).__name__} with {', '.join(map(repr, value))}" if value else type(value).__name__
+    if isinstance(value, (list, tuple)) and not all(map(_is_plain, value)):
+        kinds = ", ".join(type(entry).__name__ for entry in value[:_SHOWN])
+        return f"{type(value).__name__} of ({kinds}{', ...' if len(value) > _SHOWN else ''})"
+    if _is_plain(value):
         return repr(value)
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, int, float))
 
 
 def check_finite(name: str, values: Tensor, *, remedy: str = "") -> Tensor:

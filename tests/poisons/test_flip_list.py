@@ -134,6 +134,26 @@ def test_state_survives_a_weights_only_load(tmp_path):
     assert back.provenance["arguments"] == {"a": [1]}
 
 
+def test_columns_as_a_person_writes_them():
+    import numpy as np
+
+    written = FlipList([4, 1], (0, 1), np.array([1, 2], dtype=np.uint8))
+    assert written.same_flips(flips())
+    assert len(FlipList([], [], [])) == 0
+    for wrong in (["a"], [0.5], [[1]], 3, None, [2**70]):
+        with pytest.raises(UserError, match="index must be a vector of integers, got"):
+            FlipList(wrong, [0], [1])
+
+
+def test_labels_of_a_training_set_are_int64_whatever_came():
+    assert TrainingSet(torch.tensor([0, 2], dtype=torch.uint16), 3).labels.dtype == torch.int64
+    data = TrainingSet(torch.tensor([127, 3], dtype=torch.int8), 128)
+    from lightning_poison.poisons import NewClass, NextClass
+
+    assert NextClass().new_labels(data, torch.arange(2), seed=0).tolist() == [0, 4]
+    assert NewClass().new_labels(data, torch.arange(2), seed=0).tolist() == [128, 128]
+
+
 def test_training_set_refuses_labels_out_of_range():
     with pytest.raises(UserError, match="labels must lie in"):
         TrainingSet(torch.tensor([0, 3]), 3)
