@@ -48,6 +48,7 @@ class TrainingFlips:
         self.seed = check_integer("seed", seed, minimum=0)
         self.flips: PoisonList | None = None
         self._restored = False
+        self._said: str | None = None
         self._seen: tuple[Any, TrainingSet] | None = None
 
     def num_classes_after(self, num_classes: int) -> int:
@@ -128,6 +129,7 @@ class TrainingFlips:
             if not shards_weights(trainer):
                 self.check_model(getattr(trainer, "lightning_module", None), clean.dataset, num_classes)
             self._write(trainer, flips)
+        self._remark(flips)
         poisoned = PoisonedDataset(clean.dataset, flips, ReadingCount(clean.num_workers))
         sampler: Sampler[int] | None = None
         if plain_shuffle(clean):
@@ -184,6 +186,13 @@ class TrainingFlips:
                 f"The run is resumed with the checkpoint's flips ({was}); poison {now} is not used. "
                 "To use it, train anew without ckpt_path."
             )
+
+    def _remark(self, flips: PoisonList) -> None:
+        """Say once what is odd about the flips."""
+        remark = flips.provenance.get("remark")
+        if remark is not None and remark != self._said:
+            self._said = remark
+            rank_zero_warn(remark)
 
     @staticmethod
     def _write(trainer: Any, flips: PoisonList) -> None:

@@ -1,11 +1,15 @@
-"""The classes that a strategy is for."""
+"""The classes that a strategy is for, and those that its flips lead to."""
 
 from __future__ import annotations
+
+from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import as_list, check_integer
 
-__all__ = ["check_classes", "existing_classes"]
+__all__ = ["check_classes", "existing_classes", "remark_on_classes"]
+
+_SHOWN = 10
 
 
 def check_classes(classes: list[int] | None, name: str = "classes") -> list[int] | None:
@@ -57,3 +61,48 @@ def existing_classes(classes: list[int] | None, num_classes: int) -> list[int]:
                 f"classes must lie in [0, {num_classes - 1}], got {label}; the data has {num_classes} classes"
             )
     return sorted(classes)
+
+
+def remark_on_classes(labels: Tensor, new_labels: Tensor, num_classes: int) -> str | None:
+    """What is odd about the numbers of the classes, in a sentence; None where nothing is.
+
+    Labels may count from 1, or leave numbers out; flips by number then lead to classes that no training point has.
+
+    Args:
+        labels: shape (n,), int64: of the training set.
+        new_labels: shape (b,), int64: those of the flips. A class K that is new is meant to be.
+        num_classes: K of the clean data.
+
+    Example:
+        >>> import torch
+        >>> remark_on_classes(torch.tensor([0, 1, 2]), torch.tensor([3]), 3) is None
+        True
+        >>> print(remark_on_classes(torch.tensor([0, 5, 7]), torch.tensor([1, 6, 0]), 8))
+        flips lead to class 1 and 6, of which the training set has no point: its labels are 0, 5, 7; number the classes \
+        0 to K - 1 without gaps, or flip to a class that is there (ToClass)
+    """
+    present = labels.unique().tolist()
+    empty = sorted({label for label in new_labels.unique().tolist() if label < num_classes} - set(present))
+    lead = f"flips lead to class {_listed(empty, ' and ')}, of which the training set has no point" if empty else ""
+    if len(present) > 1 and present == list(range(1, len(present) + 1)) and num_classes == len(present) + 1:
+        count = (
+            f"the labels seem to count from 1: they are 1 to {len(present)}, and none is 0, of {num_classes} classes"
+        )
+        return f"{count}{'; ' if lead else ''}{lead}; number the classes from 0, as labels - 1 does"
+    if not empty:
+        return None
+    remedy = "number the classes 0 to K - 1 without gaps, or flip to a class that is there (ToClass)"
+    return f"{lead}: its labels are {_listed(present, ', ')}; {remedy}"
+
+
+def _listed(numbers: list[int], last: str) -> str:
+    """Some numbers as text.
+
+    Example:
+        >>> _listed([1, 2, 3], " and "), _listed(list(range(12)), ", ")
+        ('1, 2 and 3', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...')
+    """
+    if len(numbers) > _SHOWN:
+        return f"{', '.join(map(str, numbers[:_SHOWN]))}, ..."
+    *first, final = map(str, numbers)
+    return f"{', '.join(first)}{last}{final}" if first else final

@@ -18,7 +18,9 @@ __all__ = ["NewClass", "NextClass", "RandomOther", "ToClass"]
 
 @dataclass(frozen=True)
 class NextClass(Relabelling):
-    """Label c becomes c + 1, and the last label becomes 0.
+    """Label c becomes c + 1, and the last label becomes 0, whether or not a training point has that class.
+
+    A list that leads to a class without a point says so (``remark`` in its provenance).
 
     Raises:
         UserError: there is only one class (when flips are drawn).
@@ -95,7 +97,7 @@ class ToClass(Relabelling):
 
 @dataclass(frozen=True)
 class RandomOther(Relabelling):
-    """Each selected point goes to one of the other K - 1 classes, all equally likely.
+    """Each selected point goes to one of the other K - 1 classes, all equally likely, those without a point too.
 
     A point's draw depends on the seed and its index alone, not on which other points are selected.
 

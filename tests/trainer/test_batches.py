@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,7 +12,12 @@ from lightning_poison.trainer.batches import inputs_and_labels
 
 INPUTS = torch.rand(8, 3, 4, 4)
 LABELS = torch.arange(8) % 3
-Pair = namedtuple("Pair", ["x", "y", "z"])
+
+
+class Named(NamedTuple):
+    x: torch.Tensor
+    y: object
+    z: str
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
@@ -28,7 +33,7 @@ def test_labels_of_every_integer_type_come_out_as_int64(dtype, wide):
 @pytest.mark.parametrize(
     "labels", [LABELS.tolist(), tuple(LABELS.tolist()), LABELS.numpy(), list(LABELS), list(LABELS.numpy())]
 )
-@pytest.mark.parametrize("kind", [lambda *entries: list(entries), lambda *entries: entries, Pair])
+@pytest.mark.parametrize("kind", [lambda *entries: list(entries), lambda *entries: entries, Named])
 def test_labels_in_lists_and_arrays(labels, kind):
     assert inputs_and_labels(kind(INPUTS, labels, "more"))[1].equal(LABELS)
 
@@ -59,7 +64,7 @@ ONE_HOT = torch.eye(3)[LABELS]
         (([INPUTS[0], INPUTS[1]], LABELS), r"got list of \(Tensor, Tensor\) for the inputs", "collate_fn"),
         (
             (torch.arange(8), INPUTS, LABELS),
-            r"got \(8,\) torch.int64, \(8, 3, 4, 4\) torch.float32, \(8,\) torch.int64: it looks like \(index, inputs, ",
+            r"got \(8,\) torch.int64, \(8, 3, 4, 4\) torch.float32, \(8,\) torch.int64: it looks like \(index, ",
             "behind the labels",
         ),
     ],
