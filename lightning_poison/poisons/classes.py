@@ -78,21 +78,19 @@ def remark_on_classes(labels: Tensor, new_labels: Tensor, num_classes: int) -> s
         >>> remark_on_classes(torch.tensor([0, 1, 2]), torch.tensor([3]), 3) is None
         True
         >>> print(remark_on_classes(torch.tensor([0, 5, 7]), torch.tensor([1, 6, 0]), 8))
-        flips lead to class 1 and 6, of which the training set has no point: its labels are 0, 5, 7; number the classes \
+        flips lead to classes 1 and 6, which no training point has: the labels are 0, 5, 7; number the classes \
         0 to K - 1 without gaps, or flip to a class that is there (ToClass)
     """
     present = labels.unique().tolist()
     empty = sorted({label for label in new_labels.unique().tolist() if label < num_classes} - set(present))
-    lead = f"flips lead to class {_listed(empty, ' and ')}, of which the training set has no point" if empty else ""
+    lead = f"flips lead to class{'es' * (len(empty) > 1)} {_listed(empty, ' and ')}, which no training point has"
     if len(present) > 1 and present == list(range(1, len(present) + 1)) and num_classes == len(present) + 1:
-        count = (
-            f"the labels seem to count from 1: they are 1 to {len(present)}, and none is 0, of {num_classes} classes"
-        )
-        return f"{count}{'; ' if lead else ''}{lead}; number the classes from 0, as labels - 1 does"
+        count = f"the labels seem to count from 1: they are 1 to {len(present)}, none is 0, of {num_classes} classes"
+        return f"{count}; {f'{lead}; ' if empty else ''}number the classes from 0, as labels - 1 does"
     if not empty:
         return None
     remedy = "number the classes 0 to K - 1 without gaps, or flip to a class that is there (ToClass)"
-    return f"{lead}: its labels are {_listed(present, ', ')}; {remedy}"
+    return f"{lead}: the labels are {_listed(present, ', ')}; {remedy}"
 
 
 def _listed(numbers: list[int], last: str) -> str:
@@ -104,5 +102,5 @@ def _listed(numbers: list[int], last: str) -> str:
     """
     if len(numbers) > _SHOWN:
         return f"{', '.join(map(str, numbers[:_SHOWN]))}, ..."
-    *first, final = map(str, numbers)
-    return f"{', '.join(first)}{last}{final}" if first else final
+    first, final = ", ".join(map(str, numbers[:-1])), "".join(map(str, numbers[-1:]))
+    return f"{first}{last}{final}" if first else final
