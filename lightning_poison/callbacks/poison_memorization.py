@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import Measurement
 from lightning_poison.datamodules import PoisonedDataset, find_poisoned_dataset
 from lightning_poison.functional.checks import check_integer
@@ -44,14 +45,23 @@ class PoisonMemorization(Measurement):
         every_n_epochs: measure after every n-th epoch and after the last one; None: only after the last.
         max_samples: measure at most so many flipped points (the first ones); None: all.
         batch_size: points predicted at once.
+        output: where the class scores stand in what the victim's forward returns: a position in a tuple or a key of a
+            mapping; None: it returns them alone.
 
     Raises:
         UserError: an argument is out of range.
     """
 
-    def __init__(self, every_n_epochs: int | None = 1, max_samples: int | None = None, batch_size: int = 256) -> None:
+    def __init__(
+        self,
+        every_n_epochs: int | None = 1,
+        max_samples: int | None = None,
+        batch_size: int = 256,
+        output: int | str | None = None,
+    ) -> None:
         super().__init__(every_n_epochs, max_samples)
         self.batch_size = check_integer("batch_size", batch_size, minimum=1)
+        self.output = output
         self.history: list[dict[str, float]] = []
         self._flips: PoisonList | None = None
         self._predictions: Tensor | None = None
@@ -118,7 +128,7 @@ class PoisonMemorization(Measurement):
                 if not pictures:
                     pictures.append(inputs[:_PICTURES].detach().float().cpu().clone())
                 with trainer.precision_plugin.forward_context():
-                    scores = class_scores(pl_module, inputs)
+                    scores = class_scores(selected_output(pl_module, self.output), inputs)
                 predictions.append(scores.argmax(dim=1).cpu())
                 advance(len(labels))
         self._pictures = pictures[0]

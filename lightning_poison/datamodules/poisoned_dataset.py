@@ -135,7 +135,7 @@ class ReadingCount:
     """
 
     def __init__(self, num_workers: int) -> None:
-        self._shared = torch.zeros(num_workers + 1, dtype=torch.int64).share_memory_()
+        self._shared = torch.zeros(num_workers + 1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]  # torch's
         self._counts = self._shared.numpy()
 
     def add(self, items: int) -> None:

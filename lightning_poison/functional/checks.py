@@ -294,6 +294,7 @@ def _similarity(name: str, other: str) -> float:
 
 
 def _sentence(name: str, rule: str, value: object, remedy: str) -> str:
-    shown = value if isinstance(value, str) else kind_shown(value) if np.ndim(value) else repr(value)  # type: ignore[call-overload]
+    many = isinstance(value, (Tensor, np.ndarray)) and value.ndim
+    shown = value if isinstance(value, str) else kind_shown(value) if many else repr(value)
     sentence = f"{name} {rule}, got {shown}"
     return f"{sentence}; {remedy}" if remedy else sentence

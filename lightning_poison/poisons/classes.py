@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
@@ -74,15 +75,14 @@ def remark_on_classes(labels: Tensor, new_labels: Tensor, num_classes: int) -> s
         num_classes: K of the clean data.
 
     Example:
-        >>> import torch
         >>> remark_on_classes(torch.tensor([0, 1, 2]), torch.tensor([3]), 3) is None
         True
         >>> print(remark_on_classes(torch.tensor([0, 5, 7]), torch.tensor([1, 6, 0]), 8))
         flips lead to classes 1 and 6, which no training point has: the labels are 0, 5, 7; number the classes \
         0 to K - 1 without gaps, or flip to a class that is there (ToClass)
     """
-    present = labels.unique().tolist()
-    empty = sorted({label for label in new_labels.unique().tolist() if label < num_classes} - set(present))
+    present = torch.unique(labels).tolist()
+    empty = sorted({label for label in torch.unique(new_labels).tolist() if label < num_classes} - set(present))
     lead = f"flips lead to class{'es' * (len(empty) > 1)} {_listed(empty, ' and ')}, which no training point has"
     if len(present) > 1 and present == list(range(1, len(present) + 1)) and num_classes == len(present) + 1:
         count = f"the labels seem to count from 1: they are 1 to {len(present)}, none is 0, of {num_classes} classes"
