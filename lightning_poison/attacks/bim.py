@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_poison.attacks.ascent import projected_ascent
 from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, check_sizes
 from lightning_poison.attacks.samples import Samples
-from lightning_poison.functional.checks import check_choice, check_integer
+from lightning_poison.functional.checks import check_choice, check_integer_field
 from lightning_poison.functional.losses import cross_entropy
 from lightning_poison.functional.norms import named_norm
 from lightning_poison.functional.pixels import Radius
@@ -50,7 +50,7 @@ class BIM(Attack):
 
     def __post_init__(self) -> None:
         check_sizes(self, self.norm)
-        check_integer("steps", self.steps, minimum=1, remedy="steps=10 is usual")
+        check_integer_field(self, "steps", minimum=1, remedy="steps=10 is usual")
         check_choice("success", self.success, ("any iterate", "last iterate"))
 
     def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:

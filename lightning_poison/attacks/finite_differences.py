@@ -15,7 +15,7 @@ from lightning_poison.attacks.gradient_estimates import coordinate_directions, e
 from lightning_poison.attacks.model import batch_layout, class_scores
 from lightning_poison.attacks.samples import Samples
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_integer, check_number
+from lightning_poison.functional.checks import check_choice, check_integer_field, check_number
 from lightning_poison.functional.losses import margin
 from lightning_poison.functional.norms import named_norm
 from lightning_poison.functional.pixels import Pixels, Radius
@@ -78,13 +78,13 @@ class FiniteDifferences(Attack):
 
     def __post_init__(self) -> None:
         check_sizes(self, self.norm)
-        check_integer("steps", self.steps, minimum=1, remedy="use steps=20")
+        check_integer_field(self, "steps", minimum=1, remedy="use steps=20")
         check_choice("directions", self.directions, ("coordinates", "random"))
-        check_integer("samples", self.samples, minimum=1, remedy="use samples=50")
+        check_integer_field(self, "samples", minimum=1, remedy="use samples=50")
         sigma = check_number("sigma", float(Pixels(self.sigma)), minimum=1e-4, maximum=0.5, remedy="use sigma=0.01")
         object.__setattr__(self, "sigma", sigma)
         if self.max_queries is not None:
-            check_integer("max_queries", self.max_queries, minimum=1)
+            check_integer_field(self, "max_queries", minimum=1)
 
     def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         inputs = samples.inputs

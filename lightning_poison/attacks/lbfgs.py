@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_poison.attacks.base import Attack, AttackResult, checked_radius
 from lightning_poison.attacks.model import class_scores, input_gradients
 from lightning_poison.attacks.samples import Samples
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_integer_field, check_number_field
 from lightning_poison.functional.losses import cross_entropy
 from lightning_poison.functional.pixels import Radius
 
@@ -62,9 +62,9 @@ class LBFGS(Attack):
         radius = math.inf if self.eps is None or self.eps == math.inf else checked_radius("eps", self.eps, "l2")
         object.__setattr__(self, "eps", radius)
         object.__setattr__(self, "norm", None if radius == math.inf else "l2")
-        check_integer("search_steps", self.search_steps, minimum=1, remedy="search_steps=8 is usual")
-        check_integer("max_iterations", self.max_iterations, minimum=1, remedy="max_iterations=20 is usual")
-        check_number("initial_c", self.initial_c, minimum=1e-12, maximum=1e12, remedy="initial_c=1 is usual")
+        check_integer_field(self, "search_steps", minimum=1, remedy="search_steps=8 is usual")
+        check_integer_field(self, "max_iterations", minimum=1, remedy="max_iterations=20 is usual")
+        check_number_field(self, "initial_c", minimum=1e-12, maximum=1e12, remedy="initial_c=1 is usual")
 
     def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         radius = math.inf if self.eps is None else self.eps

@@ -77,10 +77,10 @@ def adversarial_paths(
         >>> adversarial_paths(scores, torch.tensor([[0.62], [0.4]]), torch.tensor([0, 0]), step=0.05).length
         tensor([3, 0])
     """
-    check_number("step", step, minimum=0, maximum=1, remedy="steps of 0.01 are usual")
-    check_integer("max_steps", max_steps, minimum=0)
+    step = check_number("step", step, minimum=0, maximum=1, remedy="steps of 0.01 are usual")
+    max_steps = check_integer("max_steps", max_steps, minimum=0)
     if chunk_size is not None:
-        check_integer("chunk_size", chunk_size, minimum=1)
+        chunk_size = check_integer("chunk_size", chunk_size, minimum=1)
     with frozen_eval(model):
         samples = Samples.checked(inputs, labels, targets)
         found = walk(

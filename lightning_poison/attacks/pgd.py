@@ -12,7 +12,7 @@ from lightning_poison.attacks.ascent import projected_ascent
 from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, check_sizes
 from lightning_poison.attacks.samples import Samples
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_integer
+from lightning_poison.functional.checks import check_choice, check_integer_field
 from lightning_poison.functional.losses import named_loss
 from lightning_poison.functional.norms import named_norm
 from lightning_poison.functional.pixels import Radius
@@ -63,8 +63,8 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         check_sizes(self, self.norm)
-        check_integer("steps", self.steps, minimum=1, remedy="use steps=40 for a thorough attack")
-        check_integer("restarts", self.restarts, minimum=0)
+        check_integer_field(self, "steps", minimum=1, remedy="use steps=40 for a thorough attack")
+        check_integer_field(self, "restarts", minimum=0)
         check_choice("success", self.success, ("any iterate", "last iterate"))
         if isinstance(self.losses, str) or not self.losses:
             raise UserError(f"losses must be a list of names, got {self.losses!r}; write [cross_entropy, margin]")

@@ -90,10 +90,10 @@ def decision_plane(
         >>> plane.predictions[0].tolist(), plane.anchors[2].tolist()
         ([1, 1, 0, 0], [0.5, 1.0])
     """
-    check_integer("resolution", resolution, minimum=2)
-    check_number("margin", margin, minimum=0, remedy="a quarter of the spread is usual")
+    resolution = check_integer("resolution", resolution, minimum=2)
+    margin = check_number("margin", margin, minimum=0, remedy="a quarter of the spread is usual")
     if chunk_size is not None:
-        check_integer("chunk_size", chunk_size, minimum=1)
+        chunk_size = check_integer("chunk_size", chunk_size, minimum=1)
     start, basis, anchors = _frame(origin, first, second)
     x, y = _axes(anchors, resolution, margin)
     blocks = []

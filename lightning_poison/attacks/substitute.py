@@ -15,7 +15,7 @@ from lightning_poison.attacks.model import check_samples, frozen_eval
 from lightning_poison.attacks.samples import Samples
 from lightning_poison.attacks.substitute_training import SubstituteTraining, decisions, small_network
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_integer_field, check_number_field
 from lightning_poison.functional.losses import named_loss
 from lightning_poison.functional.norms import named_norm
 from lightning_poison.functional.pixels import Pixels, Radius
@@ -90,11 +90,11 @@ class SubstituteTransfer(Attack):
     def __post_init__(self) -> None:
         check_sizes(self, self.norm)
         object.__setattr__(self, "augmentation_step", float(Pixels(self.augmentation_step)))
-        check_integer("steps", self.steps, minimum=1, remedy="use steps=40")
-        check_integer("own_inputs", self.own_inputs, minimum=2, remedy="use own_inputs=150")
-        check_integer("rounds", self.rounds, minimum=0)
-        check_integer("epochs", self.epochs, minimum=1)
-        check_number("lr", self.lr, minimum=1e-8, maximum=1, remedy="use lr=0.002")
+        check_integer_field(self, "steps", minimum=1, remedy="use steps=40")
+        check_integer_field(self, "own_inputs", minimum=2, remedy="use own_inputs=150")
+        check_integer_field(self, "rounds", minimum=0)
+        check_integer_field(self, "epochs", minimum=1)
+        check_number_field(self, "lr", minimum=1e-8, maximum=1, remedy="use lr=0.002")
         named_loss(self.loss)
         for name, net in (("net", self.net), ("substitute", self.substitute)):
             if net is not None and not isinstance(net, nn.Module):

@@ -54,7 +54,7 @@ def choose_targets(rule: int | TargetRule, model: Callable[[Tensor], Tensor], in
         return (labels + 1) % num_classes
     if isinstance(rule, str):
         raise UserError(f"target must be a class number, next or least_likely, got {rule}")
-    check_integer("target", rule, minimum=0, remedy="write a class number, next or least_likely")
+    rule = check_integer("target", rule, minimum=0, remedy="write a class number, next or least_likely")
     if rule >= num_classes:
         raise UserError(f"target must be one of the victim's classes 0 to {num_classes - 1}, got {rule}")
     return torch.full_like(labels, rule)

@@ -101,8 +101,8 @@ def path_trace(
         >>> trace.points.squeeze(1).tolist(), trace.predictions.tolist()
         ([0.625, 0.5625, 0.5, 0.4375], [0, 0, 0, 1])
     """
-    check_number("step", step, minimum=0, maximum=1, remedy="steps of 0.01 are usual")
-    check_integer("max_steps", max_steps, minimum=0)
+    step = check_number("step", step, minimum=0, maximum=1, remedy="steps of 0.01 are usual")
+    max_steps = check_integer("max_steps", max_steps, minimum=0)
     with frozen_eval(model):
         samples = Samples.checked(inputs, labels, targets)
         recorder = _Recorder(model, len(samples))

@@ -16,7 +16,7 @@ from lightning_poison.attacks.model import batch_layout, class_scores, input_gra
 from lightning_poison.attacks.random_views import Transforms, random_view, usual_transforms
 from lightning_poison.attacks.samples import Samples, is_fooled
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_integer_field, check_number_field
 from lightning_poison.functional.losses import cross_entropy
 from lightning_poison.functional.norms import named_norm
 from lightning_poison.functional.pixels import Radius
@@ -82,10 +82,10 @@ class ExpectationOverTransformations(Attack):
 
     def __post_init__(self) -> None:
         check_sizes(self, self.norm)
-        check_integer("steps", self.steps, minimum=1, remedy="use steps=40")
-        check_integer("draws", self.draws, minimum=1, remedy="use draws=8")
-        check_integer("evaluation_draws", self.evaluation_draws, minimum=1, remedy="use evaluation_draws=50")
-        check_number("survival", self.survival, minimum=1e-9, maximum=1, remedy="use survival=0.5")
+        check_integer_field(self, "steps", minimum=1, remedy="use steps=40")
+        check_integer_field(self, "draws", minimum=1, remedy="use draws=8")
+        check_integer_field(self, "evaluation_draws", minimum=1, remedy="use evaluation_draws=50")
+        check_number_field(self, "survival", minimum=1e-9, maximum=1, remedy="use survival=0.5")
         for name in ("transforms", "evaluation_transforms"):
             for transform in _in_turn(getattr(self, name)):
                 if not callable(transform) or isinstance(transform, type):

@@ -80,7 +80,9 @@ class AdversarialPaths(Measurement):
         if isinstance(target, str):
             check_choice("target", target, ("untargeted", "next", "least_likely"))
         else:
-            check_integer("target", target, minimum=0, remedy="write untargeted, next, least_likely or a class number")
+            target = check_integer(
+                "target", target, minimum=0, remedy="write untargeted, next, least_likely or a class number"
+            )
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise UserError(f"name must be made of letters, digits, '_' and '-', got {name!r}; it ends a file's name")
         self.target = target

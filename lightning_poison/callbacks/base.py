@@ -80,9 +80,11 @@ class Measurement(RunState):
     def __init__(self, every_n_epochs: int | None = 1, max_samples: int | None = None) -> None:
         super().__init__()
         if every_n_epochs is not None:
-            check_integer("every_n_epochs", every_n_epochs, minimum=1, remedy="null measures after the last epoch only")
+            every_n_epochs = check_integer(
+                "every_n_epochs", every_n_epochs, minimum=1, remedy="null measures after the last epoch only"
+            )
         if max_samples is not None:
-            check_integer("max_samples", max_samples, minimum=1, remedy="null measures every sample")
+            max_samples = check_integer("max_samples", max_samples, minimum=1, remedy="null measures every sample")
         self.every_n_epochs = every_n_epochs
         self.max_samples = max_samples
         self._measured_weights: int | None = None

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Subset
 
@@ -258,6 +258,8 @@ class CraftFlips(RunState):
             self._let_others_finish(trainer, pl_module)
             raise
         self.flips, self._step = restored_poisons(crafted), int(trainer.global_step)
+        if "remark" in self.flips.provenance:
+            rank_zero_warn(self.flips.provenance["remark"])
         if self._path is not None:
             rank_zero_info(f"{self._path}: {self.flips.short()}, for {self.flips.reader} and the same training data")
 

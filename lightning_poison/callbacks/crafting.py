@@ -14,6 +14,7 @@ from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.datamodules import PoisonedDataset, dataset_labels, find_poisoned_dataset, fingerprint
 from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import declared_classes
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.poisons import PoisonList, TrainingSet
 from lightning_poison.trainer.progress import progress
@@ -50,10 +51,9 @@ def clean_training_set(trainer: Any, positions: Tensor, known: TrainingSet | Non
             return known
     shown = partial(progress, trainer)
     labels = dataset_labels(dataset, shown)[positions]
-    declared = getattr(trainer.datamodule, "num_classes", None)
     return TrainingSet(
         labels,
-        declared if isinstance(declared, int) else int(labels.max()) + 1,
+        declared_classes(trainer.datamodule) or int(labels.max()) + 1,
         fingerprint(dataset, labels, None if whole else positions),
         dataset if whole else Subset(dataset, positions.tolist()),
         progress=shown,

@@ -7,6 +7,7 @@ from typing import Any
 from lightning_poison.callbacks.base import RunState
 from lightning_poison.datamodules import PoisonedDataModule, TrainingFlips
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import declared_classes
 from lightning_poison.poisons import Poison, PoisonList
 
 __all__ = ["FlipLabels"]
@@ -30,18 +31,23 @@ class FlipLabels(RunState):
 
     A new class (``NewClass``) needs a model with one more output; here nobody can link it to the data.
 
+    Without a data module it flips the labels of the loader that the model's own ``train_dataloader`` makes. The number
+    of classes is the data module's ``num_classes``, else the highest training label plus one: a model's ``num_classes``
+    may count a class that the flips add.
+
     Args:
         poison: the strategy; None: no flip, and the same order of the training points as with flips.
         seed: of the strategy's draws and of the order of the training points.
 
     Raises:
-        UserError: (when ``fit`` begins) the Trainer has no data module, or one that flips labels already.
+        UserError: (when ``fit`` begins) loaders were passed to ``fit``, or labels are flipped already.
     """
 
     def __init__(self, poison: Poison | None = None, seed: int = 0) -> None:
         super().__init__()
         self.training_flips = TrainingFlips(poison, seed)
         self._wrapped: Any = None
+        self._hook: Any = None
         self._own_hook: Any = None
 
     @property
@@ -54,37 +60,28 @@ class FlipLabels(RunState):
         self.training_flips.begin_run()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Stand between the Trainer and the data module's training loader."""
+        """Stand between the Trainer and the training loader of the data module, or of the model."""
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
-        datamodule = trainer.datamodule
-        if datamodule is None:
-            raise UserError(
-                "FlipLabels cannot flip the labels of loaders passed to fit; pass a data module of the "
-                "Trainer's own Lightning package (fit(model, datamodule=...)), or build the loader over "
-                "PoisonedDataset(dataset, flips)"
-            )
-        if isinstance(datamodule, PoisonedDataModule):
-            raise UserError("the data module flips labels already; use PoisonedDataModule or FlipLabels, not both")
+        source = _source(trainer, pl_module)
         self._release()
-        self._wrapped, self._own_hook = datamodule, vars(datamodule).get(_HOOK)
-        clean_loader = getattr(datamodule, _HOOK)
-        owner = type(datamodule).__name__
-        num_classes = getattr(datamodule, "num_classes", None)
-        declared = num_classes if isinstance(num_classes, int) else None
+        own_hook, clean_loader = vars(source).get(_HOOK), getattr(source, _HOOK)
+        owner = type(source).__name__
 
         def train_dataloader() -> Any:
-            return self.training_flips.poisoned_loader(clean_loader(), owner, trainer, declared)
+            loader, declared = clean_loader(), declared_classes(trainer.datamodule)
+            return self.training_flips.poisoned_loader(loader, owner, trainer, declared)
 
-        setattr(datamodule, _HOOK, train_dataloader)
+        setattr(source, _HOOK, train_dataloader)
+        self._wrapped, self._hook, self._own_hook = source, train_dataloader, own_hook
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Give the data module its own training loader back."""
+        """Give the training loader back to whose it is."""
         self._release()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Give the data module its own training loader back."""
+        """Give the training loader back to whose it is."""
         self._release()
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,10 +93,27 @@ class FlipLabels(RunState):
         self.training_flips.load_state_dict(state_dict)
 
     def _release(self) -> None:
-        if self._wrapped is None:
-            return
-        if self._own_hook is None:
-            delattr(self._wrapped, _HOOK)
+        source, hook, own_hook = self._wrapped, self._hook, self._own_hook
+        self._wrapped = self._hook = self._own_hook = None
+        if source is None or vars(source).get(_HOOK) is not hook:
+            return  # nothing stands there, or what somebody else has put there since
+        if own_hook is None:
+            del vars(source)[_HOOK]
         else:
-            setattr(self._wrapped, _HOOK, self._own_hook)
-        self._wrapped = self._own_hook = None
+            vars(source)[_HOOK] = own_hook
+
+
+def _source(trainer: Any, pl_module: Any) -> Any:
+    """Whose ``train_dataloader`` the Trainer will ask: its data module's, else the model's."""
+    datamodule = trainer.datamodule
+    if isinstance(datamodule, PoisonedDataModule):
+        raise UserError("the data module flips labels already; use PoisonedDataModule or FlipLabels, not both")
+    if datamodule is not None:
+        return datamodule
+    if trainer.fit_loop._data_source.is_module():
+        return pl_module
+    raise UserError(
+        "FlipLabels cannot flip the labels of loaders passed to fit; pass a data module of the Trainer's own Lightning "
+        "package (fit(model, datamodule=...)), let the model's train_dataloader make the loader, or build it over "
+        "PoisonedDataset(dataset, flips)"
+    )

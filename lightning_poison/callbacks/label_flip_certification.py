@@ -29,8 +29,9 @@ from lightning_poison.certificates import (
 )
 from lightning_poison.datamodules import PoisonedDataset
 from lightning_poison.datamodules.labels import dataset_labels
+from lightning_poison.datamodules.poisoned import call_with_stage
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_integer, check_number, declared_classes
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
@@ -109,15 +110,13 @@ class LabelFlipCertification(Measurement):
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
         self.methods = named_methods(method, features)
-        for radius in radii or []:
-            check_integer("radii", radius, minimum=0, remedy="a radius counts changed labels")
-        self.radii = None if radii is None else sorted({0, *radii})
+        self.radii = None if radii is None else sorted({0, *map(_checked_radius, radii)})
         self.published = published or {}
         for name, points in self.published.items():
             for radius, share in points.items():
                 check_integer(f"published radius of {name}", radius, minimum=0)
                 check_number(f"published accuracy of {name}", share, minimum=0, maximum=1)
-        check_integer("undefended_points", undefended_points, minimum=1)
+        undefended_points = check_integer("undefended_points", undefended_points, minimum=1)
         first = next(iter(self.methods.values()))
         self.baseline = AttackedBaseline(undefended, first.features, undefended_points) if undefended else None
         self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
@@ -296,12 +295,16 @@ class _Measured:
         return self.training is training and self.dataset is dataset and self.max_batches == max_batches
 
 
+def _checked_radius(radius: int) -> int:
+    return check_integer("radii", radius, minimum=0, remedy="a radius counts changed labels")
+
+
 def _training_loader(trainer: Any) -> DataLoader[Any] | None:
     """The loader of the training set; None where the Trainer knows none."""
     loaders = trainer.train_dataloader
     data = trainer.datamodule
     if loaders is None and _has_own(data, "train_dataloader"):
-        data.setup("fit")
+        call_with_stage(data.setup, "fit")
         loaders = data.train_dataloader()
     if loaders is None:
         return None
@@ -348,8 +351,7 @@ def _source(dataset: Any, position: int) -> tuple[int, int]:
 
 def _num_classes(trainer: Any, labels: Tensor) -> int:
     """Those of the labels, and whatever more the data module knows of."""
-    declared = getattr(trainer.datamodule, "num_classes", None)
-    return max(int(labels.max()) + 1, declared if isinstance(declared, int) else 0)
+    return max(int(labels.max()) + 1, declared_classes(trainer.datamodule) or 0)
 
 
 def _has_own(data: Any, method: str) -> bool:

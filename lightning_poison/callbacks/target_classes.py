@@ -28,11 +28,11 @@ def checked_classes(source: int | None, target: TargetRule | None) -> tuple[int 
         (1, 'next')
     """
     if source is not None:
-        check_integer("source", source, minimum=0)
+        source = check_integer("source", source, minimum=0)
     if isinstance(target, str):
         check_choice("target", target, ("next", "least_likely"))
     elif target is not None:
-        check_integer("target", target, minimum=0)
+        target = check_integer("target", target, minimum=0)
     if source is not None and target is None:
         raise UserError(f"source={source} needs target, the class to drive its samples to; or leave source out")
     if source is not None and source == target:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Subset
 from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.datamodules import PoisonedDataset, find_poisoned_dataset
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import declared_classes
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
 from lightning_poison.trainer.batches import inputs_and_labels
@@ -151,8 +152,8 @@ def clean_labels(dataset: Any, positions: Tensor, labels: Tensor) -> Tensor:
 def clean_num_classes(trainer: Any, model: nn.Module, inputs: Tensor) -> int:
     """Number of classes without one that was made for poisons: the data module's word, else the model's outputs."""
     for attribute in ("clean_num_classes", "num_classes"):
-        declared = getattr(trainer.datamodule, attribute, None)
-        if isinstance(declared, int):
+        declared = declared_classes(trainer.datamodule, attribute)
+        if declared is not None:
             return declared
     with frozen_eval(model), torch.no_grad():
         return class_scores(model, inputs[:1].clone()).shape[1]

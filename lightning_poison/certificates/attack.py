@@ -66,7 +66,7 @@ def optimal_label_flips(weights: Tensor, labels: Tensor, num_classes: int) -> Op
         >>> flips.index.tolist(), flips.new_label.tolist(), flips.new_prediction
         ([1], [1], 1)
     """
-    check_integer("num_classes", num_classes, minimum=1)
+    num_classes = check_integer("num_classes", num_classes, minimum=1)
     check_labels("labels", labels, num_classes)
     if weights.shape != labels.shape or not weights.is_floating_point():
         got = f"shape {tuple(weights.shape)}, dtype {weights.dtype}"

@@ -75,7 +75,7 @@ def certify_class_means(
         >>> certify_class_means(torch.tensor([[1.0, 0.9, 0.8, 0.1, 0.0]]), torch.tensor([0, 0, 0, 1, 1]), num_classes=2)
         LabelFlipCertificate(prediction=tensor([0]), radius=tensor([2]))
     """
-    check_integer("num_classes", num_classes, minimum=1)
+    num_classes = check_integer("num_classes", num_classes, minimum=1)
     if not len(check_labels("labels", labels, num_classes)):
         raise UserError("labels must hold at least one training label, got none; check the training data")
     points = []

@@ -84,8 +84,8 @@ def certify_together(
         >>> certificate.at_least, certificate.at_most
         (1, 1)
     """
-    check_integer("budget", budget, minimum=0)
-    check_integer("steps", steps, minimum=1)
+    budget = check_integer("budget", budget, minimum=0)
+    steps = check_integer("steps", steps, minimum=1)
     shares, exposed, tied, points = [], [], 0, 0
     for chunk in [weights] if isinstance(weights, Tensor) else weights:
         for part in torch.split(chunk, rows_per_chunk(len(labels) * num_classes)):

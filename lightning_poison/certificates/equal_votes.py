@@ -54,7 +54,7 @@ def certify_equal_votes(scores: Tensor, num_points: int) -> LabelFlipCertificate
         >>> certify_equal_votes(torch.tensor([[7, 2], [0, 1], [3, 3]]), num_points=20)
         LabelFlipCertificate(prediction=tensor([0, 1, 0]), radius=tensor([2, 0, 0]))
     """
-    check_integer("num_points", num_points, minimum=1)
+    num_points = check_integer("num_points", num_points, minimum=1)
     if scores.ndim != 2 or scores.shape[1] == 0 or scores.dtype != torch.int64:
         got = f"shape {tuple(scores.shape)}, dtype {scores.dtype}"
         raise UserError(f"scores must be an int64 matrix (points, classes), got {got}; count votes in integers")

@@ -90,7 +90,7 @@ def certify_label_linear(weights: Tensor | Iterable[Tensor], labels: Tensor, num
         >>> certify_label_linear(torch.ones(1, 5), torch.tensor([0, 0, 0, 0, 1]), num_classes=2)
         LabelFlipCertificate(prediction=tensor([0]), radius=tensor([1]))
     """
-    check_integer("num_classes", num_classes, minimum=1)
+    num_classes = check_integer("num_classes", num_classes, minimum=1)
     if not len(check_labels("labels", labels, num_classes)):
         raise UserError("labels must hold at least one training label, got none; check the training data")
     if isinstance(weights, Tensor):

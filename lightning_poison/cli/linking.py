@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import declared_classes
 from lightning_poison.poisons import Poison
 
 __all__ = ["check_known", "num_classes_for"]
@@ -27,7 +28,7 @@ def num_classes_for(data: Any, poison: Poison | None, by_hand: int | None) -> in
         >>> num_classes_for(None, None, by_hand=3)
         3
     """
-    clean = getattr(data, "num_classes", None)
+    clean = declared_classes(data)
     if clean is None:
         return by_hand
     needed = clean if poison is None else poison.num_classes_after(clean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDataset
 
-from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset
+from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset, item_label
 from lightning_poison.errors import UserError
 from lightning_poison.functional.progress import Progress, show_progress
 from lightning_poison.functional.random_state import kept_random_state
@@ -44,7 +45,7 @@ def dataset_labels(dataset: Any, progress: Progress = show_progress, part: str =
         tensor([1, 0])
     """
     _check_map_style(dataset, part)
-    with kept_random_state():
+    with kept_random_state(), _unnoticed(dataset):
         labels = _stored_labels(dataset)
         if labels is None or not _confirmed(dataset, labels, part):
             labels = _scanned_labels(dataset, progress, part)
@@ -87,6 +88,12 @@ def _check_map_style(dataset: Any, part: str) -> None:
         raise UserError(f"the {part} set is empty; check the path, the classes and max_samples")
 
 
+def _unnoticed(dataset: Any) -> AbstractContextManager[None]:
+    """What is read here is not read by a training loader."""
+    poisoned = find_poisoned_dataset(dataset)
+    return nullcontext() if poisoned is None or poisoned.reading is None else poisoned.reading.unchanged()
+
+
 def _stored_labels(dataset: Any) -> Tensor | None:
     if isinstance(dataset, PoisonedDataset):
         inner = _stored_labels(dataset.dataset)
@@ -127,39 +134,13 @@ def _confirmed(dataset: Any, labels: Tensor, part: str) -> bool:
     spread = torch.linspace(0, len(dataset) - 1, _SPREAD).long().tolist()
     _, classes = np.unique(labels.numpy(), return_index=True)
     positions = sorted({*spread, *classes[:_CLASSES_CHECKED].tolist()})
-    return all(_item_label(dataset, position, part) == int(labels[position]) for position in positions)
+    return all(item_label(dataset[position], position, part) == int(labels[position]) for position in positions)
 
 
 def _scanned_labels(dataset: Any, progress: Progress, part: str) -> Tensor:
     labels = torch.empty(len(dataset), dtype=torch.int64)
     with progress(f"reading {part} labels", len(dataset)) as advance:
         for position in range(len(dataset)):
-            labels[position] = _item_label(dataset, position, part)
+            labels[position] = item_label(dataset[position], position, part)
             advance(1)
     return labels
-
-
-def _item_label(dataset: Any, position: int, part: str) -> int:
-    item = dataset[position]
-    if not isinstance(item, (tuple, list)) or len(item) < 2:
-        raise UserError(
-            f"{part} items must be (input, label, ...) tuples or lists, got {type(item).__name__} at {position}; "
-            "wrap the data set so that its label stands second"
-        )
-    label = item[1]
-    whole = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
-    if isinstance(label, (Tensor, np.ndarray)):
-        kind = torch.as_tensor(label)
-        whole = kind.numel() == 1 and not kind.is_floating_point() and kind.dtype != torch.bool
-    if not whole:
-        raise UserError(
-            f"labels must be integers, got {_shown(label)} at {part} point {position}; "
-            "give class numbers 0 to K - 1, not one-hot or soft labels"
-        )
-    return int(label)
-
-
-def _shown(label: Any) -> str:
-    if isinstance(label, (Tensor, np.ndarray)):
-        return f"{type(label).__name__} of shape {tuple(label.shape)}, dtype {label.dtype}"
-    return repr(label)

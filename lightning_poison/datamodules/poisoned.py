@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -11,10 +13,11 @@ from lightning_poison.datamodules.model_outputs import check_input
 from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.datamodules.training_flips import TrainingFlips
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import declared_classes
 from lightning_poison.poisons import Poison, PoisonList
 from lightning_poison.trainer.runs import RunKeeper
 
-__all__ = ["PoisonedDataModule"]
+__all__ = ["PoisonedDataModule", "call_with_stage"]
 
 _OPTIONAL_HOOKS = (
     "val_dataloader",
@@ -24,19 +27,23 @@ _OPTIONAL_HOOKS = (
     "on_before_batch_transfer",
     "on_after_batch_transfer",
 )
+_NEEDED = {"validate": "val_dataloader", "test": "test_dataloader", "predict": "predict_dataloader"}
+_HYPERPARAMETERS = ("_hparams", "_hparams_initial", "_hparams_name", "_log_hyperparams")
 
 
 class PoisonedDataModule(LightningDataModule):
     """Flips training labels of any LightningDataModule, of ``pytorch_lightning`` or ``lightning``.
 
     Validation, test and prediction data stay clean, and everything else is the inner data module's: what it does not
-    define (a validation loader, a transfer hook) is not defined here either. A training loader with ``shuffle=True``
-    is shuffled by seed and epoch instead, so that a resumed run equals an uninterrupted one. The flips are drawn when
-    the training loader is first asked for, stand in the checkpoint, win over the arguments on resume, and are written
-    to ``LOG_DIR/report/flips.csv``.
+    define (a validation loader, a transfer hook) is not defined here either, and what it has is read and written there
+    (``batch_size``, as Lightning's Tuner does; its hyperparameters, which are logged and kept as its own). A training
+    loader with ``shuffle=True`` is shuffled by seed and epoch instead, so that a resumed run equals an uninterrupted
+    one. The flips are drawn when the training loader is first asked for, stand in the checkpoint, win over the
+    arguments on resume, and are written to ``LOG_DIR/report/flips.csv``.
 
     Args:
-        datamodule: the clean data; its training loader is one ``DataLoader`` over (input, label, ...) items.
+        datamodule: the clean data; its training loader is one ``DataLoader`` (it may stand in a list of one) over
+            (input, label, ...) items.
         poison: the strategy; None: the clean twin, with the same order of the training points and no flip.
         seed: of the strategy's draws and of the order of the training points.
 
@@ -59,8 +66,10 @@ class PoisonedDataModule(LightningDataModule):
                 f"datamodule must be a clean LightningDataModule, got {type(datamodule).__name__}; "
                 "wrap data sets and loaders in one, or use PoisonedDataset"
             )
-        self.datamodule = datamodule
         super().__init__()
+        for name in _HYPERPARAMETERS:  # Lightning has begun to keep those of this object
+            vars(self).pop(name, None)
+        self.datamodule = datamodule
         self.training_flips = TrainingFlips(poison, seed)
         self._keeper = RunKeeper()
         self.prepare_data_per_node = datamodule.prepare_data_per_node
@@ -70,7 +79,7 @@ class PoisonedDataModule(LightningDataModule):
         for hook in _OPTIONAL_HOOKS:
             # Either Lightning takes None for "not defined", but the other package's placeholder for a definition.
             setattr(self, hook, getattr(datamodule, hook) if _defines(datamodule, hook) else None)
-        if isinstance(getattr(datamodule, "num_classes", None), int):
+        if declared_classes(datamodule) is not None:
             _ = self.num_classes  # a strategy that does not fit the classes is refused at once
 
     @property
@@ -82,6 +91,16 @@ class PoisonedDataModule(LightningDataModule):
     def trainer(self, trainer: Any) -> None:
         if trainer is not None:
             self.datamodule.trainer = trainer
+
+    @property
+    def hparams(self) -> Any:
+        """The inner data module's hyperparameters; what is written there reaches it."""
+        return self.datamodule.hparams
+
+    @property
+    def hparams_initial(self) -> Any:
+        """The inner data module's hyperparameters as they were saved; loggers take them."""
+        return self.datamodule.hparams_initial
 
     @property
     def poison(self) -> Poison | None:
@@ -96,8 +115,8 @@ class PoisonedDataModule(LightningDataModule):
     @property
     def clean_num_classes(self) -> int:
         """Number of classes of the clean data: the inner ``num_classes``, else the highest training label plus one."""
-        declared = getattr(self.datamodule, "num_classes", None)
-        if isinstance(declared, int):
+        declared = declared_classes(self.datamodule)
+        if declared is not None:
             return declared
         return self.training_flips.training_set(self._clean_loader(), None).num_classes
 
@@ -116,7 +135,7 @@ class PoisonedDataModule(LightningDataModule):
     def flips(self) -> PoisonList:
         """The run's flips; drawn now if the inner data module is set up and no loader was asked for yet."""
         if self.training_flips.flips is None:
-            return self.training_flips.draw(self._clean_loader(), self._declared_num_classes())
+            return self.training_flips.draw(self._clean_loader(), declared_classes(self.datamodule))
         return self.training_flips.flips
 
     def check_model(self, model: Any, try_input: bool = False) -> None:
@@ -131,7 +150,7 @@ class PoisonedDataModule(LightningDataModule):
         """
         loader = self._clean_loader()
         if getattr(rank_zero_only, "rank", 0) == 0:  # who draws the flips for all; the others learn them in the run
-            self.training_flips.check_model(model, loader, self._declared_num_classes())
+            self.training_flips.check_model(model, loader, declared_classes(self.datamodule))
         if try_input:
             check_input(model, loader.dataset)
 
@@ -143,30 +162,35 @@ class PoisonedDataModule(LightningDataModule):
         """Let the inner data module download."""
         self.datamodule.prepare_data()
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
         """Set up the inner data module.
+
+        Args:
+            stage: as Lightning says; None: the inner ``setup`` is called without one. It need not take any.
 
         Raises:
             UserError: the stage needs a loader that the inner data module does not define.
         """
-        needed = {"validate": "val_dataloader", "test": "test_dataloader", "predict": "predict_dataloader"}.get(stage)
+        needed = {"validate": "val_dataloader", "test": "test_dataloader", "predict": "predict_dataloader"}.get(
+            stage or ""
+        )
         if needed is not None and not self.has_loader(needed):
             run = str(getattr(stage, "value", stage))
             owner = type(self.datamodule).__name__
             raise UserError(f"{owner} has no {needed}, which {run} needs; define it, or pass a loader to {run}")
         if self.trainer is not None and self._keeper.begins(self.trainer, str(getattr(stage, "value", stage))):
             self.training_flips.begin_run()
-        self.datamodule.setup(stage)
+        call_with_stage(self.datamodule.setup, stage)
 
     def train_dataloader(self) -> Any:
         """The inner training loader, over flipped labels."""
-        return self.training_flips.poisoned_loader(
-            self._clean_loader(), type(self.datamodule).__name__, self.trainer, self._declared_num_classes()
-        )
+        owner = type(self.datamodule).__name__
+        loader = self._loader_as_given()
+        return self.training_flips.poisoned_loader(loader, owner, self.trainer, declared_classes(self.datamodule))
 
-    def teardown(self, stage: str) -> None:
+    def teardown(self, stage: str | None = None) -> None:
         """Tear down the inner data module."""
-        self.datamodule.teardown(stage)
+        call_with_stage(self.datamodule.teardown, stage)
 
     def on_exception(self, exception: BaseException) -> None:
         """Tell the inner data module."""
@@ -188,15 +212,48 @@ class PoisonedDataModule(LightningDataModule):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.datamodule, name)
 
-    def _declared_num_classes(self) -> int | None:
-        declared = getattr(self.datamodule, "num_classes", None)
-        return declared if isinstance(declared, int) else None
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What is not of this object, but of the inner data module, is written there."""
+        own = "datamodule" not in vars(self) or name in vars(self) or hasattr(type(self), name)
+        if own or not (name in _HYPERPARAMETERS or _has(self.datamodule, name)):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.datamodule, name, value)
 
     def _clean_loader(self) -> Any:
-        owner = type(self.datamodule).__name__
+        return check_train_loader(self._loader_as_given(), type(self.datamodule).__name__)
+
+    def _loader_as_given(self) -> Any:
         if not _defines(self.datamodule, "train_dataloader"):
+            owner = type(self.datamodule).__name__
             raise UserError(f"{owner} has no train_dataloader; there are no training labels to flip")
-        return check_train_loader(self.datamodule.train_dataloader(), owner)
+        return self.datamodule.train_dataloader()
+
+
+def call_with_stage(hook: Callable[..., Any], stage: str | None) -> None:
+    """Call a data module's ``setup`` or ``teardown``, without a stage where it takes none or none is given.
+
+    Example:
+        >>> call_with_stage(lambda: print("all"), "fit")
+        all
+        >>> call_with_stage(lambda stage=None: print(stage), "fit")
+        fit
+    """
+    try:
+        takes_none = not inspect.signature(hook).parameters
+    except (TypeError, ValueError):  # not written in Python
+        takes_none = False
+    if takes_none or stage is None:
+        hook()
+    else:
+        hook(stage)
+
+
+def _has(datamodule: Any, name: str) -> bool:
+    try:
+        return hasattr(datamodule, name)
+    except Exception:  # noqa: BLE001  # a property that fails, as many do before ``setup``
+        return True
 
 
 def _defines(datamodule: Any, hook: str) -> bool:

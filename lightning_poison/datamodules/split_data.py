@@ -69,7 +69,7 @@ class SplitDataModule(LightningDataModule, ABC):
         self.class_names = [all_class_names[label] for label in self.classes]
         self.input_shape = input_shape
         if max_samples is not None:
-            check_integer("max_samples", max_samples, minimum=1, remedy="null means all training points")
+            max_samples = check_integer("max_samples", max_samples, minimum=1, remedy="null means all training points")
         self.max_samples = max_samples
         self.val_split = check_share("val_split", val_split)
         self.batch_size = check_integer("batch_size", batch_size, minimum=1)
@@ -100,19 +100,19 @@ class SplitDataModule(LightningDataModule, ABC):
         """Number of classes kept."""
         return len(self.classes)
 
-    def setup(self, stage: str) -> None:
-        """Load what the stage needs; a second call finds it there.
+    def setup(self, stage: str | None = None) -> None:
+        """Load what the stage needs, or all where none is named; a second call finds it there.
 
         Raises:
             UserError: the data do not fit the arguments, or nothing is held out to validate or test on.
         """
-        if stage in ("fit", "validate"):
+        if stage in ("fit", "validate", None):
             held_out = self._training_parts()[1]
             if stage == "validate" and not len(held_out):
                 raise UserError(
                     f"val_split is {self.val_split}, so there is nothing to validate on; set val_split, or use test"
                 )
-        else:
+        if stage not in ("fit", "validate"):
             self._test_part()
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import as_integer, as_list, check_integer, check_number, kind_shown
 from lightning_poison.functional.random_streams import generator
 
 __all__ = ["PointsOrShare", "check_classes", "check_share", "of_classes", "random_parts"]
@@ -31,13 +31,18 @@ def check_classes(classes: list[int] | None, num_classes: int) -> list[int]:
     """
     if classes is None:
         return list(range(num_classes))
-    classes = [int(label) if isinstance(label, np.integer) else label for label in classes]
-    for label in classes:
-        if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < num_classes:
-            raise UserError(f"classes must be integers in [0, {num_classes - 1}], got {label!r} in {list(classes)}")
-    if len(set(classes)) < len(classes) or len(classes) < 2:
-        raise UserError(f"classes must name at least two different classes, got {list(classes)}")
-    return list(classes)
+    given = as_list(classes)
+    if given is None:
+        raise UserError(f"classes must be a list such as [0, 1], got {kind_shown(classes)}; null means every class")
+    checked: list[int] = []
+    for label in given:
+        number = as_integer(label)
+        if number is None or not 0 <= number < num_classes:
+            raise UserError(f"classes must be integers in [0, {num_classes - 1}], got {label!r} in {given}")
+        checked.append(number)
+    if len(set(checked)) < len(checked) or len(checked) < 2:
+        raise UserError(f"classes must name at least two different classes, got {checked}")
+    return checked
 
 
 def check_share(name: str, value: PointsOrShare) -> int | float:
@@ -53,9 +58,9 @@ def check_share(name: str, value: PointsOrShare) -> int | float:
     value = value.item() if isinstance(value, np.number) else value
     remedy = "an integer counts points, a float below 1 is a share of them"
     if isinstance(value, float) and value.is_integer() and value != 1:
-        value = int(value)
-    if isinstance(value, int):
-        return check_integer(name, value, minimum=0, remedy=remedy)
+        value = int(value)  # the command line reads 5000 as 5000.0
+    if isinstance(value, bool) or as_integer(value) is not None:
+        return check_integer(name, value, minimum=0, remedy=remedy)  # type: ignore[arg-type]  # no float
     return check_number(name, value, minimum=0, maximum=0.999999, remedy=remedy)
 
 

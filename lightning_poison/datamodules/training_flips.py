@@ -16,8 +16,15 @@ from lightning_poison.datamodules.epoch_shuffle import EpochShuffle
 from lightning_poison.datamodules.fingerprint import fingerprint
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.datamodules.model_outputs import check_outputs
-from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset
-from lightning_poison.datamodules.train_loader import check_train_loader, in_order, plain_shuffle, with_dataset
+from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, ReadingCount, find_poisoned_dataset
+from lightning_poison.datamodules.train_loader import (
+    as_given,
+    check_train_loader,
+    in_order,
+    plain_shuffle,
+    watch_arrival,
+    with_dataset,
+)
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.progress import show_progress
@@ -46,6 +53,7 @@ class TrainingFlips:
         self.flips: PoisonList | None = None
         self._restored = False
         self._previewed = self._from_checkpoint = False
+        self._said: str | None = None
         self._seen: tuple[Any, Tensor, TrainingSet] | None = None
 
     def begin_run(self) -> None:
@@ -128,8 +136,8 @@ class TrainingFlips:
             self._restored = False
         return flips.check(training_set, num_classes_after)
 
-    def poisoned_loader(self, loader: Any, owner: str, trainer: Any, num_classes: int | None) -> DataLoader[Any]:
-        """The training loader over the flipped labels.
+    def poisoned_loader(self, loader: Any, owner: str, trainer: Any, num_classes: int | None) -> Any:
+        """The training loader over the flipped labels, in a list of one where ``loader`` is such a list.
 
         Args:
             loader: what ``owner``'s ``train_dataloader`` returned.
@@ -146,14 +154,18 @@ class TrainingFlips:
             if not shards_weights(trainer):
                 self.check_model(getattr(trainer, "lightning_module", None), clean, num_classes, trainer)
             self._write(trainer, flips)
-        poisoned = PoisonedDataset(clean.dataset, flips)
+        self._remark(flips)
+        poisoned = PoisonedDataset(clean.dataset, flips, ReadingCount(clean.num_workers))
         sampler: Sampler[int] | None = None
         if plain_shuffle(clean):
             count = len(poisoned) - flips.num_added
             sampler = EpochShuffle(count, self.seed, trainer, **_ranks(trainer), added=flips.num_added)
         elif flips.num_added:
             sampler = in_order(clean, poisoned)
-        return with_dataset(clean, poisoned, sampler)
+        rebuilt = with_dataset(clean, poisoned, sampler)
+        if trainer is not None and poisoned.reading is not None and len(flips):
+            watch_arrival(trainer, rebuilt, poisoned.reading)
+        return as_given(loader, rebuilt)
 
     def check_model(self, model: Any, loader: DataLoader[Any], num_classes: int | None, trainer: Any = None) -> None:
         """Refuse a model without an output for a class that the flips add.
@@ -200,6 +212,13 @@ class TrainingFlips:
                 f"The run is resumed with the checkpoint's flips ({was}); poison {now} is not used. "
                 "To use it, train anew without ckpt_path."
             )
+
+    def _remark(self, flips: PoisonList) -> None:
+        """Say once what is odd about the flips."""
+        remark = flips.provenance.get("remark")
+        if remark is not None and remark != self._said:
+            self._said = remark
+            rank_zero_warn(remark)
 
     @staticmethod
     def _write(trainer: Any, flips: PoisonList) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lightning_poison.functional.checks import check_choice, check_integer, check_number
+from lightning_poison.functional.checks import check_choice, check_integer_field, check_number_field
 
 __all__ = ["TrainingRecipe"]
 
@@ -41,12 +41,12 @@ class TrainingRecipe:
     extra_epochs: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("epochs", self.epochs, minimum=1)
-        check_number("lr", self.lr, minimum=1e-12)
-        check_integer("batch_size", self.batch_size, minimum=1)
-        check_number("weight_decay", self.weight_decay, minimum=0)
+        check_integer_field(self, "epochs", minimum=1)
+        check_number_field(self, "lr", minimum=1e-12)
+        check_integer_field(self, "batch_size", minimum=1)
+        check_number_field(self, "weight_decay", minimum=0)
         check_choice("schedule", self.schedule, ("cosine", "constant"))
-        check_integer("extra_epochs", self.extra_epochs, minimum=0)
+        check_integer_field(self, "extra_epochs", minimum=0)
 
     def rate(self, epoch: float) -> float:
         """The learning rate after so many epochs, a whole number or not.

@@ -131,5 +131,5 @@ def _check_data(inputs: Tensor, labels: Tensor, num_classes: int) -> None:
         raise UserError(f"there must be a network and a point to train on, got {len(labels)} and {len(inputs)}")
     if not inputs.is_floating_point():
         raise UserError(f"inputs must be floating point, got {inputs.dtype}; convert them, such as with inputs.float()")
-    check_integer("num_classes", num_classes, minimum=1)
+    num_classes = check_integer("num_classes", num_classes, minimum=1)
     check_labels("labels", labels.flatten(), num_classes)

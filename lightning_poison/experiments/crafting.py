@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,6 +49,10 @@ class FlipLists:
         work = [(self, names, seed) for seed, names in missing.items() if names]
         total = sum(len(names) for _, names, _ in work)
         side_by_side(_craft, work, jobs, self.folder, "crafting flips", total, progress)
+        for name, poison in self.strategies.items():
+            provenance = {} if poison is None or not seeds else FlipList.read(self.path(name, seeds[0])).provenance
+            if "remark" in provenance:
+                warnings.warn(f"strategy {name}: {provenance['remark']}", stacklevel=2)
 
     def of(self, name: str, seed: int) -> FlipList:
         """A list that has been crafted.

@@ -15,7 +15,7 @@ from lightning_poison.attacks import Attack, class_scores
 from lightning_poison.attacks.base import GradientMaskingWarning
 from lightning_poison.errors import UserError
 from lightning_poison.experiments.subject import Subject
-from lightning_poison.functional.checks import check_choice, check_integer
+from lightning_poison.functional.checks import check_choice, check_integer_field
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.nets.running import in_parts
@@ -61,9 +61,8 @@ class Evaluation:
         if isinstance(self.target, str):
             check_choice("target", self.target, ("next",))
         for name in ("source", "target", "max_test_samples"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                check_integer(name, value, minimum=int(name == "max_test_samples"))
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
+                check_integer_field(self, name, minimum=int(name == "max_test_samples"))
         if self.source is not None and (self.target is None or self.source == self.target):
             raise UserError(
                 f"source={self.source} needs target, another class to drive its points to, got {self.target}"

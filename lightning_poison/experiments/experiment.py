@@ -23,7 +23,15 @@ from lightning_poison.experiments.side_by_side import side_by_side
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.experiments.training import train_and_measure
 from lightning_poison.experiments.victim_plan import VictimPlan
-from lightning_poison.functional.checks import check_choice, check_integer, check_kind, nearest_names
+from lightning_poison.functional.checks import (
+    as_integer,
+    as_list,
+    check_choice,
+    check_integer,
+    check_integer_field,
+    check_kind,
+    nearest_names,
+)
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.functional.progress import Progress, show_progress
 from lightning_poison.poisons import LabelFlips, Poison
@@ -96,15 +104,17 @@ class Experiment:
             hint = f"; did you mean {near[0]}?" if near else "; name one: --baseline NAME"
             raise UserError(f"baseline must be one of {', '.join(self.strategies)}, got {self.baseline}{hint}")
         check_choice("figure", self.figure, ("points", "curve"))
-        if isinstance(self.jobs, bool) or not isinstance(self.jobs, int) or self.jobs == 0 or self.jobs < -1:
+        jobs = as_integer(self.jobs)
+        if jobs is None or jobs == 0 or jobs < -1:
             raise UserError(f"jobs must be a number of processes, or -1 for one a core, got {self.jobs}")
+        object.__setattr__(self, "jobs", jobs)
         check_choice("method", self.method, ("auto", "sequential", "vmapped"))
         check_kind("device", self.device, str, "'cpu'")
         if not isinstance(self.folder, (str, Path)):
             raise UserError(f"folder must be a path such as 'runs/experiment', got {self.folder!r}")
         _check_device(self.device)
         if self.flip_seed is not None:
-            check_integer("flip_seed", self.flip_seed, minimum=0)
+            check_integer_field(self, "flip_seed", minimum=0)
         _ = self._seeds, self._evaluation
 
     def run(self, progress: Progress = show_progress) -> Outcome:
@@ -154,15 +164,15 @@ class Experiment:
 
     @property
     def _seeds(self) -> list[int]:
-        if isinstance(self.seeds, int):
-            return list(range(check_integer("seeds", self.seeds, minimum=1, remedy="give how many, or a list")))
-        if not isinstance(self.seeds, (list, tuple)):
+        if as_integer(self.seeds) is not None or isinstance(self.seeds, bool):
+            return list(range(check_integer("seeds", self.seeds, minimum=1, remedy="give how many, or a list")))  # type: ignore[arg-type]  # no list
+        given = as_list(self.seeds)
+        if given is None:
             raise UserError(f"seeds must be a number or a list of them, got {self.seeds!r}; write 5 or [0, 1, 2]")
-        for seed in self.seeds:
-            check_integer("seeds", seed, minimum=0)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"seeds must be a number or different ones, got {self.seeds}; write 5 or [0, 1, 2]")
-        return list(self.seeds)
+        seeds = [check_integer("seeds", seed, minimum=0) for seed in given]
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise UserError(f"seeds must be a number or different ones, got {seeds}; write 5 or [0, 1, 2]")
+        return seeds
 
     @property
     def _evaluation(self) -> Evaluation:

@@ -8,7 +8,7 @@ from typing import Any
 from lightning_poison.attacks import Attack
 from lightning_poison.errors import UserError
 from lightning_poison.experiments.victim_plan import VictimPlan
-from lightning_poison.functional.checks import kind_shown
+from lightning_poison.functional.checks import as_list, kind_shown
 from lightning_poison.poisons import Poison, Selector
 
 __all__ = ["check_kinds"]
@@ -47,7 +47,7 @@ def check_kinds(data: Any, strategies: Any, victims: Any, attack: Any, eps: Any)
             raise UserError(f"victim {name} must be a VictimPlan, got {shown}; write VictimPlan(net, recipe)")
     if not isinstance(attack, Attack):
         raise UserError(f"attack must be an attack, got {kind_shown(attack)}; write PGD(), or leave it out")
-    if not isinstance(eps, (list, tuple)):
+    if as_list(eps) is None:
         raise UserError(f"eps must be a list of radii, got {eps!r}; write [0.1]")
 
 

@@ -13,11 +13,12 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lightning_poison.datamodules.fingerprint import fingerprint
 from lightning_poison.datamodules.labels import dataset_labels
+from lightning_poison.datamodules.poisoned import call_with_stage
 from lightning_poison.datamodules.poisoned_dataset import find_poisoned_dataset
 from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.errors import UserError
 from lightning_poison.experiments.description import tensor_digest
-from lightning_poison.functional.checks import check_pixels
+from lightning_poison.functional.checks import check_pixels, declared_classes
 from lightning_poison.functional.progress import Progress, no_progress, show_progress
 from lightning_poison.poisons import TrainingSet
 from lightning_poison.poisons.reading import read_inputs
@@ -66,17 +67,16 @@ class Subject:
         """
         owner = type(datamodule).__name__
         datamodule.prepare_data()
-        datamodule.setup("fit")
+        call_with_stage(datamodule.setup, "fit")
         loader = check_train_loader(datamodule.train_dataloader(), owner)
         clean = _part(loader.dataset, trained_positions(loader))
         poisoned = find_poisoned_dataset(clean)
         if poisoned is not None and len(poisoned.flips):
             raise UserError(f"data must be clean, got a poisoned {owner}; the flips are the strategies' business")
         labels = dataset_labels(clean, progress)
-        declared = getattr(datamodule, "num_classes", None)
-        num_classes = declared if isinstance(declared, int) else int(labels.max()) + 1
+        num_classes = declared_classes(datamodule) or int(labels.max()) + 1
         inputs = read_inputs(clean, progress)
-        datamodule.setup("test")
+        call_with_stage(datamodule.setup, "test")
         held_out = _test_data(datamodule, owner)
         test_inputs, test_labels = read_inputs(held_out, progress, "test"), dataset_labels(held_out, progress, "test")
         inputs, test_inputs = check_pixels("training inputs", inputs), check_pixels("test inputs", test_inputs)

@@ -59,7 +59,7 @@ def close_pairs(
         >>> [(i.tolist(), j.tolist()) for i, j in close_pairs(points, 4.0)]
         [([0, 1], [2, 2])]
     """
-    check_number("gamma", gamma, minimum=0)
+    gamma = check_number("gamma", gamma, minimum=0)
     check_exponent(p)
     flat = _flat(points)
     if len(flat) < 2:
@@ -97,7 +97,7 @@ def distance_quantile(points: Tensor, quantile: float, p: float = 2.0, seed: int
         >>> distance_quantile(torch.tensor([[0.0], [1.0], [3.0]]), 0.5)
         2.0
     """
-    check_number("quantile", quantile, minimum=0, maximum=1, remedy="for 1 % write 0.01")
+    quantile = check_number("quantile", quantile, minimum=0, maximum=1, remedy="for 1 % write 0.01")
     check_exponent(p)
     flat = _flat(points)
     count = len(flat)

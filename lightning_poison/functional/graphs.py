@@ -44,7 +44,7 @@ def nearest_neighbours(points: Tensor, count: int, queries: Tensor | None = None
     """
     from sklearn.neighbors import NearestNeighbors
 
-    check_integer("neighbours", count, minimum=1)
+    count = check_integer("neighbours", count, minimum=1)
     available = len(points) - (queries is None)
     if count > available:
         raise UserError(f"neighbours must be at most the {available} other points, got {count}; lower neighbours")
@@ -131,7 +131,7 @@ def spectral_embedding(points: Tensor, dim: int, neighbours: int = 10, seed: int
         >>> bool((signs[:3] == signs[0]).all() and (signs[3:] == signs[3]).all() and (signs[0] != signs[3]).any())
         True
     """
-    check_integer("dim", dim, minimum=1)
+    dim = check_integer("dim", dim, minimum=1)
     if len(points) < max(dim, 2):
         raise UserError(f"dim must be at most the number of points, got {dim} for {len(points)}; lower clusters")
     graph = _symmetric_graph(points, min(neighbours, len(points) - 1))

@@ -27,6 +27,7 @@ def build_net(net: Callable[[int], nn.Module], num_classes: int | None) -> nn.Mo
         return net
     if num_classes is None:
         raise UserError("num_classes is needed to build the network; pass num_classes=K or a network that is built")
+    num_classes = check_integer("num_classes", num_classes, minimum=1)
     try:
         built = net(num_classes=num_classes)  # type: ignore[call-arg]  # by name: torchvision takes it as a keyword only
     except TypeError as error:
@@ -75,7 +76,7 @@ def logits_of(net: nn.Module, num_classes: int | None) -> int:
         if not linear:
             raise UserError("num_classes cannot be read off the network, which has no linear layer; pass num_classes=K")
         return linear[-1]
-    check_integer("num_classes", num_classes, minimum=2)
+    num_classes = check_integer("num_classes", num_classes, minimum=2)
     if linear and linear[-1] != num_classes:
         raise UserError(
             f"num_classes={num_classes} but the network's last linear layer has {linear[-1]} outputs; make them equal"

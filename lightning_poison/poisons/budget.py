@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_integer_field, check_number_field
 from lightning_poison.poisons.base import Selector
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.classes import check_classes, existing_classes
@@ -89,10 +89,10 @@ class BudgetedSelector(Selector):
             object.__setattr__(self, "per_class", _DEFAULT_PER_CLASS)
         for name in ("count", "per_class"):
             if given.get(name) is not None:
-                check_integer(name, getattr(self, name), minimum=0)
+                check_integer_field(self, name, minimum=0)
         if self.fraction is not None:
-            check_number("fraction", self.fraction, minimum=0, maximum=1, remedy="for 5 % write 0.05")
-        check_classes(self.classes)
+            check_number_field(self, "fraction", minimum=0, maximum=1, remedy="for 5 % write 0.05")
+        object.__setattr__(self, "classes", check_classes(self.classes))
 
     def select(self, candidates: Candidates, seed: int) -> Tensor:
         """Choose the points.

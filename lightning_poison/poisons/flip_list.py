@@ -189,7 +189,7 @@ class FlipList(PoisonList):
         )
 
     def _check_old_labels(self, labels: Tensor) -> None:
-        n = labels.numel()
+        labels, n = labels.long(), labels.numel()
         self._refuse(
             self.index >= n,
             lambda at: (

@@ -25,7 +25,8 @@ class FromFile(Selector):
     ``LabelFlips(FromFile("flips.csv"))`` therefore takes no relabelling of its own.
 
     Args:
-        path: CSV file ``index,old_label,new_label``, with or without the provenance lines.
+        path: CSV file ``index,old_label,new_label``, with or without the provenance lines, as we, a person, a
+            spreadsheet or a data frame wrote it.
 
     Raises:
         UserError: it is no path.

@@ -10,6 +10,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_kind
 from lightning_poison.poisons.base import Poison, Relabelling, Selector
 from lightning_poison.poisons.candidates import Candidates
+from lightning_poison.poisons.classes import remark_on_classes
 from lightning_poison.poisons.description import arguments, describe
 from lightning_poison.poisons.flip_list import FlipList
 from lightning_poison.poisons.relabellings import NextClass
@@ -58,7 +59,7 @@ class LabelFlips(Poison):
         return self._relabelling().num_classes_after(num_classes)
 
     def flips(self, training_set: TrainingSet, seed: int) -> FlipList:
-        """The flips of one seed, with their provenance.
+        """The flips of one seed, with their provenance; a ``remark`` in it says what is odd about the classes' numbers.
 
         Raises:
             UserError: the budget, the classes or the list do not fit the data.
@@ -67,11 +68,15 @@ class LabelFlips(Poison):
         num_classes_after = relabelling.num_classes_after(training_set.num_classes)
         candidates = Candidates.of(training_set, relabelling, seed)
         index = self.select.select(candidates, seed)
+        new_label = candidates.new_labels[index]
+        remark = remark_on_classes(training_set.labels, new_label, training_set.num_classes)
         flips = FlipList(
             index=training_set.positions_of(index),
             old_label=training_set.labels[index],
-            new_label=candidates.new_labels[index],
-            provenance=self._provenance(training_set, seed, num_classes_after) | candidates.notes,
+            new_label=new_label,
+            provenance=self._provenance(training_set, seed, num_classes_after)
+            | candidates.notes
+            | ({} if remark is None else {"remark": remark}),
         )
         return flips.check(training_set, num_classes_after)
 

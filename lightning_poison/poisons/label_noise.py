@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.functional.checks import check_number
+from lightning_poison.functional.checks import check_number_field
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.base import Selector
 from lightning_poison.poisons.candidates import Candidates
@@ -41,8 +41,8 @@ class LabelNoise(Selector):
     classes: list[int] | None = None
 
     def __post_init__(self) -> None:
-        check_number("rate", self.rate, minimum=0, maximum=1, remedy="for 5 % write 0.05")
-        check_classes(self.classes)
+        check_number_field(self, "rate", minimum=0, maximum=1, remedy="for 5 % write 0.05")
+        object.__setattr__(self, "classes", check_classes(self.classes))
 
     def select(self, candidates: Candidates, seed: int) -> Tensor:
         """The points whose lot is below the rate."""

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import as_list, kind_shown
 
 if TYPE_CHECKING:
     from lightning_poison.poisons.training_set import TrainingSet
@@ -66,14 +68,15 @@ class PoisonList(ABC):
             labels: shape (n,), integer.
 
         Returns:
-            shape (n + added,), of the same dtype.
+            shape (n + added,), of the same dtype, or int64 where that cannot hold a new label.
 
         Raises:
             UserError: the list belongs to other data.
         """
-        poisoned = torch.cat([labels, labels.new_zeros(self.num_added)])
-        poisoned[self.positions(labels.numel())] = self.new_label.to(labels.dtype)
-        return poisoned
+        poisoned = torch.cat([labels.long(), torch.zeros(self.num_added, dtype=torch.int64, device=labels.device)])
+        poisoned[self.positions(labels.numel())] = self.new_label.to(labels.device)
+        fits = not len(self) or int(self.new_label.max()) <= torch.iinfo(labels.dtype).max
+        return poisoned.to(labels.dtype) if fits else poisoned
 
     def input_at(self, row: int, clean: Any) -> Any:  # noqa: ARG002  # the signature is shared
         """The poisoned input of a row, in the type of a clean one.
@@ -86,7 +89,7 @@ class PoisonList(ABC):
 
     def _column(self, name: str) -> Tensor:
         """A field as a vector of int64 on the CPU."""
-        column: Tensor = getattr(self, name)
+        column = _as_tensor(name, getattr(self, name))
         if column.ndim != 1 or column.is_floating_point() or column.dtype == torch.bool:
             shape = tuple(column.shape)
             raise UserError(f"{name} must be a vector of integers, got shape {shape}, dtype {column.dtype}")
@@ -120,3 +123,14 @@ class PoisonList(ABC):
     @abstractmethod
     def in_words(self) -> str:
         """What was done, such as "100 training labels were flipped"."""
+
+
+def _as_tensor(name: str, column: Any) -> Tensor:
+    """A tensor of what may be a list or an array, as a person writes it."""
+    if isinstance(column, Tensor):
+        return column
+    rows = as_list(column)
+    try:
+        return torch.as_tensor(np.asarray(column if rows is None else rows, dtype=None if rows else np.int64))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{name} must be a vector of integers, got {kind_shown(column)}") from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer_field
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.base import Relabelling
 from lightning_poison.poisons.training_set import TrainingSet
@@ -18,7 +18,9 @@ __all__ = ["NewClass", "NextClass", "RandomOther", "ToClass"]
 
 @dataclass(frozen=True)
 class NextClass(Relabelling):
-    """Label c becomes c + 1, and the last label becomes 0.
+    """Label c becomes c + 1, and the last label becomes 0, whether or not a training point has that class.
+
+    A list that leads to a class without a point says so (``remark`` in its provenance).
 
     Raises:
         UserError: there is only one class (when flips are drawn).
@@ -73,7 +75,7 @@ class ToClass(Relabelling):
     label: int
 
     def __post_init__(self) -> None:
-        check_integer("label", self.label, minimum=0)
+        check_integer_field(self, "label", minimum=0)
 
     def num_classes_after(self, num_classes: int) -> int:
         """Return K, after checking that the label is one of the K."""
@@ -95,7 +97,7 @@ class ToClass(Relabelling):
 
 @dataclass(frozen=True)
 class RandomOther(Relabelling):
-    """Each selected point goes to one of the other K - 1 classes, all equally likely.
+    """Each selected point goes to one of the other K - 1 classes, all equally likely, those without a point too.
 
     A point's draw depends on the seed and its index alone, not on which other points are selected.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_labels
+from lightning_poison.functional.checks import check_integer_field, check_labels
 from lightning_poison.functional.progress import Progress, no_progress
 from lightning_poison.poisons.reading import read_inputs
 
@@ -24,7 +24,7 @@ class TrainingSet:
     """The clean training data as a strategy sees it.
 
     Args:
-        labels: shape (n,), int64: the clean labels.
+        labels: shape (n,), integers, kept as int64: the clean labels.
         num_classes: K; labels lie in [0, K - 1].
         fingerprint: identifies the data, so that a flip list is never applied to other data; empty: unknown.
         dataset: map-style data set whose item i is (input, label, ...); None where a strategy needs labels only.
@@ -55,8 +55,8 @@ class TrainingSet:
     _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_integer("num_classes", self.num_classes, minimum=1)
-        check_labels("labels", self.labels, self.num_classes)
+        check_integer_field(self, "num_classes", minimum=1)
+        object.__setattr__(self, "labels", check_labels("labels", self.labels, self.num_classes).long())
         if self.positions is not None and self.positions.shape != self.labels.shape:
             got = f"{tuple(self.positions.shape)} for {tuple(self.labels.shape)} labels"
             raise UserError(f"positions must hold one position a point, got shape {got}")

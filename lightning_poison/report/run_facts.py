@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lightning_poison.functional.checks import as_integer, declared_classes
 from lightning_poison.report.environment import global_seed
 
 __all__ = ["config_text", "data_facts", "poison_facts", "run_title", "seeds", "training_dataset"]
@@ -12,7 +13,10 @@ __all__ = ["config_text", "data_facts", "poison_facts", "run_title", "seeds", "t
 
 def training_dataset(trainer: Any) -> Any | None:
     """The data set behind the Trainer's training loader, None where there is none or more than one."""
-    return getattr(getattr(trainer, "train_dataloader", None), "dataset", None)
+    loader = getattr(trainer, "train_dataloader", None)
+    if isinstance(loader, (list, tuple)) and len(loader) == 1:
+        loader = loader[0]
+    return getattr(loader, "dataset", None)
 
 
 def data_facts(trainer: Any, flips: Any | None) -> dict[str, Any]:
@@ -23,7 +27,7 @@ def data_facts(trainer: Any, flips: Any | None) -> dict[str, Any]:
     facts = {
         "data_module": None if datamodule is None else type(datamodule).__name__,
         "training_points": provenance.get("num_points", _length(dataset)),
-        "num_classes": provenance.get("num_classes", getattr(datamodule, "num_classes", None)),
+        "num_classes": provenance.get("num_classes", declared_classes(datamodule)),
         "num_classes_with_flips": provenance.get("num_classes_after"),
         "fingerprint": provenance.get("fingerprint"),
     }
@@ -46,7 +50,7 @@ def seeds(trainer: Any, flips: Any | None) -> dict[str, int | None]:
         "data": getattr(_clean_datamodule(trainer), "seed", None),
         "poison": None if flips is None else flips.provenance.get("seed"),
     }
-    return {name: seed for name, seed in found.items() if isinstance(seed, int)}
+    return {name: number for name, seed in found.items() if (number := as_integer(seed)) is not None}
 
 
 def run_title(trainer: Any, flips: Any | None) -> str:

@@ -35,7 +35,9 @@ def flips_section(flips: Any, num_classes: int | None = None) -> Section:
         return Section("Flipped labels", ("No training label was flipped: this is a clean run.",), order=10)
     where = f"Every one of them, with index, clean and new label, is in {flips.file_name.replace('.pt', '.csv')}."
     figure = flip_figure(flips, num_classes, "flips")
-    return Section(flips.title, (text, where), flip_counts(flips), (figure,), order=10)
+    remark = flips.provenance.get("remark")
+    texts = (text, where) if remark is None else (text, where, f"Note: {remark}.")
+    return Section(flips.title, texts, flip_counts(flips), (figure,), order=10)
 
 
 def flip_counts(flips: Any) -> tuple[ReportTable, ...]:

@@ -14,6 +14,8 @@ from lightning_poison._lightning import LightningDataModule
 from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches
 from lightning_poison.certificates.features.pca import PCAFeatures
 from lightning_poison.datamodules.model_outputs import check_input
+from lightning_poison.datamodules.poisoned import call_with_stage
+from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.random_state import kept_random_state
@@ -152,8 +154,8 @@ def _head(net: nn.Module) -> nn.Linear:
 def _everything(source: Any) -> tuple[Tensor, Tensor]:
     """Inputs (n, ...) and labels (n,) of the points that the source trains on, in the order of its data set."""
     source.prepare_data()
-    source.setup("fit")
-    loader = source.train_dataloader()
+    call_with_stage(source.setup, "fit")
+    loader = check_train_loader(source.train_dataloader(), type(source).__name__)
     points = Subset(loader.dataset, trained_positions(loader).tolist())
     batches = list(DataLoader(points, batch_size=1000, collate_fn=collation(loader)))
     return torch.cat([batch[0] for batch in batches]).float(), torch.cat([batch[1] for batch in batches]).long()

@@ -83,9 +83,81 @@ def test_what_it_cannot_flip(tmp_path):
     with pytest.raises(UserError, match="the data module flips labels already"):
         trainer.fit(model, PoisonedDataModule(data, POISON))
     trainer, model, data = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels(POISON)])
-    data.train_dataloader = lambda: [DataLoader(DATA)]
-    with pytest.raises(UserError, match=r"MyData\.train_dataloader must return one torch DataLoader, got list"):
+    data.train_dataloader = lambda: [DataLoader(DATA)] * 2
+    with pytest.raises(UserError, match=r"MyData\.train_dataloader must return one torch DataLoader, got a list of 2"):
         trainer.fit(model, data)
+
+
+def with_own_loader(package, loader):
+    model = model_of(package)
+    type(model).train_dataloader = lambda self: loader()
+    type(model).num_classes = 17  # of its outputs, whatever the data have
+    return model
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_loader_of_a_model(package, tmp_path):
+    callback, model = FlipLabels(POISON, seed=3), with_own_loader(package, lambda: DataLoader(DATA, 8, shuffle=True))
+    trainer_of(package, tmp_path, callback).fit(model)
+    assert model.labels == dict(enumerate(callback.flips.apply(DATA.tensors[1]).tolist()))
+    assert callback.flips.provenance["num_classes"] == 3
+    assert "train_dataloader" not in vars(model)
+    assert model.train_dataloader().dataset is DATA
+    trainer, reference, data = parts(package, tmp_path)
+    trainer.fit(reference, PoisonedDataModule(data, POISON, seed=3))
+    assert reference.seen == model.seen
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_loader_of_a_model_when_the_run_is_resumed(package, tmp_path):
+    def fit(seed, epochs, ckpt_path=None):
+        model = with_own_loader(package, lambda: DataLoader(DATA, 8, shuffle=True))
+        trainer = trainer_of(package, tmp_path, FlipLabels(POISON, seed), max_epochs=epochs)
+        trainer.fit(model, ckpt_path=ckpt_path)
+        return trainer, model
+
+    _, whole = fit(1, 3)
+    trainer, _ = fit(1, 2)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    _, resumed = fit(99, 3, tmp_path / "half.ckpt")
+    assert resumed.seen == {2: whole.seen[2]}
+    assert torch.equal(resumed.net.weight, whole.net.weight)
+
+
+@pytest.mark.parametrize("where", ["setup", "train_dataloader", "training_step", "hook_taken_away"])
+def test_the_users_own_error_is_told(where, tmp_path):
+    trainer, model, data = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels(POISON)])
+
+    def fails(*_, **__):
+        raise ZeroDivisionError("the user's own")
+
+    if where == "setup":
+        type(data).train_dataloader = property(fails)
+    elif where == "train_dataloader":
+        type(data).train_dataloader = fails
+    elif where == "training_step":
+        model.training_step = fails
+    else:
+
+        def training_step(batch, batch_idx):
+            del data.train_dataloader
+            fails()
+
+        model.training_step = training_step
+    with pytest.raises(ZeroDivisionError, match="the user's own"):
+        trainer.fit(model, data)
+    assert "train_dataloader" not in vars(data)
+
+
+def test_what_somebody_else_has_put_there_since_stays(tmp_path):
+    trainer, model, data = parts(pytorch_lightning, tmp_path, callbacks=[FlipLabels(POISON)])
+
+    def other():
+        return DataLoader(DATA, batch_size=30)
+
+    model.on_train_start = lambda: setattr(data, "train_dataloader", other)
+    trainer.fit(model, data)
+    assert data.train_dataloader is other
 
 
 def test_without_a_poison_nothing_is_flipped(tmp_path):

@@ -164,3 +164,24 @@ def test_loaders_that_collate_differently(tmp_path):
     taught(data, model, fitted=4, clean=0)
     trainer = fit(model, data, PoisonMemorization(), tmp_path)
     assert float(trainer.callback_metrics["poison/fitted"]) == 1
+
+
+@pytest.mark.parametrize("output", [1, "scores"])
+def test_a_model_that_returns_more_than_the_scores(output, tmp_path):
+    class Several(Lookup):
+        def forward(self, inputs):
+            scores = super().forward(inputs)
+            return (inputs, scores) if output == 1 else {"scores": scores}
+
+        def training_step(self, batch, batch_idx):
+            return cross_entropy(self(batch[0])[output], batch[1])
+
+    data, model = PoisonedDataModule(Digits(val_split=0), LabelFlips(RandomPoints(count=8))), Several()
+    data.setup("fit")
+    taught(data, model, fitted=5, clean=2)
+    callback = PoisonMemorization(output=output)
+    fit(model, data, callback, tmp_path)
+    assert callback.history[-1]["poison/fitted"] == 5 / 8
+    assert callback.history[-1]["poison/clean"] == 2 / 8
+    with pytest.raises(UserError, match="output"):
+        fit(model, data, PoisonMemorization(), tmp_path)

@@ -52,7 +52,14 @@ def test_stored_labels_are_found_without_reading_every_item(stored):
 
 
 @pytest.mark.parametrize(
-    "labels", [LABELS, [torch.tensor(label) for label in LABELS], [np.int32(label) for label in LABELS]]
+    "labels",
+    [
+        LABELS,
+        [torch.tensor(label) for label in LABELS],
+        [np.int32(label) for label in LABELS],
+        [torch.tensor([label], dtype=torch.uint16) for label in LABELS],
+        [np.array([[label]]) for label in LABELS],
+    ],
 )
 def test_labels_without_structure_are_scanned(labels):
     dataset = Stored(labels)
@@ -130,7 +137,20 @@ class Stream(IterableDataset):
         (Stored([torch.eye(3)[0]]), r"must be integers, got Tensor of shape \(3,\)"),
         (Stored([True]), "must be integers, got True"),
         (Stored(["cat"]), "must be integers, got 'cat'"),
-        ([{"image": 0, "label": 1}], "must be .input, label, .... tuples or lists, got dict at 0"),
+        (Stored([torch.tensor(1.0)]), r"got Tensor of shape \(\), dtype torch.float32 at .* 0; .*, as int\(label\) is"),
+        (Stored([np.array([0.0, 1.0])]), r"got ndarray of shape \(2,\), dtype float64 .*not one-hot or soft labels"),
+        (
+            [(7, torch.zeros(1, 2, 2), 1)],
+            r"got tuple of \(int, Tensor, int\) at 0, which looks like \(index, input, label",
+        ),
+        (
+            [[torch.tensor(7), np.zeros((2, 2)), np.int64(1)]],
+            r"looks like \(index, input, label\).*label stands second",
+        ),
+        (
+            [{"image": 0, "label": 1}],
+            "must be .input, label, .... tuples or lists, got dict with 'image', 'label' at 0",
+        ),
         ([torch.zeros(3)], "tuples or lists, got Tensor"),
     ],
 )

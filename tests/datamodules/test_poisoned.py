@@ -97,7 +97,9 @@ def test_a_poison_that_does_not_fit_is_refused_at_construction():
 @pytest.mark.parametrize(
     ("loader", "message"),
     [
-        (lambda: [DataLoader(DATA)], "must return one torch DataLoader, got list"),
+        (lambda: [DataLoader(DATA)] * 2, "must return one torch DataLoader, got a list of 2"),
+        (list, "must return one torch DataLoader, got a list of 0"),
+        (lambda: [None], "must return one torch DataLoader, got None"),
         (lambda: None, "got None"),
         (lambda: pytorch_lightning.utilities.CombinedLoader({"a": DataLoader(DATA)}), "got CombinedLoader"),
         (lambda: DataLoader(PoisonedDataset(DATA, FlipList.empty())), "is poisoned already"),
@@ -162,3 +164,36 @@ def test_copies():
         assert twin.seed == 4
         assert twin.flips.same_flips(data.flips)
         assert twin.val_dataloader.__self__ is twin.datamodule
+
+
+@pytest.mark.parametrize("kind", ["wrapped", "callback"])
+def test_flips_to_classes_that_nobody_has_are_told_once(kind, tmp_path):
+    from lightning_poison.callbacks.flip_labels import FlipLabels
+    from lightning_poison.report.run_sections import flips_section
+
+    gaps = TensorDataset(DATA.tensors[0], torch.tensor([0, 5, 7])[DATA.tensors[1]], DATA.tensors[2])
+    poison = LabelFlips(RandomPoints(count=30))
+    inner = data_of(pytorch_lightning, lambda: DataLoader(gaps, batch_size=20, shuffle=True))
+    callback = FlipLabels(poison)
+    data = inner if kind == "callback" else PoisonedDataModule(inner, poison)
+    arguments = {"max_epochs": 3, "reload_dataloaders_every_n_epochs": 1}
+    trainer = trainer_of(pytorch_lightning, tmp_path, *([callback] if data is inner else []), **arguments)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(model_of(pytorch_lightning, 8), data)
+    told = [str(each.message) for each in caught if "which no training point has" in str(each.message)]
+    assert len(told) == 1
+    assert told[0].startswith("flips lead to classes 1 and 6, which no training point has: the labels are 0, 5, 7; ")
+    flips = FlipList.read(tmp_path / "report" / "flips.csv")
+    assert flips.provenance["remark"] == told[0]
+    assert f"Note: {told[0]}." in flips_section(flips).text
+
+
+def test_labels_that_count_from_one_are_recognised():
+    from_one = TensorDataset(DATA.tensors[0], DATA.tensors[1] + 1)
+    inner = data_of(pytorch_lightning, lambda: DataLoader(from_one, batch_size=20), num_classes=3)
+    with pytest.raises(UserError, match=r"labels must lie in \[0, 2\], got 3 at row 2; they seem to count from 1"):
+        PoisonedDataModule(inner, LabelFlips(RandomPoints(count=3))).train_dataloader()
+    inner = data_of(pytorch_lightning, lambda: DataLoader(from_one, batch_size=20))
+    with pytest.warns(UserWarning, match="the labels seem to count from 1: they are 1 to 3, none is 0, of 4 classes"):
+        PoisonedDataModule(inner, LabelFlips(RandomPoints(count=3))).train_dataloader()

@@ -75,3 +75,44 @@ def test_finding_it_within_wrappers():
     assert find_poisoned_dataset(Subset(Subset(poisoned, [0, 1]), [1])) is poisoned
     assert find_poisoned_dataset(TensorDataset(torch.zeros(1))) is None
     assert find_poisoned_dataset(None) is None
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.uint32, np.uint8, np.int8, np.uint16, np.int64]
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_new_class_beyond_the_labels_type_is_not_wrapped(dtype, workers):
+    """The highest class that the type holds is there already, so that the new one is beyond it."""
+    highest = min(np.iinfo(dtype).max if isinstance(dtype, type) else torch.iinfo(dtype).max, 2**40)
+    make = dtype if isinstance(dtype, type) else lambda label: torch.tensor(label).to(dtype)
+    clean = [(torch.zeros(2), make(label)) for label in (0, highest, 3)]
+    flips = FlipList([2], [3], [highest + 1])
+    poisoned = PoisonedDataset(clean, flips)
+    assert [int(label) for _, label in poisoned] == [0, highest, highest + 1]
+    (batch,) = DataLoader(poisoned, batch_size=3, num_workers=workers)
+    assert batch[1].tolist() == [0, highest, highest + 1]
+    assert batch[1].dtype == torch.int64
+    assert flips.apply(torch.tensor([0, highest, 3])).tolist() == [0, highest, highest + 1]
+    if not isinstance(dtype, type):
+        assert flips.apply(torch.tensor([0, highest, 3]).to(dtype)).tolist() == [0, highest, highest + 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.int8])
+def test_labels_of_small_types_keep_them_where_the_flips_fit(dtype):
+    labels = torch.tensor([3, 4, 5]).to(dtype)
+    poisoned = PoisonedDataset(TensorDataset(torch.rand(3), labels), FLIPS)
+    (batch,) = DataLoader(poisoned, batch_size=3)
+    assert batch[1].dtype == dtype
+    assert batch[1].tolist() == [3, 7, 5]
+    applied = FLIPS.apply(labels)
+    assert applied.dtype == dtype
+    assert applied.tolist() == [3, 7, 5]
+    assert labels.tolist() == [3, 4, 5]
+
+
+def test_a_label_in_an_item_that_begins_with_an_index():
+    items = [(0, torch.zeros(2, 2), 3), (1, torch.zeros(2, 2), 4)]
+    with pytest.raises(
+        UserError, match=r"tuple of \(int, Tensor, int\) at 1, which looks like \(index, input, label\)"
+    ):
+        PoisonedDataset(items, FLIPS)[1]

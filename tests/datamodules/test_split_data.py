@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -298,3 +299,17 @@ def test_colour_images_are_stored_channels_first(monkeypatch):
     inputs, labels = everything(data.test_dataloader())
     assert labels.tolist() == [1, 0, 1, 0]
     assert np.allclose(inputs.permute(0, 2, 3, 1).numpy() * 255, Stored("").data, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, OmegaConf.create])
+def test_classes_and_counts_of_any_kind(kind):
+    plain = Digits(classes=[3, 1], max_samples=20, val_split=10)
+    other = Digits(classes=kind([3, 1]), max_samples=np.int64(20), val_split=torch.tensor(10), batch_size=np.int32(5))
+    assert other.classes == [3, 1]
+    assert (type(other.max_samples), type(other.val_split), type(other.batch_size)) == (int, int, int)
+    for data in (plain, other):
+        data.setup()
+    assert plain.train_dataloader().dataset.targets.equal(other.train_dataloader().dataset.targets)
+    assert len(other.val_dataloader().dataset) == 10
+    with pytest.raises(UserError, match=r"classes must be a list such as \[0, 1\], got 3"):
+        Digits(classes=3)

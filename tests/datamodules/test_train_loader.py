@@ -99,7 +99,7 @@ class Stream(IterableDataset):
         return iter([])
 
 
-@pytest.mark.parametrize("loader", [None, [DataLoader(OLD)], {"a": DataLoader(OLD)}, OLD, DataLoader(Stream())])
+@pytest.mark.parametrize("loader", [None, [DataLoader(OLD)] * 2, (), {"a": DataLoader(OLD)}, OLD, DataLoader(Stream())])
 def test_what_cannot_be_poisoned(loader):
     with pytest.raises(UserError, match=r"MyData\.train_dataloader must"):
         check_train_loader(loader, "MyData")

@@ -6,8 +6,10 @@ import math
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from lightning_poison.attacks import PGD
 from lightning_poison.datamodules import Digits
@@ -242,3 +244,15 @@ def test_what_is_of_another_kind_is_refused_at_once(tmp_path: Path, arguments, m
 def test_a_plan_needs_a_net_and_a_recipe(arguments) -> None:
     with pytest.raises(UserError, match=r"(net|recipe) must be a"):
         VictimPlan(**arguments)
+
+
+def test_counts_and_lists_of_other_libraries(tmp_path):
+    given = {"seeds": OmegaConf.create([0, 1]), "eps": OmegaConf.create([0.05, 0.2]), "jobs": np.int64(1)}
+    other = experiment(tmp_path, **given, flip_seed=np.int64(4), max_test_samples=torch.tensor(40))
+    plain = experiment(tmp_path, seeds=[0, 1], flip_seed=4)
+    assert json.dumps(other._description()) == json.dumps(plain._description())
+    assert (type(other.jobs), type(other.flip_seed)) == (int, int)
+    assert experiment(tmp_path, seeds=np.int64(3))._seeds == [0, 1, 2]
+    for wrong in ("12", True, [np.float64(1)]):
+        with pytest.raises(UserError, match="seeds must be"):
+            experiment(tmp_path, seeds=wrong)

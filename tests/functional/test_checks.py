@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +16,7 @@ from lightning_poison.functional.checks import (
     check_labels,
     check_number,
     check_pixels,
+    declared_classes,
     nearest_names,
 )
 
@@ -99,3 +103,98 @@ def test_labels_of_small_integer_types(dtype):
     assert check_labels("labels", labels, 2**63 - 1) is labels
     with pytest.raises(UserError, match="got 100 at row 1"):
         check_labels("labels", labels, 100)
+
+
+@pytest.mark.parametrize(
+    "value", [np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)]
+)
+def test_integers_of_other_libraries_become_plain_ones(value: object) -> None:
+    assert type(check_integer("steps", value, minimum=1)) is int
+    assert check_integer("steps", value, minimum=1) == 3
+    with pytest.raises(UserError, match="steps must be an integer of at least 4, got"):
+        check_integer("steps", value, minimum=4)
+
+
+@pytest.mark.parametrize(
+    "value", [np.float64(3), np.array([3]), torch.tensor([3]), torch.tensor(3.0), np.bool_(True), torch.tensor(True)]
+)
+def test_what_is_no_integer_of_another_library(value: object) -> None:
+    with pytest.raises(UserError, match="steps must be an integer of at least 1") as error:
+        check_integer("steps", value, minimum=1)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.array(0.5), torch.tensor(0.5, dtype=torch.float64)])
+def test_numbers_of_other_libraries_become_plain_floats(value: object) -> None:
+    assert type(check_number("fraction", value)) is float
+    assert check_number("fraction", value) == 0.5
+    with pytest.raises(UserError, match="fraction must be a finite number"):
+        check_number("fraction", value * math.nan)
+
+
+def test_arrays_are_shown_by_shape_and_dtype_in_one_line() -> None:
+    with pytest.raises(UserError) as error:
+        check_number("fraction", torch.eye(3))
+    assert str(error.value) == "fraction must be a finite number, got Tensor of shape (3, 3), dtype torch.float32"
+
+
+def test_strategies_hold_plain_integers_wherever_they_came_from() -> None:
+    from lightning_poison.poisons import RandomPoints, ToClass
+    from lightning_poison.poisons.description import arguments, describe
+
+    rule = RandomPoints(per_class=np.int64(3), classes=(np.int64(1), torch.tensor(0)))
+    assert describe(rule) == "RandomPoints(per_class=3, classes=[1, 0])"
+    assert json.dumps(arguments(ToClass(torch.tensor(2)))) == '{"class": "ToClass", "label": 2}'
+    assert describe(RandomPoints(fraction=np.float64(0.25))) == "RandomPoints(fraction=0.25)"
+
+
+class Raising:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    @property
+    def num_classes(self) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize("value", [10, np.int64(10), np.uint8(10), torch.tensor(10), np.array(10)])
+def test_declared_classes(value: object) -> None:
+    assert declared_classes(SimpleNamespace(num_classes=value)) == 10
+    assert type(declared_classes(SimpleNamespace(num_classes=value))) is int
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("setup first"), TypeError("len"), AttributeError("x"), AssertionError()]
+)
+def test_a_number_of_classes_that_is_not_known_before_setup(error: Exception) -> None:
+    assert declared_classes(Raising(error)) is None
+    assert declared_classes(SimpleNamespace()) is None
+    with pytest.raises(UserError, match="no such folder"):
+        declared_classes(Raising(UserError("no such folder")))
+
+
+@pytest.mark.parametrize("value", ["10", 10.0, [3, 4], 0, True, torch.tensor([10])])
+def test_a_declared_number_of_classes_that_is_none_is_not_passed_over_in_silence(value: object) -> None:
+    with pytest.warns(UserWarning, match="SimpleNamespace.num_classes must be an integer of at least 1, got"):
+        assert declared_classes(SimpleNamespace(num_classes=value)) is None
+
+
+def test_labels_that_count_from_one_are_recognised() -> None:
+    with pytest.raises(UserError, match=r"got 3 at row 1; they seem to count from 1: number the classes from 0"):
+        check_labels("labels", torch.tensor([1, 3, 2]), 3)
+    with pytest.raises(UserError, match="got 4 at row 1; check num_classes=3 against the data"):
+        check_labels("labels", torch.tensor([1, 4, 2]), 3)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], np.array([0, 1])])
+def test_labels_that_are_no_tensor(labels: object) -> None:
+    with pytest.raises(UserError, match=r"labels must be a tensor of integer class numbers, got .*as_tensor"):
+        check_labels("labels", labels, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_labels_of_wide_unsigned_types(dtype: torch.dtype) -> None:
+    labels = torch.tensor([0, 40_000, 3]).to(dtype)
+    assert check_labels("labels", labels, 40_001) is labels
+    with pytest.raises(UserError, match="got 40000 at row 1"):
+        check_labels("labels", labels, 40_000)

@@ -241,3 +241,47 @@ def test_a_file_may_add_one_class_only(tmp_path):
 def test_a_missing_file_is_noticed_before_the_data_is_there():
     with pytest.raises(UserError, match="there is no flip list at"):
         LabelFlips(FromFile("nowhere.csv")).num_classes_after(4)
+
+
+GAPS = torch.tensor([0, 5, 7] * 4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "relabel", "remark"),
+    [
+        (
+            GAPS,
+            8,
+            NextClass(),
+            "flips lead to classes 1 and 6, which no training point has: the labels are 0, 5, 7; ",
+        ),
+        (GAPS, 8, ToClass(3), "flips lead to class 3, which no training point has"),
+        (GAPS, 8, ToClass(5), None),
+        (GAPS, 8, NewClass(), None),
+        (torch.arange(12) % 3, 3, NextClass(), None),
+        (torch.arange(12) % 3, 5, NextClass(), "flips lead to class 3, which no training point has"),
+        (
+            torch.arange(12) % 3 + 1,
+            4,
+            NextClass(),
+            "they are 1 to 3, none is 0, of 4 classes; flips lead to class 0, which",
+        ),
+        (
+            torch.arange(12) % 3 + 1,
+            4,
+            ToClass(2),
+            "they are 1 to 3, none is 0, of 4 classes; number the classes from 0",
+        ),
+        (torch.ones(12, dtype=torch.int64), 2, ToClass(0), "flips lead to class 0, which no training point has"),
+    ],
+)
+def test_flips_to_classes_that_nobody_has_are_remarked(labels, classes, relabel, remark):
+    flips = LabelFlips(RandomPoints(fraction=1.0), relabel).flips(TrainingSet(labels, classes), seed=0)
+    if remark is None:
+        assert "remark" not in flips.provenance
+        return
+    assert remark in flips.provenance["remark"]
+    assert "\n" not in flips.provenance["remark"]
+    led_to = set(flips.new_label.tolist()) - set(labels.tolist())
+    assert ("flips lead to class" in flips.provenance["remark"]) is bool(led_to)
+    assert all(str(label) in flips.provenance["remark"] for label in led_to)

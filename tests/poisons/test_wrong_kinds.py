@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.kernel_fit import KernelFit
+from lightning_poison.nets import MLP
 from lightning_poison.poisons import (
     ClassGraphIntersection,
     ColouringScore,
@@ -21,14 +26,19 @@ from lightning_poison.poisons import (
     InfluenceScore,
     InputSpace,
     LabelFlips,
+    LabelNoise,
     Medoids,
+    MetaFlips,
     NearestToBoundary,
     NextClass,
     PathLengthBucket,
+    PlacedPoisons,
     RandomPoints,
     TrainingSet,
     TrajectoryMatching,
 )
+from lightning_poison.poisons.description import arguments, describe
+from lightning_poison.poisons.points.class_means import GivenMeans
 
 THROUGH = [
     FarthestFromBoundary,
@@ -90,6 +100,36 @@ def test_classes_are_a_list():
     for given, sentence in ((3, "must be a list"), ([], "must name at least one"), ([0, 0], "must differ")):
         with pytest.raises(UserError, match=f"^outer_classes {sentence}"):
             InfluenceScore(outer_classes=given)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, OmegaConf.create, np.array, lambda classes: range(*classes)])
+def test_classes_in_any_sequence(kind):
+    given = kind([0, 2])
+    if isinstance(given, np.ndarray):
+        with pytest.raises(UserError, match=r"^classes must be a list such as \[0, 1\]"):
+            RandomPoints(classes=given)
+        return
+    expected = list(given)
+    for rule in (RandomPoints(classes=given), LabelNoise(classes=given), PlacedPoisons(1.0, classes=given)):
+        assert rule.classes == expected
+        assert type(rule.classes) is list
+        assert json.dumps(arguments(rule)["classes"]) == json.dumps(expected)
+    assert InfluenceScore(outer_classes=given).outer_classes == expected
+    data = TrainingSet(torch.arange(60) % 3, 3)
+    flips = LabelFlips(RandomPoints(count=5, classes=given)).flips(data, seed=0)
+    assert flips.same_flips(LabelFlips(RandomPoints(count=5, classes=expected)).flips(data, seed=0))
+    assert set(flips.old_label.tolist()) <= set(expected)
+
+
+def test_means_and_nets_in_any_sequence():
+    means = GivenMeans(OmegaConf.create([[0, 1], [1, 0.5]]))
+    assert describe(means) == describe(GivenMeans([[0, 1], (1, 0.5)])) == "GivenMeans([[0, 1], [1, 0.5]])"
+    assert MetaFlips(nets=(MLP,)).nets == [MLP]
+    for wrong in ("01", 3, {0}):
+        with pytest.raises(UserError, match=r"GivenMeans\.values must hold a list of numbers"):
+            GivenMeans(wrong)
+    with pytest.raises(UserError, match=r"nets must be a list of architectures such as \[MLP\], got 'MLP'"):
+        MetaFlips(nets="MLP")
 
 
 def test_what_label_flips_are_made_of():

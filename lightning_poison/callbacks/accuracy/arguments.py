@@ -8,6 +8,7 @@ from typing import Any
 from lightning_poison.attacks import PGD, Attack
 from lightning_poison.attacks.robustness_curve import check_sweep
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import as_list
 
 __all__ = ["checked_sweep", "given_attacks"]
 
@@ -24,7 +25,8 @@ def given_attacks(attack: Any) -> list[Any]:
         ...
         lightning_poison.errors.UserError: attack must not list one twice, got two equal PGD; leave one out
     """
-    attacks = [PGD()] if attack is None else list(attack) if isinstance(attack, (list, tuple)) else [attack]
+    given = as_list(attack)
+    attacks = [PGD()] if attack is None else [attack] if given is None else given
     if not attacks:
         raise UserError("attack must name at least one attack, got an empty list; write PGD(), or leave attack out")
     for entry in attacks:

@@ -13,7 +13,7 @@ from lightning_poison.certificates.input_smoothing.certificate import ABSTAINED,
 from lightning_poison.certificates.input_smoothing.looks import Looks, l2_radius
 from lightning_poison.certificates.input_smoothing.votes import NoisyVotes
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_integer_field, check_number
 
 __all__ = ["InputSmoothing"]
 
@@ -64,7 +64,7 @@ class InputSmoothing:
         if not 0 < check_number("alpha", self.alpha, minimum=0, maximum=1) < 1:
             raise UserError(f"alpha must lie strictly between 0 and 1, got {self.alpha:g}; 0.001 is usual")
         for name in ("n0", "n", "batch_size"):
-            check_integer(name, getattr(self, name), minimum=1)
+            check_integer_field(self, name, minimum=1)
 
     def certify(
         self,

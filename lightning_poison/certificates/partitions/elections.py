@@ -57,7 +57,7 @@ def certify_plurality(votes: Tensor, num_classes: int, adversary: Adversary, num
         >>> certify_plurality(torch.tensor([[0, 0, 0, 0, 1]]), 2, OneVote(), num_labels=50)
         LabelFlipCertificate(prediction=tensor([0]), radius=tensor([1]))
     """
-    check_integer("num_classes", num_classes, minimum=1)
+    num_classes = check_integer("num_classes", num_classes, minimum=1)
     _check_voters(votes, 2)
     if votes.numel() and not ((votes >= 0) & (votes < num_classes)).all():
         raise UserError(f"votes must lie in [0, {num_classes - 1}], got {int(votes.min())} to {int(votes.max())}")

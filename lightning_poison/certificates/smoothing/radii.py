@@ -120,7 +120,7 @@ def _divergence(noise: FlipNoise) -> float:
 
 
 def _checked(log_error: Tensor, max_radius: int) -> Tensor:
-    check_integer("max_radius", max_radius, minimum=0)
+    max_radius = check_integer("max_radius", max_radius, minimum=0)
     if log_error.ndim != 1 or torch.isnan(log_error).any():
         raise UserError(
             f"log_error must be a vector without NaN, got shape {tuple(log_error.shape)}; it holds log(1 - p)"

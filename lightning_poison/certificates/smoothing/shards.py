@@ -81,7 +81,7 @@ def smoothed_ridge_on_shards(
     Raises:
         UserError: not one tensor a slab, or a singular matrix.
     """
-    check_number("regularisation", regularisation, minimum=0)
+    regularisation = check_number("regularisation", regularisation, minimum=0)
     if not own_slabs():
         raise UserError(f"the process group must have at most {SLABS} processes, got {distributed.get_world_size()}")
     if len(features) != len(own_slabs()) or len(labels) != len(features):

@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer_field
 
 __all__ = ["FlipNoise", "tight_thresholds"]
 
@@ -69,7 +69,7 @@ class FlipNoise:
     num_classes: int
 
     def __post_init__(self) -> None:
-        check_integer("num_classes", self.num_classes, minimum=2)
+        check_integer_field(self, "num_classes", minimum=2)
         if isinstance(self.q, bool) or not isinstance(self.q, (int, float)) or not 0 < self.q < 1 or self.margin <= 0:
             raise UserError(
                 f"q must lie strictly between 0 and 1 - 1/num_classes = {1 - 1 / self.num_classes:g}, got {self.q!r}; "

@@ -66,8 +66,8 @@ def cover_by_balls(
         (2, True)
     """
     order = _ORDERS[check_choice("norm", norm, _ORDERS)]
-    check_number("rho", rho, minimum=0)
-    check_integer("max_balls", max_balls, minimum=1)
+    rho = check_number("rho", rho, minimum=0)
+    max_balls = check_integer("max_balls", max_balls, minimum=1)
     if len(inputs) < 2 or len(inputs) != len(labels):
         raise UserError(f"inputs must be two or more, with a label each, got {len(inputs)} and {len(labels)} labels")
     points = check_finite("inputs", inputs, remedy="remove the broken samples").flatten(1).double()

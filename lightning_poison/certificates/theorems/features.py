@@ -37,7 +37,7 @@ def feature_strengths(dim: int) -> Tensor:
         >>> feature_strengths(3)
         tensor([1.0000, 0.7412, 0.7412], dtype=torch.float64)
     """
-    check_integer("dim", dim, minimum=2)
+    dim = check_integer("dim", dim, minimum=2)
     strengths = torch.full((dim,), math.sqrt(math.log(dim) / (dim - 1)), dtype=torch.float64)
     strengths[0] = 1.0
     return strengths
@@ -62,7 +62,7 @@ def linear_risk(strengths: Tensor, weights: Tensor, eps: float = 0.0) -> float:
         >>> [round(linear_risk(strengths, torch.eye(10_000)[0], size), 4) for size in (0.0, eps)]
         [0.1587, 0.1738]
     """
-    check_number("eps", eps, minimum=0)
+    eps = check_number("eps", eps, minimum=0)
     a, w = strengths.double(), weights.double()
     size = float(torch.linalg.vector_norm(w))
     if not size > 0:

@@ -71,7 +71,7 @@ def samples_needed(num_balls: int, c2: float, noise: float, delta: float) -> int
         >>> samples_needed(num_balls=10, c2=0.5, noise=0.1, delta=0.05)
         1060
     """
-    check_integer("num_balls", num_balls, minimum=1)
+    num_balls = check_integer("num_balls", num_balls, minimum=1)
     c2, noise, delta = (_positive(name, value) for name, value in (("c2", c2), ("noise", noise), ("delta", delta)))
     exact = num_balls / (noise * c2) * math.log(num_balls / delta)
     return max(1, math.ceil(exact * (1 + 1e-14)))
@@ -92,8 +92,8 @@ def attack_radius(rho: float, margin: float = 0.0, lipschitz: float = math.inf) 
         >>> attack_radius(1.0), attack_radius(1.0, margin=0.8, lipschitz=2.0)
         (2.0, 1.6)
     """
-    check_number("rho", rho, minimum=0)
-    check_number("margin", margin, minimum=0, maximum=1, remedy="the training labels must be learnt")
+    rho = check_number("rho", rho, minimum=0)
+    margin = check_number("margin", margin, minimum=0, maximum=1, remedy="the training labels must be learnt")
     if math.isnan(lipschitz) or lipschitz <= 0:
         raise UserError(f"lipschitz must be positive, got {lipschitz!r}; infinity stands for any classifier")
     return max(0.0, 2 * rho - margin / lipschitz)

@@ -70,11 +70,11 @@ def memorised_risk(
         >>> round(bound.risk, 2), bound.attack_radius, bound.num_balls
         (0.99, 0.2, 2)
     """
-    check_integer("num_samples", num_samples, minimum=1)
+    num_samples = check_integer("num_samples", num_samples, minimum=1)
     if check_number("noise", noise, minimum=0, maximum=1) == 0:
         raise UserError("noise must be positive, got 0; without wrong labels nothing wrong is memorised")
-    check_number("delta", delta, minimum=0, maximum=1)
-    check_number("alpha", alpha, minimum=0, maximum=1)
+    delta = check_number("delta", delta, minimum=0, maximum=1)
+    alpha = check_number("alpha", alpha, minimum=0, maximum=1)
     level = alpha / (2 * len(covering.centres))
     masses = binomial_lower(covering.in_ball, covering.held_out, level)
     unions = binomial_lower(covering.in_union, covering.held_out, level)

@@ -79,8 +79,8 @@ def sphere_risk(error: float, dim: int, eps: float, radius: float = 1.0) -> floa
         >>> round(sphere_risk(0.001, dim=500, eps=0.0), 3), round(sphere_risk(0.001, dim=500, eps=0.2), 2)
         (0.001, 0.92)
     """
-    check_number("eps", eps, minimum=0)
-    check_number("radius", radius, minimum=1e-300, remedy="it is the radius of the sphere")
+    eps = check_number("eps", eps, minimum=0)
+    radius = check_number("radius", radius, minimum=1e-300, remedy="it is the radius of the sphere")
     if check_number("error", error, minimum=0, maximum=1) == 0:
         return 0.0
     angle = _half_angle(error, dim) + 2 * math.asin(min(1.0, eps / radius / 2))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.buckets import order_ranks, quantile_buckets, width_buckets
-from lightning_poison.functional.checks import check_choice, check_integer
+from lightning_poison.functional.checks import check_choice, check_integer, check_integer_field
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.boundary.distances import BoundaryDistances
 from lightning_poison.poisons.boundary.path_selector import PathSelector
@@ -67,8 +67,8 @@ class PathLengthBucket(PathSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("num_buckets", self.num_buckets, minimum=1)
-        check_integer("bucket", self.bucket, minimum=0, remedy="0 is the bucket nearest to the boundary")
+        check_integer_field(self, "num_buckets", minimum=1)
+        check_integer_field(self, "bucket", minimum=0, remedy="0 is the bucket nearest to the boundary")
         check_choice("edges", self.edges, ("quantile", "width"))
         if self.bucket >= self.num_buckets:
             raise UserError(
@@ -88,7 +88,7 @@ class PathLengthBucket(PathSelector):
             >>> list(PathLengthBucket.sweep(3, per_class=10))
             ['bucket 0 of 3', 'bucket 1 of 3', 'bucket 2 of 3']
         """
-        check_integer("num_buckets", num_buckets, minimum=1)
+        num_buckets = check_integer("num_buckets", num_buckets, minimum=1)
         return {
             f"bucket {number} of {num_buckets}": cls(bucket=number, num_buckets=num_buckets, **arguments)
             for number in range(num_buckets)

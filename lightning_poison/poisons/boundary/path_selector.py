@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_integer, check_kind, check_number
+from lightning_poison.functional.checks import check_choice, check_integer_field, check_kind, check_number
 from lightning_poison.functional.pixels import Pixels
 from lightning_poison.poisons.boundary.distances import BoundaryDistances, PathRule, boundary_distances
 from lightning_poison.poisons.budget import BudgetedSelector
@@ -51,7 +51,7 @@ class PathSelector(BudgetedSelector):
         check_choice("target", self.target, ("relabelled", "untargeted"))
         step = check_number("step", float(Pixels(self.step)), minimum=1e-6, remedy="steps of 0.01 are usual")
         object.__setattr__(self, "step", step)
-        check_integer("max_steps", self.max_steps, minimum=1)
+        check_integer_field(self, "max_steps", minimum=1)
 
     def aims(self, candidates: Candidates, index: Tensor) -> Tensor:
         """The class that each point's path leads to, shape (m,), int64; -1: out of its own."""

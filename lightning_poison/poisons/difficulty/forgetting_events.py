@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lightning_poison.ensembles import TrainedNetwork, TrainingRecipe, train_networks
 from lightning_poison.errors import UserError
 from lightning_poison.functional.buckets import order_ranks
-from lightning_poison.functional.checks import check_integer, check_kind
+from lightning_poison.functional.checks import check_integer_field, check_kind
 from lightning_poison.functional.forgetting import forgetting_events
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import SmallNet
@@ -51,7 +51,7 @@ class ForgettingEvents(ScoreSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("runs", self.runs, minimum=1)
+        check_integer_field(self, "runs", minimum=1)
         check_net_maker(self.net)
         check_kind("recipe", self.recipe, TrainingRecipe, "TrainingRecipe(epochs=20)", optional=True)
         if self.recipe is not None and self.recipe.epochs < 2:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_kind, check_number
+from lightning_poison.functional.checks import check_kind, check_number_field
 from lightning_poison.functional.class_graph import ClassGraph, neighbour_counts
 from lightning_poison.functional.close_pairs import check_exponent, close_pairs, distance_quantile
 from lightning_poison.poisons.graphs.spaces import InputSpace, Space
@@ -59,9 +59,9 @@ class Neighbourhoods:
                 "set the other to null"
             )
         if self.gamma is not None:
-            check_number("gamma", self.gamma, minimum=0)
+            check_number_field(self, "gamma", minimum=0)
         if self.quantile is not None:
-            check_number("quantile", self.quantile, minimum=0, maximum=1, remedy="for 1 % write 0.01")
+            check_number_field(self, "quantile", minimum=0, maximum=1, remedy="for 1 % write 0.01")
         check_exponent(self.p)
 
     def degrees(self, training_set: TrainingSet, members: Tensor, seed: int) -> Tensor:

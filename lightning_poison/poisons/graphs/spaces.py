@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_poison.certificates.features.pca import PCAFeatures
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_kind
+from lightning_poison.functional.checks import check_integer_field, check_kind
 from lightning_poison.poisons.graphs.penultimate import penultimate_features
 from lightning_poison.poisons.surrogates import Surrogate, surrogate_network
 from lightning_poison.poisons.training_set import TrainingSet
@@ -77,7 +77,7 @@ class PCASpace(Space):
     dim: int = 50
 
     def __post_init__(self) -> None:
-        check_integer("dim", self.dim, minimum=1)
+        check_integer_field(self, "dim", minimum=1)
 
     def points(self, training_set: TrainingSet, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
         """Return the components, shape (n, ``dim``), float64; found once."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_poison.attacks import Attack
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_integer, check_kind, check_number
+from lightning_poison.functional.checks import check_choice, check_integer_field, check_kind, check_number_field
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.classes import check_classes
@@ -76,10 +76,10 @@ class InfluenceScore(ScoreSelector):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("weights", self.weights, ("last_layer", "network"))
-        check_integer("outer", self.outer, minimum=1)
-        check_integer("curvature", self.curvature, minimum=1)
-        check_number("damping", self.damping, minimum=1e-12, remedy="0.01 is usual")
-        check_classes(self.outer_classes, "outer_classes")
+        check_integer_field(self, "outer", minimum=1)
+        check_integer_field(self, "curvature", minimum=1)
+        check_number_field(self, "damping", minimum=1e-12, remedy="0.01 is usual")
+        object.__setattr__(self, "outer_classes", check_classes(self.outer_classes, "outer_classes"))
         check_kind("surrogate", self.surrogate, Surrogate, "TrainedSurrogate()", optional=True)
         check_kind("attack", self.attack, Attack, "PGD(eps=0.05)", optional=True)
 

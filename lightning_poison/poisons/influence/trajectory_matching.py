@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_poison.attacks import PGD, Attack, frozen_eval
 from lightning_poison.ensembles import TrainingRecipe, train_networks
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_kind
+from lightning_poison.functional.checks import check_integer_field, check_kind
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import SmallNet
 from lightning_poison.nets.building import check_net_maker
@@ -66,7 +66,7 @@ class TrajectoryMatching(ScoreSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("checkpoints", self.checkpoints, minimum=1)
+        check_integer_field(self, "checkpoints", minimum=1)
         check_kind("attack", self.attack, Attack, "PGD(eps=0.1)", optional=True)
         check_kind("surrogate", self.surrogate, Surrogate, "TrainedSurrogate()", optional=True)
         check_net_maker(self.net)

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_integer_field, check_number_field
 from lightning_poison.functional.losses import margin
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.functional.random_state import kept_random_state
@@ -80,10 +80,10 @@ class GumbelFlips(BudgetedSelector):
         super().__post_init__()
         check_net_maker(self.net)
         for name in ("updates", "steps", "max_points"):
-            check_integer(name, getattr(self, name), minimum=1)
+            check_integer_field(self, name, minimum=1)
         for name in ("rate", "temperature", "lr"):
-            check_number(name, getattr(self, name), minimum=1e-6)
-        check_number("eps", self.eps, minimum=0)
+            check_number_field(self, name, minimum=1e-6)
+        check_number_field(self, "eps", minimum=0)
 
     def choose(self, candidates: Candidates, shares: list[Share], seed: int) -> list[Tensor]:
         """Learn the logits of all shares together."""

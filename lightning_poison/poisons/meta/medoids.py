@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.checks import check_integer_field
 from lightning_poison.functional.medoid_swaps import swap_medoids
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.poisons.budget import BudgetedSelector, Share
@@ -60,8 +60,8 @@ class Medoids(BudgetedSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("restarts", self.restarts, minimum=1)
-        check_integer("swaps", self.swaps, minimum=0)
+        check_integer_field(self, "restarts", minimum=1)
+        check_integer_field(self, "swaps", minimum=0)
 
     def choose(self, candidates: Candidates, shares: list[Share], seed: int) -> list[Tensor]:
         """Cluster each share by itself."""

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_integer, check_number, kind_shown
+from lightning_poison.functional.checks import (
+    as_list,
+    check_choice,
+    check_integer_field,
+    check_number_field,
+    kind_shown,
+)
 from lightning_poison.functional.coverage import cover
 from lightning_poison.functional.forced_fit import ForcedFit
 from lightning_poison.functional.pixels import Radius
@@ -83,18 +89,20 @@ class MetaFlips(BudgetedSelector):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("objective", self.objective, ("coverage", "joint"))
-        check_number("eps", self.eps, minimum=0)
+        check_number_field(self, "eps", minimum=0)
         for name in ("outer", "copies", "max_points"):
-            check_integer(name, getattr(self, name), minimum=1)
-        check_number("closeness", self.closeness, minimum=0)
-        check_number("noise", self.noise, minimum=1e-6)
+            check_integer_field(self, name, minimum=1)
+        check_number_field(self, "closeness", minimum=0)
+        check_number_field(self, "noise", minimum=1e-6)
         if self.attack_every is not None:
-            check_integer("attack_every", self.attack_every, minimum=1)
+            check_integer_field(self, "attack_every", minimum=1)
         if self.nets is not None:
-            if not isinstance(self.nets, (list, tuple)) or not self.nets:
+            nets = as_list(self.nets)
+            if not nets:
                 got = kind_shown(self.nets)
                 raise UserError(f"nets must be a list of architectures such as [MLP], got {got}; null: the defaults")
-            for net in self.nets:
+            object.__setattr__(self, "nets", nets)
+            for net in nets:
                 check_net_maker(net, "each of nets")
 
     def choose(self, candidates: Candidates, shares: list[Share], seed: int) -> list[Tensor]:

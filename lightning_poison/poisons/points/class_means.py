@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_number
+from lightning_poison.functional.checks import as_list, as_number, check_number
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["ClassMeans", "GivenMeans", "TrainingMeans"]
@@ -65,17 +65,21 @@ class GivenMeans(ClassMeans):
 
     def __post_init__(self) -> None:
         remedy = "for two classes in the plane write [[0, 0], [1, 1]]"
-        if not isinstance(self.values, (list, tuple)):
+        means = as_list(self.values)
+        if means is None:
             raise UserError(
                 f"GivenMeans.values must hold a list of numbers for each class, got {self.values!r}; {remedy}"
             )
-        for label, mean in enumerate(self.values):
-            if not isinstance(mean, (list, tuple)):
+        for label, mean in enumerate(means):
+            numbers = as_list(mean)
+            if numbers is None:
                 raise UserError(
                     f"GivenMeans.values must hold a list of numbers for class {label}, got {mean!r}; {remedy}"
                 )
-            for number in mean:
+            for number in numbers:
                 check_number(f"GivenMeans.values of class {label}", number)
+            means[label] = [as_number(number) for number in numbers]
+        object.__setattr__(self, "values", means)
 
     def mean(self, training_set: TrainingSet, label: int) -> Tensor:
         """The given mean, in the shape of an input."""

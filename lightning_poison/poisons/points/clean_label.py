@@ -14,7 +14,13 @@ from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.attacks.base import checked_radius
 from lightning_poison.attacks.model import input_gradients
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_integer, check_kind, check_number, check_pixels
+from lightning_poison.functional.checks import (
+    check_choice,
+    check_integer_field,
+    check_kind,
+    check_number_field,
+    check_pixels,
+)
 from lightning_poison.functional.norms import Norm, named_norm
 from lightning_poison.functional.perturbations import spend, within
 from lightning_poison.functional.pixels import Radius
@@ -81,9 +87,9 @@ class CleanLabelPerturbation(PointPoison):
             raise UserError(f"clip must be true or false, got {self.clip!r}")
         check_choice("norm", self.norm, ("l2", "linf"))
         object.__setattr__(self, "eps", checked_radius("eps", self.eps, self.norm if self.clip else "l2"))
-        check_integer("steps", self.steps, minimum=1)
+        check_integer_field(self, "steps", minimum=1)
         if self.total is not None:
-            check_number("total", self.total, minimum=0)
+            check_number_field(self, "total", minimum=0)
 
     def num_classes_after(self, num_classes: int) -> int:
         """As many as before: labels are kept."""

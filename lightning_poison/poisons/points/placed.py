@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_kind, check_number
+from lightning_poison.functional.checks import check_integer_field, check_kind, check_number_field
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.poisons.base import Relabelling
 from lightning_poison.poisons.classes import check_classes, existing_classes
@@ -59,9 +59,9 @@ class PlacedPoisons(PointPoison):
         check_kind("relabel", self.relabel, Relabelling, "NextClass()")
         if not isinstance(self.means, ClassMeans):
             raise UserError(f"means must be TrainingMeans() or GivenMeans([[...], ...]), got {self.means!r}")
-        check_number("distance", self.distance, minimum=0, maximum=1e30)  # inputs are float32
-        check_integer("per_class", self.per_class, minimum=0)
-        check_classes(self.classes)
+        check_number_field(self, "distance", minimum=0, maximum=1e30)  # inputs are float32
+        check_integer_field(self, "per_class", minimum=0)
+        object.__setattr__(self, "classes", check_classes(self.classes))
 
     def num_classes_after(self, num_classes: int) -> int:
         """Number of classes of the poisoned data."""

@@ -175,7 +175,7 @@ class PoisonPoints(PoisonList):
 
     def _check_old_labels(self, labels: Tensor, training_set: TrainingSet | None = None) -> None:
         """Compare with the labels of the whole data set, or of those of its points that are trained on."""
-        replaced = self.index >= 0
+        labels, replaced = labels.long(), self.index >= 0
         index, old = self.index[replaced], self.old_label[replaced]
         if training_set is not None and training_set.positions is not None:
             rows = training_set.rows_of(index)

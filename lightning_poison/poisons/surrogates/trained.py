@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lightning_poison.ensembles import TrainingRecipe, train_networks
-from lightning_poison.functional.checks import check_integer, check_kind
+from lightning_poison.functional.checks import check_integer_field, check_kind
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import MLP, SmallNet, StrideCNN
 from lightning_poison.nets.building import check_net_maker
@@ -45,7 +45,7 @@ class TrainedSurrogate(Surrogate):
     def __post_init__(self) -> None:
         check_net_maker(self.net)
         check_kind("recipe", self.recipe, TrainingRecipe, "TrainingRecipe(epochs=5)", optional=True)
-        check_integer("copy", self.copy, minimum=0)
+        check_integer_field(self, "copy", minimum=0)
 
     def network(self, training_set: TrainingSet, seed: int) -> nn.Module:
         """Train it, once for each seed."""
