@@ -49,12 +49,14 @@ def as_integer(value: object) -> int | None:
 
 
 def as_list(value: object) -> list[Any] | None:
-    """The entries of a sequence (a list, a tuple, a range, a ListConfig) as a list; None if it is none, or a text.
+    """The entries of a sequence (list, tuple, range, ListConfig, vector) as a list; None of anything else, or of text.
 
     Example:
         >>> as_list((0, 1)), as_list("01"), as_list({0, 1})
         ([0, 1], None, None)
     """
+    if isinstance(value, (Tensor, np.ndarray)):
+        return list(value.tolist()) if value.ndim == 1 else None
     return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else None
 
 
