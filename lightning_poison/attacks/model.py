@@ -18,7 +18,15 @@ from lightning_poison.attacks.mistaken_calls import are_scores, called, why_no_s
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_labels
 
-__all__ = ["batch_layout", "check_samples", "class_scores", "frozen_eval", "input_gradients", "without_history"]
+__all__ = [
+    "batch_layout",
+    "check_floats",
+    "check_samples",
+    "class_scores",
+    "frozen_eval",
+    "input_gradients",
+    "without_history",
+]
 
 _FAST: ContextVar[FastInputGradients | None] = ContextVar("fast input gradients", default=None)
 
@@ -213,6 +221,26 @@ def without_history(values: Tensor) -> Tensor:
     return values.clone() if values.is_inference() else values.detach()
 
 
+def check_floats(inputs: Tensor) -> None:
+    """Refuse inputs that are no batch of floats, before a network sees them.
+
+    Raises:
+        UserError: they are integers, or a single number each.
+
+    Example:
+        >>> check_floats(torch.zeros(2, 3, dtype=torch.uint8))
+        Traceback (most recent call last):
+        ...
+        lightning_poison.errors.UserError: inputs must be a batch of floats in [0, 1], got shape (2, 3), dtype \
+torch.uint8; divide 8-bit images by 255
+    """
+    if not inputs.is_floating_point() or inputs.ndim < 2:
+        raise UserError(
+            f"inputs must be a batch of floats in [0, 1], got shape {tuple(inputs.shape)}, dtype {inputs.dtype}; "
+            "divide 8-bit images by 255"
+        )
+
+
 def check_samples(inputs: Tensor, labels: Tensor, targets: Tensor | None) -> None:
     """Refuse samples that no attack can be run on; class ranges are checked once the number of classes is known.
 
@@ -224,11 +252,7 @@ def check_samples(inputs: Tensor, labels: Tensor, targets: Tensor | None) -> Non
     Raises:
         UserError: pixels outside [0, 1], NaN, another dtype, lengths that differ.
     """
-    if not inputs.is_floating_point() or inputs.ndim < 2:
-        raise UserError(
-            f"inputs must be a batch of floats in [0, 1], got shape {tuple(inputs.shape)}, dtype {inputs.dtype}; "
-            "divide 8-bit images by 255"
-        )
+    check_floats(inputs)
     if inputs.numel():
         low, high = (float(bound) for bound in torch.aminmax(inputs))  # NaN where any pixel is
         if not (math.isfinite(low) and math.isfinite(high)):

@@ -149,7 +149,9 @@ def test_buffers_that_are_made_inside_stay():
 
 
 def test_metrics_inside_do_not_communicate():
-    metric = MeanMetric(dist_sync_on_step=True, distributed_available_fn=lambda: True, dist_sync_fn=lambda *_, **__: 1 / 0)
+    metric = MeanMetric(
+        dist_sync_on_step=True, distributed_available_fn=lambda: True, dist_sync_fn=lambda *_, **__: 1 / 0
+    )
     with kept_state(metric):
         metric(torch.ones(2))
         assert metric.compute() == 1

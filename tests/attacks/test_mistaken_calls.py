@@ -157,7 +157,7 @@ def test_reentrant_checkpoints_are_refused_with_a_remedy(attack):
         torch.manual_seed(0)
         net = Checkpointed(reentrant=True)
     labels = net.eval()(images()).argmax(1)
-    with pytest.raises(UserError, match="reentrant checkpoints.*; pass use_reentrant=False to torch.utils.checkpoint"):
+    with pytest.raises(UserError, match=r"reentrant checkpoints.*; pass use_reentrant=False to torch\.utils"):
         attack(net, images(), labels)
     FiniteDifferences(0.1, steps=1, directions="random", samples=2)(net, images(), labels)
 
