@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["evaluation_loader", "first_of", "on_device", "validation_batches"]
+from lightning_poison._lightning import lightning_packages
+
+__all__ = ["evaluation_loader", "first_of", "on_device", "validation_batches", "without_logging"]
 
 
 def first_of(collection: Any) -> Any:
@@ -46,3 +49,31 @@ def validation_batches(trainer: Any, pl_module: Any) -> Iterator[Any]:
                 break
     finally:
         trainer.training = True
+
+
+@contextmanager
+def without_logging(pl_module: Any) -> Iterator[None]:
+    """Inside, what the module's own code logs is dropped.
+
+    A forward that logs would add our passes to the numbers that its steps log under the same key, or fail in a hook
+    where logging is closed.
+
+    Args:
+        pl_module: a LightningModule, of either package, with all that are inside it.
+    """
+    kinds = tuple(package.LightningModule for package in lightning_packages())
+    own = [vars(part) for part in pl_module.modules() if isinstance(part, kinds)]
+    before = [attributes.get("log") for attributes in own]
+    try:
+        for attributes in own:
+            attributes["log"] = _dropped
+        yield
+    finally:
+        for attributes, given in zip(own, before, strict=True):
+            del attributes["log"]
+            if given is not None:
+                attributes["log"] = given
+
+
+def _dropped(*_: Any, **__: Any) -> None:
+    pass
