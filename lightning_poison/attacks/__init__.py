@@ -12,6 +12,7 @@ from lightning_poison.attacks.paths import PathLengths, adversarial_paths
 from lightning_poison.attacks.pgd import PGD
 from lightning_poison.attacks.plane import DecisionPlane, decision_plane
 from lightning_poison.attacks.robustness_curve import RobustnessCurve, robustness_curve
+from lightning_poison.attacks.stochastic import StochasticVictimWarning, is_stochastic
 from lightning_poison.attacks.substitute import SubstituteTransfer
 from lightning_poison.attacks.targets import choose_targets
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
@@ -32,6 +33,7 @@ __all__ = [
     "PathLengths",
     "RobustnessCurve",
     "SelectOutput",
+    "StochasticVictimWarning",
     "SubstituteTransfer",
     "Trace",
     "adversarial_paths",
@@ -40,6 +42,7 @@ __all__ = [
     "decision_plane",
     "from_torchattacks",
     "frozen_eval",
+    "is_stochastic",
     "path_trace",
     "robustness_curve",
 ]

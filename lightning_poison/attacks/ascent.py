@@ -40,7 +40,8 @@ def projected_ascent(
         step_size: their length in the norm.
         norm: of ball and step.
         loss: (N, K), (N,) to (N,).
-        criterion: a sample is fooled by "any iterate", or only by its start or "last iterate".
+        criterion: a sample is fooled by "any iterate", or only by its start or "last iterate"; before a stochastic
+            victim all steps are taken, and nobody counts as fooled yet.
         aims: shape (N,), int64: classes whose loss is descended; None: the targets.
     """
     look = network_look(model, samples, loss, aims=aims)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_poison.attacks.model import frozen_eval
 from lightning_poison.attacks.samples import Samples
+from lightning_poison.attacks.stochastic import StochasticVictimWarning, fresh_verdicts, is_stochastic
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice
 from lightning_poison.functional.norms import NORMS, named_norm
@@ -30,7 +31,7 @@ __all__ = [
     "checked_radius",
 ]
 
-Criterion = Literal["any iterate", "last iterate"]
+Criterion = Literal["any iterate", "last iterate", "fresh evaluation"]
 NormName = Literal["linf", "l2", "l1"]
 
 MASKED_SHARE = 0.1
@@ -43,6 +44,7 @@ _MASKED = (
     "the gradient is exactly zero on more than a tenth of the samples (gradient masking), so the attack is blind there "
     f"and overstates the robustness; {MASKING_REMEDY}"
 )
+_FRESH = "attacks go their whole way, and one fresh evaluation of each final example counts"
 _BLOCK = 2048  # samples at once: of them there are a few copies
 
 
@@ -60,7 +62,8 @@ class AttackResult:
     Attributes:
         examples: shape (N, ...), each within the attack's ball and [0, 1].
         fooled: shape (N,), bool. Untargeted: the prediction is not the label. Targeted: it is the target.
-        criterion: which points of an attack's way are looked at: any of them, or its start and its end.
+        criterion: which points of an attack's way are looked at: any of them, or its start and its end; or, of a
+            stochastic victim, its end in a pass of its own.
         details: more figures, each of shape (N,), float, NaN where a sample has none:
             "queries": how often the network was asked for the sample's scores or decision;
             "zero_gradient": 1 where the first gradient was exactly zero, with several losses that of each;
@@ -117,12 +120,17 @@ class Attack(ABC):
         *,
         targets: Tensor | None = None,
         sample_ids: Tensor | None = None,
+        stochastic: bool | None = None,
     ) -> AttackResult:
         """Attack samples, however many: memory beyond the examples is bounded.
 
         The model is put in eval mode and left exactly as found; the attack draws nothing from the global random state,
         though a stochastic model may. Warns where the first gradient is exactly zero on more than a tenth of the
         samples (:class:`GradientMaskingWarning`).
+
+        Where the model's scores of the same inputs differ from pass to pass, one of many iterates would fool it by
+        luck. It is found out (and said: :class:`~lightning_poison.attacks.stochastic.StochasticVictimWarning`), the
+        attack goes its whole way, and what counts is one fresh evaluation of each final example.
 
         Args:
             model: maps (N, ...) in [0, 1] to logits (N, K).
@@ -131,12 +139,20 @@ class Attack(ABC):
             targets: shape (N,), integer: the classes to reach; None: any but the label.
             sample_ids: shape (N,), integer: each sample's position in its data set, which random starts are drawn
                 from, so that batching doesn't change them; None: 0 to N-1.
+            stochastic: whether the model's scores differ from pass to pass; None: find out by a few passes.
 
         Raises:
             UserError: the inputs, the labels or the model's output are unusable.
         """
         with frozen_eval(model):
-            result = self._run_in_blocks(model, Samples.checked(inputs, labels, targets, sample_ids))
+            samples = Samples.checked(inputs, labels, targets, sample_ids)
+            if stochastic is None:
+                stochastic = is_stochastic(model, samples.inputs)
+                if stochastic:
+                    warnings.warn(StochasticVictimWarning(_FRESH), stacklevel=2)
+            result = self._run_in_blocks(model, replace(samples, stochastic=stochastic))
+            if stochastic:
+                result = _judged_afresh(result, self.judge(model, result.examples, samples))
         if _share_of_zero_gradients(result) > MASKED_SHARE:
             warnings.warn(_MASKED, GradientMaskingWarning, stacklevel=2)
         return result
@@ -155,9 +171,22 @@ class Attack(ABC):
                 details.setdefault(key, values.new_full((len(samples),), torch.nan))[block] = values
         return AttackResult(examples, fooled, criterion, details)
 
+    def judge(self, model: Callable[[Tensor], Tensor], examples: Tensor, samples: Samples) -> Tensor:
+        """Whether examples fool in a fresh evaluation, shape (N,), bool; call it within ``frozen_eval(model)``.
+
+        Args:
+            model: the victim.
+            examples: shape (N, ...).
+            samples: what they were made of.
+        """
+        return fresh_verdicts(model, examples, samples)
+
     @abstractmethod
     def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
-        """Attack checked samples, with the model in eval mode and gradients on."""
+        """Attack checked samples, with the model in eval mode and gradients on.
+
+        Of ``samples.stochastic`` only the examples count: nobody is to be left out, or to stop, for one lucky draw.
+        """
 
     def _verify(self, examples: Tensor, inputs: Tensor) -> None:
         if self.norm is None:
@@ -170,6 +199,17 @@ class Attack(ABC):
                 f"{self.name} left the {self.norm} ball of radius {self.eps:g} or the box [0, 1] on {count} of "
                 f"{len(inputs)} samples, so its success says nothing; use another attack"
             )
+
+
+def _judged_afresh(result: AttackResult, fooled: Tensor) -> AttackResult:
+    """The same examples with other verdicts, in the details too."""
+    details = dict(result.details)
+    if "l2" in details:
+        details["l2"] = details["l2"].masked_fill(~fooled, torch.nan)
+    if "transferred" in details:
+        crossed = details["transferred"]
+        details["transferred"] = torch.where(crossed.isnan(), crossed, fooled.to(crossed))
+    return AttackResult(result.examples, fooled, "fresh evaluation", details)
 
 
 def _share_of_zero_gradients(result: AttackResult) -> float:

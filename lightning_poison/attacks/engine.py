@@ -169,6 +169,8 @@ def network_look(
 ) -> Look:
     """Look with one pass forward and one backward; the goal is that the sample is fooled.
 
+    Before a stochastic victim nobody is at the goal: a walk goes on to its end instead of to the first lucky draw.
+
     Args:
         model: maps (n, ...) to logits (n, K).
         samples: N of them.
@@ -191,6 +193,8 @@ def network_look(
             checked = True
         predictions = scores.detach().argmax(dim=1)
         hit = predictions != labels[rows] if targets is None else predictions == targets[rows]
+        if samples.stochastic:
+            hit = torch.zeros_like(hit)
         if not with_gradient:
             return hit, None
         return hit, input_gradients(sign * loss(scores, wanted[rows]).sum(), points)

@@ -41,7 +41,8 @@ class FiniteDifferences(Attack):
 
     A sample counts as fooled at the first point that fools; samples that are wrong without any attack count as
     fooled. ``details["queries"]`` counts the network's evaluations of each sample exactly. (Two images of a batch
-    are evaluated besides, to learn which memory layout the network takes; the attack learns nothing from them.)
+    are evaluated besides, to learn which memory layout the network takes, four to learn whether it is stochastic, and
+    the examples of one that is; the attack learns nothing from them.)
 
     Attributes:
         eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
@@ -130,6 +131,8 @@ class _ScoreLook:
     def __call__(self, points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         scores = class_scores(self.model, self.layout(points))
         hit = self.samples[rows].fooled(scores)
+        if self.samples.stochastic:
+            hit = torch.zeros_like(hit)
         self.queries[rows] += 1
         gradients = None
         if with_gradient:

@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_poison.attacks.base import Attack, AttackResult, checked_radius
 from lightning_poison.attacks.model import class_scores, input_gradients
 from lightning_poison.attacks.samples import Samples
+from lightning_poison.attacks.stochastic import DRAWS, fooling_draws
 from lightning_poison.functional.checks import check_integer_field, check_number_field
 from lightning_poison.functional.losses import cross_entropy
 from lightning_poison.functional.pixels import Radius
@@ -31,7 +32,8 @@ class LBFGS(Attack):
     way the nearest that fools is kept.
 
     Untargeted, the target is the class with the highest score on the clean input besides the label, and any prediction
-    other than the label counts. A sample that is fooled without an attack has a perturbation of size 0.
+    other than the label counts. A sample that is fooled without an attack has a perturbation of size 0. A stochastic
+    victim is taken to be fooled at a point where most of nine passes say so.
 
     Each sample takes hundreds of passes through the network on its own, so bound their number.
 
@@ -141,6 +143,8 @@ class _Search:
     def _note(self, point: Tensor, scores: Tensor) -> bool:
         """Keep a point that fools if it is the nearest so far; whether it fools."""
         fools = bool(self.sample.fooled(scores))
+        if fools and self.sample.stochastic:
+            fools = bool(fooling_draws(self.model, point, self.sample) > DRAWS // 2)
         size = float((point.double() - self.centre.double()).norm())
         if fools and size < self.size:
             self.nearest, self.size = point.clone(), size

@@ -9,12 +9,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lightning_poison.attacks.convolution import FastInputGradients
+from lightning_poison.attacks.kept_state import kept_state
+from lightning_poison.attacks.mistaken_calls import are_scores, called, why_no_scores
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_labels, check_pixels
 
-__all__ = ["batch_layout", "check_samples", "class_scores", "frozen_eval", "input_gradients", "without_history"]
+__all__ = [
+    "batch_layout",
+    "check_floats",
+    "check_samples",
+    "class_scores",
+    "frozen_eval",
+    "input_gradients",
+    "without_history",
+]
 
 _FAST: ContextVar[FastInputGradients | None] = ContextVar("fast input gradients", default=None)
 
@@ -24,11 +35,15 @@ def frozen_eval(model: Callable[..., Any]) -> Iterator[None]:
     """Gradients with respect to inputs, and none to weights, also within ``torch.inference_mode``.
 
     Inside, ``model`` is in eval mode, its parameters require no gradient, and :func:`class_scores` makes the gradients
-    of its first convolution fast; outside, every module's mode and every parameter's flag is as before, also after an
+    of its first convolution fast; outside, every module's mode, every parameter's flag, every buffer and the states of
+    metrics inside the model (:func:`~lightning_poison.attacks.kept_state.kept_state`) are as before, also after an
     exception. Tensors made in inference mode must be cloned inside before a gradient can flow through them.
 
     Args:
         model: an ``nn.Module``; of any other callable only the gradient mode is set.
+
+    Raises:
+        UserError: weights of the model have no values yet.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
@@ -41,8 +56,18 @@ def frozen_eval(model: Callable[..., Any]) -> Iterator[None]:
     module = model if isinstance(model, nn.Module) else nn.Module()
     modes = [(part, part.training) for part in module.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    if any(is_lazy(parameter) for parameter, _ in flags):
+        raise UserError(
+            "the model's weights must have values, got parameters of lazy modules that are not initialised; "
+            "run one batch through it first"
+        )
     try:
-        with torch.inference_mode(False), torch.enable_grad(), _fast_input_gradients(FastInputGradients()):
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            kept_state(module),
+            _fast_input_gradients(FastInputGradients()),
+        ):
             module.eval()
             for parameter, _ in flags:
                 parameter.requires_grad_(False)
@@ -75,7 +100,7 @@ def class_scores(model: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
         shape (N, K), float, finite, K >= 2.
 
     Raises:
-        UserError: the output is something else, or the model has overwritten its inputs.
+        UserError: the output is something else, the model takes something else than inputs, or it has overwritten them.
     """
     scores = _unharmed(model, inputs)
     if not isinstance(scores, Tensor):
@@ -83,11 +108,8 @@ def class_scores(model: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
             f"the model must return a tensor of class scores, got {type(scores).__name__}; "
             "let its forward return the logits alone, or say where they stand in what it returns (output: 0, or a name)"
         )
-    if scores.ndim != 2 or len(scores) != len(inputs) or scores.shape[1] < 2 or not scores.is_floating_point():
-        raise UserError(
-            f"class scores must be floats of shape ({len(inputs)}, number of classes >= 2), "
-            f"got shape {tuple(scores.shape)}, dtype {scores.dtype}; let the model's forward return one logit a class"
-        )
+    if not are_scores(scores, len(inputs)):
+        raise UserError(why_no_scores(model, inputs, scores))
     if not torch.isfinite(scores).all():
         check_finite("inputs", inputs, remedy="remove the broken samples")
         check_finite("class scores", scores, remedy="look for a diverged training (lower the learning rate)")
@@ -100,7 +122,7 @@ def _unharmed(model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
     fast = _FAST.get()
     # On for the network alone: it looks at every operation, which takes time. Off where networks call each other.
     with nullcontext() if fast is None else fast, _fast_input_gradients(None):
-        output = model(inputs)
+        output = called(model, inputs)
     if before is not None and inputs._version != before:
         raise UserError(
             "the model overwrites its inputs; let its forward make new tensors (x = x - mean, not x -= mean)"
@@ -119,7 +141,7 @@ def input_gradients(total: Tensor, points: Tensor) -> Tensor:
         shape (n, ...).
 
     Raises:
-        UserError: the model passes no gradient on.
+        UserError: the model passes no gradient on, or only to everything at once.
 
     Example:
         >>> points = torch.tensor([[0.0, 4.0]], requires_grad=True)
@@ -131,7 +153,15 @@ def input_gradients(total: Tensor, points: Tensor) -> Tensor:
             "the model passes no gradient on to its inputs (it detaches them, rounds them to integers or runs under "
             "no_grad); take that out of its forward, or use FiniteDifferences or SubstituteTransfer, which need none"
         )
-    (gradients,) = torch.autograd.grad(total, points, materialize_grads=True)
+    try:
+        (gradients,) = torch.autograd.grad(total, points, materialize_grads=True)
+    except RuntimeError as error:
+        if "checkpoint" not in str(error).lower() or "`inputs`" not in str(error):
+            raise
+        raise UserError(
+            "the model must not compute with reentrant checkpoints, which give no gradient of inputs alone; pass "
+            "use_reentrant=False to torch.utils.checkpoint (with other libraries: switch checkpoints off in eval mode)"
+        ) from error
     return gradients.nan_to_num()
 
 
@@ -190,6 +220,26 @@ def without_history(values: Tensor) -> Tensor:
     return values.clone() if values.is_inference() else values.detach()
 
 
+def check_floats(inputs: Tensor) -> None:
+    """Refuse inputs that are no batch of floats, before a network sees them.
+
+    Raises:
+        UserError: they are integers, or a single number each.
+
+    Example:
+        >>> check_floats(torch.zeros(2, 3, dtype=torch.uint8))
+        Traceback (most recent call last):
+        ...
+        lightning_poison.errors.UserError: inputs must be a batch of floats in [0, 1], got shape (2, 3), dtype \
+torch.uint8; divide 8-bit images by 255
+    """
+    if not inputs.is_floating_point() or inputs.ndim < 2:
+        raise UserError(
+            f"inputs must be a batch of floats in [0, 1], got shape {tuple(inputs.shape)}, dtype {inputs.dtype}; "
+            "divide 8-bit images by 255"
+        )
+
+
 def check_samples(inputs: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     """Refuse samples that no attack can be run on; class ranges are checked once the number of classes is known.
 
@@ -204,11 +254,7 @@ def check_samples(inputs: Tensor, labels: Tensor, targets: Tensor | None) -> Ten
     Raises:
         UserError: pixels outside [0, 1], NaN, another dtype, lengths that differ.
     """
-    if not inputs.is_floating_point() or inputs.ndim < 2:
-        raise UserError(
-            f"inputs must be a batch of floats in [0, 1], got shape {tuple(inputs.shape)}, dtype {inputs.dtype}; "
-            "divide 8-bit images by 255"
-        )
+    check_floats(inputs)
     inputs = check_pixels("inputs", inputs)
     for name, values in (("labels", labels), ("targets", targets)):
         if values is not None and len(check_labels(name, values, torch.iinfo(torch.int64).max)) != len(inputs):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lightning_poison.attacks.engine import Move, network_look, walk
+from lightning_poison.attacks.engine import Look, Move, network_look, walk
 from lightning_poison.attacks.model import frozen_eval
 from lightning_poison.attacks.samples import Samples
+from lightning_poison.attacks.stochastic import StochasticVictimWarning, confirmed, is_stochastic
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.losses import cross_entropy
 
-__all__ = ["PathLengths", "adversarial_paths", "sign_move"]
+__all__ = ["PathLengths", "adversarial_paths", "path_look", "sign_move"]
+
+_CONFIRMED = "a path ends where most of nine further passes find the prediction flipped"
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,14 @@ class PathLengths:
         reached: shape (N,), bool, on the CPU: whether it flipped within the limit.
         target: shape (N,), int64, on the CPU: the class to reach; -1: any other than the label.
         ends: shape (N, ...), on the CPU: where each path ended; None where they were not kept.
+        stochastic: whether the victim's scores differ from pass to pass.
     """
 
     length: Tensor
     reached: Tensor
     target: Tensor
     ends: Tensor | None = None
+    stochastic: bool = False
 
 
 def adversarial_paths(
@@ -56,6 +62,10 @@ def adversarial_paths(
     All samples share one active set of at most ``chunk_size`` points: who has finished leaves, who waits joins. The
     forward pass of a step also tells whether the step before flipped the prediction. A pixel whose gradient is NaN, as
     the network has no derivative there, stays put.
+
+    Where the network's scores of the same inputs differ from pass to pass, a path would end by a lucky draw. It is
+    found out, and said (:class:`~lightning_poison.attacks.stochastic.StochasticVictimWarning`), and the path ends where
+    most of nine further passes find the prediction flipped.
 
     Args:
         model: maps (N, ...) to logits (N, K); put in eval mode and left as found.
@@ -83,9 +93,10 @@ def adversarial_paths(
         chunk_size = check_integer("chunk_size", chunk_size, minimum=1)
     with frozen_eval(model):
         samples = Samples.checked(inputs, labels, targets)
+        look, stochastic = path_look(model, samples)
         found = walk(
             samples.inputs,
-            network_look(model, samples, cross_entropy),
+            look,
             sign_move(step, clip=clip),
             max_steps=max_steps,
             chunk_size=chunk_size,
@@ -94,7 +105,25 @@ def adversarial_paths(
         )
     aims = torch.full_like(samples.labels, -1) if samples.targets is None else samples.targets
     ends = None if found.ends is None else found.ends.cpu()
-    return PathLengths(found.steps.cpu(), found.reached.cpu(), aims.cpu(), ends)
+    return PathLengths(found.steps.cpu(), found.reached.cpu(), aims.cpu(), ends, stochastic)
+
+
+def path_look(
+    model: Callable[[Tensor], Tensor], samples: Samples, recorded: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Look, bool]:
+    """The look of paths out of the label or to the target; whether the model is stochastic, which is said.
+
+    Args:
+        model: maps (n, ...) to logits (n, K); call it within ``frozen_eval(model)``.
+        samples: N of them.
+        recorded: the same model, asked for the points of the paths alone.
+    """
+    look = network_look(model if recorded is None else recorded, samples, cross_entropy)
+    stochastic = is_stochastic(model, samples.inputs)
+    if stochastic:
+        warnings.warn(StochasticVictimWarning(_CONFIRMED), stacklevel=3)
+        look = confirmed(look, model, samples)
+    return look, stochastic
 
 
 def sign_move(step: float, *, clip: bool) -> Move:

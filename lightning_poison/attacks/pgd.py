@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_poison.attacks.ascent import projected_ascent
 from lightning_poison.attacks.base import Attack, AttackResult, Criterion, NormName, check_sizes
 from lightning_poison.attacks.samples import Samples
+from lightning_poison.attacks.stochastic import DRAWS, fooling_draws
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer_field
 from lightning_poison.functional.losses import named_loss
@@ -27,7 +28,7 @@ class PGD(Attack):
 
     A sample counts as fooled if one of the runs (every loss from the clean input, then every loss from each random
     restart) fools it; a run attacks only what the runs before it left standing. Samples that are wrong without any
-    attack count as fooled.
+    attack count as fooled. Of a stochastic victim the runs' ends are compared in nine passes each.
 
     Attributes:
         eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
@@ -75,11 +76,12 @@ class PGD(Attack):
     def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         norm = named_norm(self.norm)
         step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
-        examples, fooled = samples.inputs.clone(), torch.zeros_like(samples.labels, dtype=torch.bool)
+        examples, worth = samples.inputs.clone(), torch.zeros_like(samples.labels)
+        enough = 1 + DRAWS // 2 if samples.stochastic else 1
         flat = torch.zeros_like(samples.labels, dtype=torch.float64)
         for run in range((1 + self.restarts) * len(self.losses)):
             restart, loss = divmod(run, len(self.losses))
-            rows = (~fooled).nonzero().squeeze(1)
+            rows = (worth < enough).nonzero().squeeze(1)
             if not len(rows):
                 break
             standing = samples[rows]
@@ -94,10 +96,12 @@ class PGD(Attack):
                 loss=named_loss(self.losses[loss]),
                 criterion=self.success,
             )
-            examples[rows], fooled[rows] = found.examples, found.fooled
+            reached = fooling_draws(model, found.examples, standing) if samples.stochastic else found.fooled.long()
+            kept = reached >= worth[rows]
+            examples[rows[kept]], worth[rows[kept]] = found.examples[kept], reached[kept]
             if not restart:  # who stands still under one loss may move under another
                 flat[rows] = found.details["zero_gradient"] * (flat[rows] if run else 1)
-        return AttackResult(examples, fooled, self.success, {"zero_gradient": flat})
+        return AttackResult(examples, worth >= enough, self.success, {"zero_gradient": flat})
 
     def _random_start(self, samples: Samples, run: int) -> Tensor:
         inputs, norm = samples.inputs, named_norm(self.norm)

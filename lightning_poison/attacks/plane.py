@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks.engine import usual_chunk
-from lightning_poison.attacks.model import class_scores, frozen_eval
+from lightning_poison.attacks.model import check_floats, class_scores, frozen_eval
+from lightning_poison.attacks.stochastic import StochasticVictimWarning, is_stochastic
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer, check_number
 
@@ -69,7 +71,8 @@ def decision_plane(
 
     The plane's axes are the orthonormal pair that Gram and Schmidt make of ``first - origin`` and ``second - origin``.
     Cells of the grid are squares. Points of the plane may lie outside [0, 1]: what the network says of them is shown
-    all the same.
+    all the same. Of a network whose scores of the same inputs differ from pass to pass each point is one draw, and a
+    warning says so (:class:`~lightning_poison.attacks.stochastic.StochasticVictimWarning`).
 
     Args:
         model: maps (N, ...) to logits (N, K); put in eval mode and left as found.
@@ -94,11 +97,14 @@ def decision_plane(
     margin = check_number("margin", margin, minimum=0, remedy="a quarter of the spread is usual")
     if chunk_size is not None:
         chunk_size = check_integer("chunk_size", chunk_size, minimum=1)
+    check_floats(origin[None])
     start, basis, anchors = _frame(origin, first, second)
     x, y = _axes(anchors, resolution, margin)
     blocks = []
     with frozen_eval(model), torch.no_grad():
         sample = origin.detach().clone()
+        if is_stochastic(model, torch.stack([origin, first, second, origin]).to(sample)):
+            warnings.warn(StochasticVictimWarning("each cell of a decision plane shows one draw"), stacklevel=2)
         places = torch.cartesian_prod(y, x).flip(1)  # row by row, as the grid is read
         for block in torch.split(places, chunk_size or usual_chunk(sample[None])):
             points = (start + block @ basis).to(sample).view(len(block), *sample.shape)

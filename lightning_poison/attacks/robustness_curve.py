@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import pairwise
 
@@ -12,11 +13,12 @@ from torch import Tensor
 from lightning_poison.attacks.base import Attack, AttackResult, checked_radius
 from lightning_poison.attacks.engine import usual_chunk
 from lightning_poison.attacks.model import class_scores, frozen_eval
-from lightning_poison.attacks.samples import is_fooled
+from lightning_poison.attacks.samples import Samples, is_fooled
+from lightning_poison.attacks.stochastic import StochasticVictimWarning, fresh_verdicts, is_stochastic
 from lightning_poison.errors import UserError
 from lightning_poison.functional.norms import Norm, named_norm
 
-__all__ = ["RobustnessCurve", "check_sweep", "robustness_curve"]
+__all__ = ["RobustnessCurve", "check_sweep", "each_radius", "robustness_curve"]
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,19 @@ class RobustnessCurve:
         broken_at: shape (N,), int64: index of the smallest radius at which the sample is fooled, R where it withstands
             every one.
         examples: shape (N, ...): what fools the sample at that radius; the input itself where nothing does.
+        fooled: shape (R, N), bool: whether each sample is fooled at each radius. Who is fooled at one is so at every
+            larger one, but before a stochastic victim, where each radius has an example and an evaluation of its own.
     """
 
     radii: Tensor
     broken_at: Tensor
     examples: Tensor
+    fooled: Tensor
 
     @property
     def accuracy(self) -> Tensor:
         """Share of the samples that withstand each radius, shape (R,), float64."""
-        places = torch.arange(len(self.radii), device=self.broken_at.device)
-        return (self.broken_at[:, None] > places).double().mean(dim=0)
+        return (~self.fooled).double().mean(dim=1)
 
 
 def robustness_curve(
@@ -50,6 +54,7 @@ def robustness_curve(
     targets: Tensor | None = None,
     sample_ids: Tensor | None = None,
     known: AttackResult | None = None,
+    stochastic: bool | None = None,
 ) -> RobustnessCurve:
     """Find the smallest of ``radii`` at which ``attack`` fools each sample.
 
@@ -66,6 +71,11 @@ def robustness_curve(
     8,192 verdicts, for 0.26, 0.17 and 0.22 of the gradients. One long step (FGSM) may well overshoot at a large radius
     and succeed at a small one; there the curve counts a sample as standing below the largest radius that it withstood.
 
+    Where the model's scores of the same inputs differ from pass to pass, nothing of this holds, as one pass settles
+    nothing. It is found out, and said (:class:`~lightning_poison.attacks.stochastic.StochasticVictimWarning`); each
+    radius is then attacked on its own and counted by one fresh evaluation of its own examples (:func:`each_radius`), at
+    the full price, and the curve need not fall from radius to radius.
+
     Args:
         attack: a dataclass with a field ``eps``, such as ``PGD``; run with each radius as its ``eps``.
         radii: in pixel units, increasing; at 0 stands natural accuracy.
@@ -75,6 +85,7 @@ def robustness_curve(
         targets: shape (N,), integer: the classes to reach; None: any but the label.
         sample_ids: shape (N,), integer: each sample's position in its data set; None: 0 to N-1.
         known: what ``attack`` with its own ``eps`` achieved on these samples, so that it need not be run again.
+        stochastic: whether the model's scores differ from pass to pass; None: find out by a few passes.
 
     Raises:
         UserError: the attack has no radius to set, or the radii are not increasing.
@@ -89,8 +100,15 @@ def robustness_curve(
     """
     norm, grid = check_sweep(attack, radii)
     ids = torch.arange(len(inputs)) if sample_ids is None else sample_ids
-    search = _Search(norm, grid, model, inputs.detach().clone(), labels.detach().clone().long(), targets)
     with frozen_eval(model):
+        samples = Samples.checked(inputs, labels, targets, ids)
+        if stochastic is None:
+            stochastic = is_stochastic(model, samples.inputs)
+            if stochastic:
+                warnings.warn(StochasticVictimWarning("each radius is attacked and evaluated afresh"), stacklevel=2)
+        if stochastic:
+            return _curve_of_draws(grid, samples.inputs, list(each_radius(attack, grid, model, samples, known)))
+        search = _Search(norm, grid, model, samples.inputs.clone(), samples.labels, samples.targets)
         search.settle_wrong_ones()
         if known is not None:
             search.learn(torch.arange(len(inputs), device=inputs.device), known, attack.eps)
@@ -98,10 +116,59 @@ def robustness_curve(
             radius = grid[int(search.broken_at[rows[0]]) - 1]
             aims = None if targets is None else targets[rows]
             result = replace(attack, eps=radius)(  # type: ignore[type-var]  # check_sweep saw a dataclass
-                model, inputs[rows], labels[rows], targets=aims, sample_ids=ids[rows.to(ids.device)]
+                model,
+                inputs[rows],
+                labels[rows],
+                targets=aims,
+                sample_ids=ids[rows.to(ids.device)],
+                stochastic=False,
             )
             search.learn(rows, result, radius)
-    return RobustnessCurve(torch.tensor(grid, dtype=torch.float64), search.broken_at, search.examples)
+    fooled = search.broken_at <= torch.arange(len(grid), device=search.broken_at.device)[:, None]
+    return RobustnessCurve(torch.tensor(grid, dtype=torch.float64), search.broken_at, search.examples, fooled)
+
+
+def each_radius(
+    attack: Attack,
+    radii: Sequence[float],
+    model: Callable[[Tensor], Tensor],
+    samples: Samples,
+    known: AttackResult | None = None,
+) -> Iterator[AttackResult]:
+    """What the attack achieves against a stochastic victim at each radius on its own; at 0 the inputs are judged.
+
+    Args:
+        attack: as for :func:`robustness_curve`.
+        radii: in pixel units.
+        model: maps (n, ...) to logits (n, K); call it within ``frozen_eval(model)``.
+        samples: N of them.
+        known: what the attack with its own ``eps`` achieved.
+    """
+    for radius in radii:
+        if radius == 0:
+            fooled = fresh_verdicts(model, samples.inputs, samples)
+            yield AttackResult(samples.inputs, fooled, "fresh evaluation")
+        elif known is not None and radius == attack.eps:
+            yield known
+        else:
+            yield replace(attack, eps=radius)(  # type: ignore[type-var]  # check_sweep saw a dataclass
+                model,
+                samples.inputs,
+                samples.labels,
+                targets=samples.targets,
+                sample_ids=samples.ids,
+                stochastic=True,
+            )
+
+
+def _curve_of_draws(grid: list[float], inputs: Tensor, results: list[AttackResult]) -> RobustnessCurve:
+    """The curve of results that were each evaluated once."""
+    fooled = torch.stack([result.fooled for result in results])
+    broken_at, examples = torch.full_like(fooled[0], len(grid), dtype=torch.int64), inputs.clone()
+    for place in range(len(grid) - 1, -1, -1):
+        broken_at[fooled[place]] = place
+        examples[fooled[place]] = results[place].examples[fooled[place]]
+    return RobustnessCurve(torch.tensor(grid, dtype=torch.float64), broken_at, examples, fooled)
 
 
 def check_sweep(attack: Attack, radii: Sequence[float]) -> tuple[Norm, list[float]]:

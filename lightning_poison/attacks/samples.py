@@ -23,6 +23,7 @@ class Samples:
         labels: shape (N,), int64: the true classes.
         targets: shape (N,), int64: the classes to reach; None: any but the label.
         ids: shape (N,), integer, on any device: positions in the data set, which random draws depend on.
+        stochastic: the victim's scores differ from pass to pass, so no single pass settles whether one is fooled.
 
     Example:
         >>> samples = Samples.checked(torch.rand(3, 2), torch.tensor([0, 1, 1]))
@@ -34,6 +35,7 @@ class Samples:
     labels: Tensor
     targets: Tensor | None
     ids: Tensor
+    stochastic: bool = False
 
     @classmethod
     def checked(
@@ -66,7 +68,7 @@ class Samples:
         """The samples at ``rows``, which lie on the inputs' device."""
         ids = self.ids[rows if isinstance(rows, slice) else rows.to(self.ids.device)]
         targets = None if self.targets is None else self.targets[rows]
-        return Samples(self.inputs[rows], self.labels[rows], targets, ids)
+        return Samples(self.inputs[rows], self.labels[rows], targets, ids, self.stochastic)
 
     def check_classes(self, num_classes: int) -> None:
         """Refuse a label or target that is not below ``num_classes``.

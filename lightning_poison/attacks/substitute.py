@@ -154,10 +154,11 @@ class SubstituteTransfer(Attack):
             clean, num_classes = decisions(model, samples.inputs)
             agreement = (clean == decisions(self.substitute, samples.inputs)[0]).double()
             fooled = _misled(clean, samples, num_classes)
-            rows = (~fooled).nonzero().squeeze(1)
+            rows = (~fooled | samples.stochastic).nonzero().squeeze(1)
         if len(samples) and len(rows):
             right = samples[rows]
             examples[rows], crossed = self._craft(self.substitute, right)
+            crossed &= ~fooled[rows]
             fooled[rows] = _misled(decisions(model, examples[rows])[0], right, num_classes)
             transferred[rows[crossed]] = fooled[rows[crossed]].double()
             queries[rows] = 2

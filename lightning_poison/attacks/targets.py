@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.attacks.engine import usual_chunk
-from lightning_poison.attacks.model import class_scores, frozen_eval
+from lightning_poison.attacks.model import check_floats, class_scores, frozen_eval
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_labels
 
@@ -44,6 +44,7 @@ def choose_targets(rule: int | TargetRule, model: Callable[[Tensor], Tensor], in
         inputs, labels = inputs.detach().clone(), labels.detach().clone().long()
         if not len(inputs):
             return labels
+        check_floats(inputs)
         size = usual_chunk(inputs)
         pieces = zip(torch.split(inputs, size), torch.split(labels, size), strict=True)
         if rule == "least_likely":

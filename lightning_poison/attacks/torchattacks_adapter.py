@@ -63,7 +63,7 @@ class TorchAttack(Attack):
         with torch.no_grad():
             natural = class_scores(model, samples.inputs)
             num_classes, fooled = natural.shape[1], samples.fooled(natural)
-            rows = (~fooled).nonzero().squeeze(1)
+            rows = (~fooled | samples.stochastic).nonzero().squeeze(1)
         if len(rows):
             left = samples[rows]
             with kept_random_state(mix_seed(self.seed, int(samples.ids[0])), examples.device):
@@ -72,7 +72,7 @@ class TorchAttack(Attack):
                 _check_classes(attack, self.title, num_classes)
                 if left.targets is not None:
                     _aim(attack, self.title, left.targets)
-                found = _examples(attack, scores, self.title, left.inputs.contiguous(), left.labels)
+                found = _examples(attack, scores, self.title, left.inputs.contiguous(), left.labels, num_classes)
             examples[rows] = found.detach().to(examples)
             with torch.no_grad():
                 fooled[rows] = left.fooled(class_scores(model, examples[rows]))
@@ -158,7 +158,7 @@ def _aim(attack: Any, title: str, targets: Tensor) -> None:
         raise UserError(f"{title} has no targeted mode; leave target out, or use PGD") from error
 
 
-def _examples(attack: Any, scores: _Scores, title: str, inputs: Tensor, labels: Tensor) -> Tensor:
+def _examples(attack: Any, scores: _Scores, title: str, inputs: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Run the library's attack; where it fails and not the model, say so in a line."""
     try:
         found: Tensor = attack(inputs, labels)
@@ -169,13 +169,22 @@ def _examples(attack: Any, scores: _Scores, title: str, inputs: Tensor, labels: 
             raise
         message = " ".join(str(error).split())
         raise UserError(
-            f"{title} can't attack inputs of shape {tuple(inputs.shape[1:])}: {message}; use another attack"
+            f"{title} can't attack inputs of shape {tuple(inputs.shape[1:])} among {num_classes} classes: {message}; "
+            "use another attack"
         ) from error
     return found
 
 
 def _check_classes(attack: Any, title: str, num_classes: int) -> None:
-    """Attacks that aim at one class after another have to know how many there are."""
+    """Some losses compare more classes than there may be; who aims at one after another has to know how many."""
+    for part in (attack, *vars(attack).get("_attacks", {}).values()):
+        needed = _classes_of_its_loss(part)
+        if num_classes < needed:
+            within = "" if part is attack else f" (the {type(part).__name__} in it)"
+            raise UserError(
+                f"{title}{within} needs at least {needed} classes, as its loss compares so many scores, got a model of "
+                f"{num_classes}; use torchattacks.APGD with loss=ce, torchattacks.Square, or PGD"
+            )
     declared = getattr(attack, "n_classes", None)
     if declared is None and getattr(attack, "multi_targeted", True) and hasattr(attack, "n_target_classes"):
         declared = attack.n_target_classes + 1
@@ -184,6 +193,13 @@ def _check_classes(attack: Any, title: str, num_classes: int) -> None:
             f"n_classes of {title} must be the model's number of classes, {num_classes}, got {declared}; "
             f"write n_classes={num_classes}"
         )
+
+
+def _classes_of_its_loss(attack: Any) -> int:
+    """The difference-of-logits ratio divides by the first score less the third, targeted less the fourth, too."""
+    if type(attack).__name__ == "APGDT":
+        return 4
+    return 3 if getattr(attack, "loss", None) == "dlr" else 2
 
 
 def _with_fractions(factory: Callable[[nn.Module], Any]) -> Callable[[nn.Module], Any]:

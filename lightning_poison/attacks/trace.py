@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.attacks.engine import network_look, walk
+from lightning_poison.attacks.engine import walk
 from lightning_poison.attacks.model import class_scores, frozen_eval
-from lightning_poison.attacks.paths import sign_move
+from lightning_poison.attacks.paths import path_look, sign_move
 from lightning_poison.attacks.samples import Samples
 from lightning_poison.functional.checks import check_integer, check_number
-from lightning_poison.functional.losses import cross_entropy
 
 __all__ = ["Trace", "path_trace"]
 
@@ -106,7 +105,7 @@ def path_trace(
     with frozen_eval(model):
         samples = Samples.checked(inputs, labels, targets)
         recorder = _Recorder(model, len(samples))
-        inner = network_look(recorder.scores, samples, cross_entropy)
+        inner, _ = path_look(model, samples, recorder.scores)
 
         def look(points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
             seen = inner(points, rows, with_gradient)

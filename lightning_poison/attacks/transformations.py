@@ -126,10 +126,14 @@ class ExpectationOverTransformations(Attack):
                     counts[rows] += is_fooled(class_scores(model, layout(seen)), labels[rows], aims).double()
         return counts / self.evaluation_draws
 
+    def judge(self, model: Callable[[Tensor], Tensor], examples: Tensor, samples: Samples) -> Tensor:
+        """Whether examples fool under enough of the evaluation draws, each of which is a pass of its own."""
+        return self.survivals(model, examples, samples.labels, samples.targets) >= self.survival
+
     def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
         with torch.no_grad():
             fooled = torch.zeros_like(samples.labels, dtype=torch.bool)
-            if len(samples):
+            if len(samples) and not samples.stochastic:
                 fooled = samples.fooled(class_scores(model, samples.inputs))
         survival = self.survivals(model, samples.inputs, samples.labels, samples.targets)
         fooled |= survival >= self.survival

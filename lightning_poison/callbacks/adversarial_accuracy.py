@@ -18,10 +18,11 @@ from lightning_poison.attacks.robustness_curve import check_sweep
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
 from lightning_poison.callbacks.accuracy.arguments import checked_sweep, given_attacks
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
+from lightning_poison.callbacks.accuracy.logged_accuracy import disagreement, logged_accuracies
 from lightning_poison.callbacks.accuracy.names import short_names
 from lightning_poison.callbacks.accuracy.round import TRIED, AttackRound
 from lightning_poison.callbacks.accuracy.sections import attack_section
-from lightning_poison.callbacks.accuracy.tables import describe_attack, masking_warnings
+from lightning_poison.callbacks.accuracy.tables import describe_attack, doubts
 from lightning_poison.callbacks.base import Measurement
 from lightning_poison.callbacks.target_classes import TargetRule, checked_classes, target_in_words
 from lightning_poison.errors import UserError
@@ -37,8 +38,9 @@ class AdversarialAccuracy(Measurement):
 
     Each batch is attacked right after Lightning has validated it, so the data are read once and Lightning's own bar
     shows the progress. Every sample is counted once, also where a distributed sampler repeats some, and the counts
-    of all ranks are added. Training is not touched: weights, gradients, BatchNorm statistics, train/eval modes and
-    the global random state stay as they are. Only the first evaluation loader is measured. Where the last epoch of
+    of all ranks are added. Training is not touched: weights, gradients, buffers such as BatchNorm statistics, metrics
+    inside the victim, what it logs, train/eval modes and the global random state stay as they are (a counter that is a
+    plain attribute of the module does not). Only the first evaluation loader is measured. Where the last epoch of
     ``fit`` had no validation at its end, or was stopped early, the validation set is read once more.
 
     Logs ``{val,test}/adv_acc``, with ``_A_to_B`` or ``_to_B`` for a targeted attack and ``_NAME`` at the end.
@@ -48,6 +50,15 @@ class AdversarialAccuracy(Measurement):
     (``adv_acc_pgd``, ``adv_acc_square``; of two with one name, with what tells them apart: ``adv_acc_pgd-l2``).
     A sweep adds ``_eps_R`` for each radius R (``adv_acc_eps_0.05``) and draws the curve in the report; an example
     found at a larger radius counts there if it can be cut back, so a value may lie below that of the attack alone.
+
+    What is attacked is the module's ``forward``. Where the module logs an accuracy of its own (a key with ``acc`` and
+    the stage's name) that is another than that of its forward on the same samples, a warning and the report say so:
+    the step then does something beside ``forward``, such as a normalisation, that the attacks don't see.
+
+    Where the victim's scores of the same inputs differ from pass to pass, "any iterate" would be the luckiest of many
+    draws. Attacks then go their whole way, and one fresh evaluation of each final example counts, in a sweep at each
+    radius, which is attacked on its own; of several attacks the worst case is one fresh evaluation of the example that
+    fools in most of nine other passes. A warning and the report say so.
 
     An attack that has to learn of the victim beforehand gets inputs of the evaluated data set for it, which are then
     left out of the evaluation.
@@ -104,6 +115,9 @@ class AdversarialAccuracy(Measurement):
         self._latest: dict[str, AttackedSamples] = {}
         self._attacks: dict[str, Attack] = {}
         self._round: AttackRound | None = None
+        self._compared = True  # with what the module logs of the same evaluation
+        self._other_function: dict[str, str] = {}
+        self._said: set[str] = set()
 
     @property
     def key(self) -> str:
@@ -137,6 +151,7 @@ class AdversarialAccuracy(Measurement):
         """Nothing was measured in this run."""
         super().forget()
         self.history, self._latest = [], {}
+        self._compared, self._other_function, self._said = True, {}, set()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Build the attacks, so that their mistakes surface before any work."""
@@ -227,6 +242,14 @@ class AdversarialAccuracy(Measurement):
         if measured:
             self.log_at_end(trainer, self._finish(trainer, trainer.current_epoch - 1))
 
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Compare with the accuracy that the module itself has logged."""
+        self._compare(trainer)
+
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        """Compare with the accuracy that the module itself has logged."""
+        self._compare(trainer)
+
     def report_sections(self) -> list[Section]:
         """The last measurement of each split with its interval, and how it came about."""
         if not self._latest or not self._attacks:
@@ -235,8 +258,19 @@ class AdversarialAccuracy(Measurement):
         title = f"Adversarial accuracy, {suffix}" if suffix else "Adversarial accuracy"
         latest = list(self._latest.values())
         words = self._in_words()
-        radii, aimed = self.eps_sweep, self.target is not None
-        return [attack_section(title, words, self.key, self._attacks, latest, self.history, radii, targeted=aimed)]
+        return [
+            attack_section(
+                title,
+                words,
+                self.key,
+                self._attacks,
+                latest,
+                self.history,
+                self.eps_sweep,
+                targeted=self.target is not None,
+                remarks=list(self._other_function.values()),
+            )
+        ]
 
     def report_notes(self) -> dict[str, str]:
         """For each logged key, how it was measured."""
@@ -249,7 +283,17 @@ class AdversarialAccuracy(Measurement):
         for radius, key in zip(self.eps_sweep, self._curve_keys(), strict=True):
             swept = "; ".join(describe_attack(attack, radius) for attack in self._attacks.values())
             notes[key] = swept if len(words) == 1 else f"the worst case of {swept}"
-        return {f"{split}/{key}": f"{note}{aim}" for split in self._latest for key, note in notes.items()}
+        return {
+            f"{split}/{key}": f"{note}{aim}{self._doubt(split)}"
+            for split in self._latest
+            for key, note in notes.items()
+        }
+
+    def _doubt(self, split: str) -> str:
+        """What a reader of a split's numbers has to mind, to be put behind a note."""
+        stochastic = "; the victim is stochastic, and each final example is evaluated afresh"
+        other = self._other_function.get(split)
+        return f"{stochastic if self._latest[split].stochastic else ''}{'' if other is None else f'; {other}'}"
 
     def _curve_keys(self) -> list[str]:
         return [f"{self.key}_eps_{radius:.4g}" for radius in self.eps_sweep]
@@ -277,6 +321,27 @@ class AdversarialAccuracy(Measurement):
             values = self.attempt(trainer, lambda: self._finish(trainer, trainer.current_epoch))
             self.log_values(trainer, pl_module, values or {})
 
+    def _compare(self, trainer: Any) -> None:
+        """Warn where the module evaluates another function than its forward, which is what the attacks see."""
+        if self._compared or self._round is None:
+            return
+        self._compared = True
+        metrics = dict(trainer.callback_metrics)  # on every rank, as it may be computed now
+        natural, split = self._round.natural, self.prefix(trainer)
+        loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        if natural is None or (isinstance(loaders, (list, tuple, dict)) and len(loaders) > 1):
+            return
+        sentence = disagreement(logged_accuracies(metrics, split), natural.values(), natural.samples)
+        if sentence is not None:
+            self._other_function[split] = sentence
+            self._say_once(sentence, about=f"another function, {split}")
+
+    def _say_once(self, sentence: str, about: str | None = None) -> None:
+        """Warn, but not of the same thing after every epoch."""
+        if (about or sentence) not in self._said:
+            self._said.add(about or sentence)
+            rank_zero_warn(f"{self.key}: {sentence}")
+
     def _finish(self, trainer: Any, epoch: int) -> dict[str, float]:
         """The values to log; none where no sample was attacked."""
         if self._round is None:
@@ -286,9 +351,11 @@ class AdversarialAccuracy(Measurement):
         if not measured.samples:
             rank_zero_warn(f"{self.key} was not measured: none of the evaluated samples has a class that is attacked")
             return {}
-        for sentence in masking_warnings(measured):
-            rank_zero_warn(f"{self.key}: {sentence}")
+        for sentence in doubts(measured):
+            self._say_once(sentence)
         self._latest[split] = measured
+        self._compared = not (trainer.validating or trainer.testing)
+        self._other_function.pop(split, None)
         if trainer.state.fn == "fit":
             self.history = [entry for entry in self.history if entry.epoch != epoch] + [measured]
         counts = [measured.withstood, *(measured.each.values() if len(self._attacks) > 1 else []), *measured.curve]

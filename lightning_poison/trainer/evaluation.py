@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate, default_convert
 
+from lightning_poison._lightning import lightning_packages
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.trainer.positions import EvaluationOrder, without_repeats
@@ -24,6 +26,7 @@ __all__ = [
     "max_evaluation_batches",
     "on_device",
     "validation_batches",
+    "without_logging",
 ]
 
 
@@ -71,6 +74,34 @@ def validation_batches(trainer: Any, pl_module: Any) -> Iterator[Any]:
                 break
     finally:
         trainer.training = True
+
+
+@contextmanager
+def without_logging(pl_module: Any) -> Iterator[None]:
+    """Inside, what the module's own code logs is dropped.
+
+    A forward that logs would add our passes to the numbers that its steps log under the same key, or fail in a hook
+    where logging is closed.
+
+    Args:
+        pl_module: a LightningModule, of either package, with all that are inside it.
+    """
+    kinds = tuple(package.LightningModule for package in lightning_packages())
+    own = [vars(part) for part in pl_module.modules() if isinstance(part, kinds)]
+    before = [attributes.get("log") for attributes in own]
+    try:
+        for attributes in own:
+            attributes["log"] = _dropped
+        yield
+    finally:
+        for attributes, given in zip(own, before, strict=True):
+            del attributes["log"]
+            if given is not None:
+                attributes["log"] = given
+
+
+def _dropped(*_: Any, **__: Any) -> None:
+    pass
 
 
 def collation(loader: Any) -> Callable[[list[Any]], Any]:

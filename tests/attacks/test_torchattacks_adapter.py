@@ -145,9 +145,52 @@ def test_the_number_of_classes_must_be_the_models(name, trained, digits):
         attack(eleven, digits[0][:2], digits[1][:2])
 
 
+@pytest.mark.parametrize(
+    ("classes", "factory", "needed"),
+    [
+        (2, torchattacks.AutoAttack, r"AutoAttack \(the APGDT in it\) needs at least 4"),
+        (
+            3,
+            functools.partial(torchattacks.AutoAttack, n_classes=3),
+            r"AutoAttack \(the APGDT in it\) needs at least 4",
+        ),
+        (
+            2,
+            functools.partial(torchattacks.AutoAttack, version="rand"),
+            r"AutoAttack \(the APGD in it\) needs at least 3",
+        ),
+        (2, functools.partial(torchattacks.APGDT, n_classes=2), "APGDT needs at least 4"),
+        (2, functools.partial(torchattacks.APGD, loss="dlr"), "APGD needs at least 3"),
+        (2, functools.partial(torchattacks.UPGD, loss="dlr"), "UPGD needs at least 3"),
+    ],
+)
+def test_too_few_classes_are_not_blamed_on_the_inputs(classes, factory, needed, trained, digits):
+    few = nn.Sequential(trained, nn.Linear(10, classes)).eval()
+    inputs = digits[0][1200:1204]
+    attack = from_torchattacks(factory, few)
+    with pytest.raises(UserError, match=f"^torchattacks.{needed} classes.*, got a model of {classes}; use") as caught:
+        attack(few, inputs, few(inputs).argmax(1))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["APGD", "FAB", "Square", "PGD", "DeepFool"])
+def test_attacks_of_two_classes(name, digits):
+    inputs = digits[0][:6]
+    direction = torch.randn(64, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).eval()
+    with torch.no_grad():
+        net[1].weight.copy_(torch.stack([-direction, direction])), net[1].bias.zero_()
+    arguments = {"FAB": {"n_classes": 2}, "DeepFool": {}}.get(name, {})
+    attack = from_torchattacks(functools.partial(getattr(torchattacks, name), **arguments), net)
+    result = attack(net, inputs, net(inputs).argmax(1))
+    assert result.fooled.equal(net(result.examples).argmax(1) != net(inputs).argmax(1))
+
+
 def test_an_attack_that_cannot_take_the_inputs_says_so_in_a_line(trained, digits):
     attack = from_torchattacks(torchattacks.TIFGSM, trained)  # for three channels only
-    with pytest.raises(UserError, match=r"torchattacks.TIFGSM can't attack inputs of shape \(1, 8, 8\): .*; use"):
+    with pytest.raises(
+        UserError, match=r"torchattacks.TIFGSM can't attack inputs of shape \(1, 8, 8\) among 10 classes: .*; use"
+    ):
         attack(trained, digits[0][1200:1202], digits[1][1200:1202])
 
 

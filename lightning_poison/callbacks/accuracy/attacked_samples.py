@@ -25,6 +25,7 @@ class AttackedSamples:
             mean over the samples that have one, and how many have one.
         curve: how many samples withstand every attack at each radius of the sweep; empty without one.
         curves: the same by attack.
+        stochastic: whether the victim's scores differ from pass to pass, so that final examples were evaluated afresh.
     """
 
     split: str
@@ -36,6 +37,7 @@ class AttackedSamples:
     details: Mapping[str, Mapping[str, tuple[float, int]]] = field(default_factory=dict)
     curve: tuple[int, ...] = ()
     curves: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    stochastic: bool = False
 
 
 def interval(count: int, samples: int) -> tuple[float, float]:

@@ -42,7 +42,8 @@ class AttackCounts(Metric):
     withstood: Tensor
     detail_sums: Tensor
     detail_counts: Tensor
-    broken: Tensor
+    withstood_at: Tensor
+    stochastic: Tensor
 
     def __init__(self, names: Sequence[str], radii: int = 0) -> None:
         super().__init__()
@@ -54,7 +55,8 @@ class AttackCounts(Metric):
             "withstood": (count + 1,),  # the first is the worst case
             "detail_sums": (count, figures),
             "detail_counts": (count, figures),
-            "broken": (count + 1, radii + 1),  # how many are broken at the first radius, the second, ..., at none
+            "withstood_at": (count + 1, radii),
+            "stochastic": (),  # how many samples were shown to a victim whose scores differ from pass to pass
         }
         for name, shape in shapes.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
@@ -64,19 +66,23 @@ class AttackCounts(Metric):
         correct: Tensor,
         fooled: Tensor,
         details: Sequence[Mapping[str, Tensor]],
-        broken_at: Tensor | None = None,
+        fooled_at: Tensor | None = None,
+        *,
+        stochastic: bool = False,
     ) -> None:
         """Add samples.
 
         Args:
             correct: shape (n,), bool: predicted as the label without an attack.
-            fooled: shape (attacks, n), bool.
+            fooled: shape (attacks, n), bool; or (1 + attacks, n), where the worst case is given, and comes first.
             details: for each attack, figures by name, each of shape (n,), NaN where a sample has none.
-            broken_at: shape (attacks, n), int64: index of the first radius at which a sample is fooled.
+            fooled_at: shape (attacks, radii, n) or (1 + attacks, radii, n), bool: the same at each radius of the sweep.
+            stochastic: whether the victim's scores differ from pass to pass.
         """
         self.samples += correct.numel()
         self.correct += correct.sum()
-        self.withstood += torch.cat([~fooled.any(dim=0, keepdim=True), ~fooled]).sum(dim=1)
+        self.withstood += self._standing(fooled)
+        self.stochastic += stochastic * correct.numel()
         for row, figures in enumerate(details):
             for column, name in enumerate(DETAILS):
                 if name in figures:
@@ -84,9 +90,14 @@ class AttackCounts(Metric):
                     values = values[torch.isfinite(values)]
                     self.detail_sums[row, column] += (values * _UNIT).round().long().sum().to(self.detail_sums.device)
                     self.detail_counts[row, column] += values.numel()
-        if broken_at is not None:
-            for row, places in enumerate([broken_at.amin(dim=0), *broken_at]):
-                self.broken[row] += torch.bincount(places, minlength=self.radii + 1)
+        if fooled_at is not None:
+            self.withstood_at += self._standing(fooled_at)
+
+    def _standing(self, fooled: Tensor) -> Tensor:
+        """How many stand, in the worst case and under each attack."""
+        if len(fooled) == len(self.names):
+            fooled = torch.cat([fooled.any(dim=0, keepdim=True), fooled])
+        return (~fooled).sum(dim=-1)
 
     def compute(self) -> Tensor:
         """Return the share that withstands every attack, a float64 scalar."""
@@ -98,8 +109,8 @@ class AttackCounts(Metric):
             samples, correct = int(self.samples), int(self.correct)
             worst, *each = self.withstood.tolist()
             sums, counts = self.detail_sums.tolist(), self.detail_counts.tolist()
-            broken = self.broken.cpu()
-        curve, *curves = ((samples - broken.cumsum(dim=1)[:, :-1]).tolist()) if self.radii else [[]]
+            curve, *curves = self.withstood_at.tolist() if self.radii else [[]]
+            stochastic = bool(self.stochastic)
         return AttackedSamples(
             split,
             epoch,
@@ -117,4 +128,5 @@ class AttackCounts(Metric):
             },
             tuple(curve),
             {name: tuple(entry) for name, entry in zip(self.names, curves, strict=False)},
+            stochastic,
         )

@@ -10,12 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.attacks import Attack, AttackResult, class_scores, frozen_eval
+from lightning_poison.attacks import (
+    Attack,
+    AttackResult,
+    StochasticVictimWarning,
+    class_scores,
+    frozen_eval,
+    is_stochastic,
+)
 from lightning_poison.attacks.base import GradientMaskingWarning
+from lightning_poison.attacks.model import check_samples
 from lightning_poison.attacks.outputs import selected_output
-from lightning_poison.attacks.robustness_curve import robustness_curve
+from lightning_poison.attacks.robustness_curve import each_radius, robustness_curve
+from lightning_poison.attacks.samples import Samples
+from lightning_poison.attacks.stochastic import fooling_draws
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
 from lightning_poison.callbacks.accuracy.counts import AttackCounts
+from lightning_poison.callbacks.accuracy.logged_accuracy import NaturalAccuracies
 from lightning_poison.callbacks.accuracy.own_inputs import own_positions, prepared_attacks
 from lightning_poison.callbacks.target_classes import TargetRule, targets_of
 from lightning_poison.datamodules.labels import known_labels
@@ -24,7 +35,7 @@ from lightning_poison.functional.norms import l2_size
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.trainer.batches import inputs_and_labels
-from lightning_poison.trainer.evaluation import EvaluatedSamples
+from lightning_poison.trainer.evaluation import EvaluatedSamples, without_logging
 
 __all__ = ["TRIED", "AttackRound"]
 
@@ -63,13 +74,15 @@ class AttackRound:
         self._ready = list(self._attacks.values())
         self._samples: EvaluatedSamples | None = None
         self._batch = 0
+        self._stochastic: bool | None = None  # until samples have been seen
+        self._natural = NaturalAccuracies()
 
     def begin(self, trainer: Any, pl_module: Any) -> None:
         """Count from zero, with attacks that have learnt what they need of the present weights."""
         with torch.inference_mode(False):  # states made in inference mode could not be added to later
             self._counts.to(pl_module.device)
             self._counts.reset()
-        self._batch = 0
+        self._batch, self._stochastic, self._natural = 0, None, NaturalAccuracies()
         self._samples = self.samples(trainer)
         model, attacks = selected_output(pl_module, self._output), list(self._attacks.values())
         self._ready = prepared_attacks(trainer, pl_module, model, attacks, self._samples.left_out)
@@ -102,6 +115,7 @@ class AttackRound:
             inputs, labels = inputs[:TRIED].clone(), labels[:TRIED].clone().long()
             if not len(labels):
                 return
+            inputs = check_samples(inputs, labels, None)
             with torch.no_grad():
                 scores = class_scores(model, inputs)
             if self._source is not None and self._source >= scores.shape[1]:
@@ -117,6 +131,13 @@ class AttackRound:
     def ready(self) -> dict[str, Attack]:
         """The attacks by short name, as prepared for the present evaluation."""
         return dict(zip(self._attacks, self._ready, strict=True))
+
+    @property
+    def natural(self) -> NaturalAccuracies | None:
+        """The accuracies without an attack on this rank; None where not every evaluated sample was asked about."""
+        partial = self._max_samples is not None or self._source is not None or self._target is not None
+        own = self._samples is not None and len(self._samples.left_out)
+        return None if partial or own else self._natural
 
     def measured(self, trainer: Any, split: str, epoch: int) -> AttackedSamples:
         """The counts over all ranks, of each sample once; every rank must call it."""
@@ -137,6 +158,7 @@ class AttackRound:
                 return
             ids = ids[rows]
             inputs, labels = inputs[rows.to(inputs.device)].clone(), labels[rows.to(labels.device)].clone().long()
+            inputs = check_samples(inputs, labels, None)
             targets = targets_of(self._target, trainer, model, inputs, labels)
             if targets is not None:
                 kept = targets != labels
@@ -150,27 +172,72 @@ class AttackRound:
         with (
             kept_random_state(mix_seed(0, self._key, self._batch), pl_module.device),
             trainer.precision_plugin.forward_context(),
+            without_logging(pl_module),
             frozen_eval(model),
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("ignore", GradientMaskingWarning)  # said once of all samples, not of each batch
+            for kind in (GradientMaskingWarning, StochasticVictimWarning):
+                warnings.simplefilter("ignore", kind)  # said once of all samples, not of each batch
             yield
 
     def _attack_samples(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, targets: Tensor | None, ids: Tensor
     ) -> None:
         """Attack and count samples that are all to be attacked."""
+        if self._stochastic is None:
+            self._stochastic = is_stochastic(model, inputs)
         with torch.no_grad():
-            correct = class_scores(model, inputs).argmax(dim=1) == labels
-        fooled, details, broken = [], [], []
-        for attack in self._ready:
-            result = attack(model, inputs, labels, targets=targets, sample_ids=ids)
-            fooled.append(result.fooled)
-            details.append({"l2": _sizes(result, inputs), **result.details})
-            if self._radii:
-                curve = robustness_curve(attack, self._radii, model, inputs, labels, targets, ids, known=result)
-                broken.append(curve.broken_at)
-        self._counts.update(correct, torch.stack(fooled), details, torch.stack(broken) if broken else None)
+            scores = class_scores(model, inputs)
+        predictions = scores.argmax(dim=1)
+        self._natural.update(labels, predictions, scores.shape[1])
+        samples = Samples(inputs, labels, targets, ids, self._stochastic)
+        results = [
+            attack(model, inputs, labels, targets=targets, sample_ids=ids, stochastic=self._stochastic)
+            for attack in self._ready
+        ]
+        details = [{"l2": _sizes(result, inputs), **result.details} for result in results]
+        if self._stochastic:
+            fooled, fooled_at = self._by_draws(model, samples, results)
+        else:
+            fooled, fooled_at = (
+                torch.stack([result.fooled for result in results]),
+                self._curves(model, samples, results),
+            )
+        self._counts.update(predictions == labels, fooled, details, fooled_at, stochastic=self._stochastic)
+
+    def _curves(self, model: nn.Module, samples: Samples, results: Sequence[AttackResult]) -> Tensor | None:
+        """Who is fooled at each radius, shape (attacks, radii, n); None without a sweep."""
+        if not self._radii:
+            return None
+        curves = [
+            robustness_curve(
+                attack,
+                self._radii,
+                model,
+                samples.inputs,
+                samples.labels,
+                samples.targets,
+                samples.ids,
+                known=known,
+                stochastic=False,
+            )
+            for attack, known in zip(self._ready, results, strict=True)
+        ]
+        return torch.stack([curve.fooled for curve in curves])
+
+    def _by_draws(
+        self, model: nn.Module, samples: Samples, results: Sequence[AttackResult]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Who is fooled, shape (1 + attacks, n), and at each radius, (1 + attacks, radii, n); the worst case first."""
+        fooled = _with_worst_case(model, samples, self._ready, results)
+        if not self._radii:
+            return fooled, None
+        sweeps = [
+            each_radius(attack, self._radii, model, samples, known)
+            for attack, known in zip(self._ready, results, strict=True)
+        ]
+        at_radii = [_with_worst_case(model, samples, self._ready, found) for found in zip(*sweeps, strict=True)]
+        return fooled, torch.stack(at_radii, dim=1)
 
     def _rows(self, ids: Tensor, labels: Tensor) -> Tensor:
         """Which samples of a batch to attack."""
@@ -178,6 +245,26 @@ class AttackRound:
         if self._source is not None:
             wanted &= labels.cpu() == self._source
         return wanted.nonzero().squeeze(1)
+
+
+def _with_worst_case(
+    model: nn.Module, samples: Samples, attacks: Sequence[Attack], results: Sequence[AttackResult]
+) -> Tensor:
+    """Who is fooled by the strongest attack and by each, shape (1 + attacks, n), of a stochastic victim.
+
+    The luckiest of several draws would be no attack's success: each sample's example is chosen in passes for that
+    purpose, and the chosen one is then evaluated afresh.
+    """
+    each = torch.stack([result.fooled for result in results])
+    if len(results) == 1:
+        return torch.cat([each, each])
+    chosen = torch.stack([fooling_draws(model, result.examples, samples) for result in results]).argmax(dim=0)
+    worst = torch.zeros_like(each[0])
+    for place, (attack, result) in enumerate(zip(attacks, results, strict=True)):
+        rows = (chosen == place).nonzero().squeeze(1)
+        if len(rows):
+            worst[rows] = attack.judge(model, result.examples[rows], samples[rows])
+    return torch.cat([worst[None], each])
 
 
 def _sizes(result: AttackResult, inputs: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
 from lightning_poison.callbacks.accuracy.tables import (
     attack_table,
     detail_table,
+    doubts,
     history_table,
-    masking_warnings,
     result_table,
 )
 from lightning_poison.functional.pixels import in_grey_levels
@@ -33,6 +33,7 @@ def attack_section(
     radii: Sequence[float],
     *,
     targeted: bool = False,
+    remarks: Sequence[str] = (),
 ) -> Section:
     """Words, tables and curves of what one callback measured.
 
@@ -45,9 +46,11 @@ def attack_section(
         history: those of ``fit``.
         radii: of the sweep; empty without one.
         targeted: whether the attacks have a target, so that the share at radius 0 isn't the natural accuracy.
+        remarks: further sentences that a reader has to mind.
     """
-    warnings = [f"Mind that {sentence}." for entry in latest for sentence in masking_warnings(entry)]
-    tables = [attack_table(attacks), result_table(latest)]
+    sentences = [*remarks, *(sentence for entry in latest for sentence in doubts(entry))]
+    warnings = [f"Mind that {sentence}." for sentence in dict.fromkeys(sentences)]
+    tables = [attack_table(attacks, stochastic=any(entry.stochastic for entry in latest)), result_table(latest)]
     details = detail_table(latest)
     if details is not None:
         tables.append(details)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from lightning_poison.attacks import Attack
+from lightning_poison.attacks import Attack, StochasticVictimWarning
 from lightning_poison.attacks.base import MASKED_SHARE, MASKING_REMEDY
 from lightning_poison.attacks.torchattacks_adapter import TorchAttack
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples, interval
@@ -16,6 +16,7 @@ __all__ = [
     "attack_table",
     "describe_attack",
     "detail_table",
+    "doubts",
     "history_table",
     "masking_warnings",
     "result_table",
@@ -29,6 +30,9 @@ _DETAIL_WORDS = {
     "agreement": "samples on which substitute and victim agree",
     "transferred": "examples against the substitute that fool the victim too",
 }
+AFRESH = "natural accuracy is of one draw, attacks go their whole way, and one fresh evaluation of each example counts"
+"""How a stochastic victim is counted."""
+
 _SHARES = ("zero_gradient", "survival", "agreement", "transferred")
 
 
@@ -48,13 +52,20 @@ def describe_attack(attack: Attack, eps: float | None = None) -> str:
     return ", ".join([*parts, *([f"trained on {asked:,} decisions of the victim"] if asked else [])])
 
 
-def attack_table(attacks: Mapping[str, Attack]) -> ReportTable:
-    """The settings of each attack; with their short names where there are several."""
+def attack_table(attacks: Mapping[str, Attack], *, stochastic: bool = False) -> ReportTable:
+    """The settings of each attack; with their short names where there are several.
+
+    Args:
+        attacks: by short name.
+        stochastic: whether the victim's scores differ from pass to pass.
+    """
     several = len(attacks) > 1
     rows = []
     for name, attack in attacks.items():
         steps = getattr(attack, "steps", None)
         criterion = "last iterate" if isinstance(attack, TorchAttack) else getattr(attack, "success", "any iterate")
+        if stochastic:
+            criterion = "fresh evaluation"
         bounded = math.isfinite(attack.eps)
         eps = (f"{attack.eps:.4g}", in_grey_levels(attack.eps)) if bounded else (None, None)
         rows.append((*([name] if several else []), attack.name, attack.norm, *eps, steps, criterion))
@@ -90,6 +101,11 @@ def detail_table(latest: Sequence[AttackedSamples]) -> ReportTable | None:
     )
     columns = ("data", "attack", "figure", "mean", "of samples")
     return ReportTable("What the attacks needed and did", columns, rows) if rows else None
+
+
+def doubts(measured: AttackedSamples) -> list[str]:
+    """A sentence for everything that speaks against taking the shares at their word."""
+    return [*([str(StochasticVictimWarning(AFRESH))] if measured.stochastic else []), *masking_warnings(measured)]
 
 
 def masking_warnings(measured: AttackedSamples) -> list[str]:
