@@ -108,9 +108,9 @@ class Victim(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch (inputs, labels), averaged over its samples."""
-        inputs, labels = self._noisy(batch[0], batch_idx), batch[1]
+        inputs = self._noisy(batch[0], batch_idx)
         logits = self(inputs)
-        self._check_labels(labels, batch_idx)
+        labels = self._checked_labels(batch[1], batch_idx)
         loss = cross_entropy(logits, labels)
         if loss.device.type == "cpu" or batch_idx % _CHECK_EVERY == 0:
             check_loss(loss, inputs, self.current_epoch, batch_idx)
@@ -138,8 +138,7 @@ class Victim(LightningModule):
         return inputs + fill_gaussian(torch.empty_like(inputs), self.noise_std, torch.initial_seed(), *keys)
 
     def _evaluate(self, stage: str, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
-        inputs, labels = batch[0], batch[1]
-        self._check_labels(labels, batch_idx)
+        inputs, labels = batch[0], self._checked_labels(batch[1], batch_idx)
         first = 0 if batch_idx == 0 else self._evaluated  # loaders are read one after the other
         self._evaluated = first + len(labels)
         positions = evaluation_positions(self.trainer, batch_idx, dataloader_idx, len(labels), first)
@@ -150,9 +149,11 @@ class Victim(LightningModule):
         if once.any():
             self._record(stage, logits[once], labels[once])
 
-    def _check_labels(self, labels: Tensor, batch_idx: int) -> None:
-        if labels.device.type == "cpu" or batch_idx == 0:
+    def _checked_labels(self, labels: Tensor, batch_idx: int) -> Tensor:
+        """Class numbers of any integer type as int64, which the loss needs."""
+        if batch_idx == 0 or not isinstance(labels, Tensor) or labels.device.type == "cpu":
             check_labels("labels of the batch", labels, self.num_classes)
+        return labels.long()
 
     def _record(self, stage: str, logits: Tensor, labels: Tensor) -> None:
         self._metric(stage, "acc").update(logits, labels)

@@ -197,3 +197,13 @@ def test_the_report_shows_the_list(tmp_path, capsys):
     assert without.report_sections()[0].text[0].endswith("with seed 0.")
     files = {path.name for path in (tmp_path / "report").iterdir()}
     assert files >= {"crafted_flips_least-sure.csv", "crafted-flips-least-sure.png", "crafted-points-least-sure.png"}
+
+
+def test_flips_to_classes_that_nobody_has_are_told(tmp_path):
+    gaps = TensorDataset(IMAGES, LABELS * 2)
+    model = model_of(pytorch_lightning)
+    model.net[-1] = torch.nn.Linear(16, 5)
+    callback = CraftFlips(LabelFlips(LeastSure(count=4, classes=[2])))
+    with pytest.warns(UserWarning, match="flips lead to class 3, which no training point has: the labels are 0, 2, 4"):
+        trainer_of(pytorch_lightning, tmp_path, callback).fit(model, data_of(pytorch_lightning, gaps))
+    assert callback.flips.new_label.tolist() == [3] * 4

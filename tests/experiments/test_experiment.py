@@ -16,6 +16,7 @@ from lightning_poison.datamodules import Digits
 from lightning_poison.ensembles import TrainingRecipe, train_networks
 from lightning_poison.errors import UserError
 from lightning_poison.experiments import VictimPlan, training
+from lightning_poison.experiments.crafting import FlipLists
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.functional.progress import no_progress
 from lightning_poison.nets import MLP
@@ -256,3 +257,12 @@ def test_counts_and_lists_of_other_libraries(tmp_path):
     for wrong in ("12", True, [np.float64(1)]):
         with pytest.raises(UserError, match="seeds must be"):
             experiment(tmp_path, seeds=wrong)
+
+
+def test_flips_to_classes_that_nobody_has_are_told(tmp_path):
+    labels = torch.tensor([0, 5, 7] * 4)
+    subject = Subject(torch.rand(12, 4), labels, torch.rand(12, 4), labels, 8, "", "digest")
+    lists = FlipLists(tmp_path, subject, {"clean": None, "next": LabelFlips(RandomPoints(fraction=1.0))})
+    with pytest.warns(UserWarning, match="strategy next: flips lead to classes 1 and 6, which no training point has"):
+        lists.craft([0, 1], 1, no_progress)
+    assert lists.of("next", 0).new_label.tolist() == [1, 6, 0] * 4

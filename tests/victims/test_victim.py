@@ -109,3 +109,17 @@ def test_a_loss_that_diverges_says_what_to_do() -> None:
     victim = Victim(MLP(num_classes=3, image_size=4), optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e30))
     with pytest.raises(UserError, match=r"the loss became nan at epoch .* lower the learning rate"):
         trainer(max_epochs=5).fit(victim, loader())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.uint16, torch.uint32])
+def test_labels_of_every_integer_type(dtype):
+    inputs, labels = torch.rand(12, 1, 8, 8), torch.arange(12) % 3
+    found = []
+    for kind in (torch.int64, dtype):
+        torch.manual_seed(0)
+        victim = Victim(MLP(3, 1, 8, hidden=(4,)))
+        data = DataLoader(TensorDataset(inputs, labels.to(kind)), batch_size=4)
+        run = trainer()
+        run.fit(victim, data, data)
+        found.append({key: float(value) for key, value in run.callback_metrics.items()})
+    assert found[0] == found[1]
