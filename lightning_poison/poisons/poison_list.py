@@ -66,14 +66,15 @@ class PoisonList(ABC):
             labels: shape (n,), integer.
 
         Returns:
-            shape (n + added,), of the same dtype.
+            shape (n + added,), of the same dtype; int64 where that cannot hold a new label.
 
         Raises:
             UserError: the list belongs to other data.
         """
-        poisoned = torch.cat([labels, labels.new_zeros(self.num_added)])
-        poisoned[self.positions(labels.numel())] = self.new_label.to(labels.dtype)
-        return poisoned
+        poisoned = torch.cat([labels.long(), labels.new_zeros(self.num_added, dtype=torch.int64)])
+        poisoned[self.positions(labels.numel())] = self.new_label
+        fits = len(self) == 0 or int(self.new_label.max()) <= torch.iinfo(labels.dtype).max
+        return poisoned.to(labels.dtype) if fits else poisoned
 
     def input_at(self, row: int, clean: Any) -> Any:  # noqa: ARG002  # the signature is shared
         """The poisoned input of a row, in the type of a clean one.

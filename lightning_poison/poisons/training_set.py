@@ -23,7 +23,7 @@ class TrainingSet:
     """The clean training data as a strategy sees it.
 
     Args:
-        labels: shape (n,), int64: the clean labels.
+        labels: shape (n,), integers: the clean labels; they become int64, which holds a new class.
         num_classes: K; labels lie in [0, K - 1].
         fingerprint: identifies the data, so that a flip list is never applied to other data; empty: unknown.
         dataset: map-style data set whose item i is (input, label, ...); None where a strategy needs labels only.
@@ -52,7 +52,7 @@ class TrainingSet:
 
     def __post_init__(self) -> None:
         check_integer("num_classes", self.num_classes, minimum=1)
-        check_labels("labels", self.labels, self.num_classes)
+        object.__setattr__(self, "labels", check_labels("labels", self.labels, self.num_classes).long())
 
     @property
     def num_points(self) -> int:

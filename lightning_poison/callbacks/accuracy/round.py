@@ -164,7 +164,7 @@ class AttackRound:
         if self._max_samples is not None:
             wanted &= positions < self._max_samples
         if self._source is not None:
-            wanted &= labels == self._source
+            wanted &= labels.long() == self._source  # small integers would wrap the number
         return wanted.nonzero().squeeze(1)
 
 
