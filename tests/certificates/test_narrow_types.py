@@ -105,7 +105,7 @@ def test_labels_of_any_integer_type_give_the_same_certificates(dtype: torch.dtyp
     small, classes = (
         labels.to(dtype),
         259,
-    )  # uint8 labels that are compared with 256 to 258 as they are seem to be those
+    )  # uint8 labels compared with 256 to 258 seem to be those
 
     def everything(labels: Tensor) -> list[Any]:
         linear, means = certify_label_linear(weights, labels, classes), certify_class_means(weights, labels, classes)
