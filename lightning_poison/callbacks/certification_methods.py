@@ -20,7 +20,7 @@ from lightning_poison.certificates import (
 )
 from lightning_poison.errors import UserError
 from lightning_poison.functional.progress import Progress
-from lightning_poison.trainer.ranks import from_all_ranks
+from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero
 
 __all__ = ["Methods", "certify_points", "fit_methods", "named_methods"]
 
@@ -77,7 +77,8 @@ def certify_points(
 ) -> dict[str, CertifiedPoints]:
     """Certificates of the evaluation points of all ranks, by every method.
 
-    Each rank certifies its own share. A transductive learner needs all points at once: the first rank certifies them.
+    Each rank certifies its own share. Where a learner needs all points at once (it is transductive, or shares its alpha
+    among them) the first rank certifies them.
 
     Args:
         trainer: says how many ranks there are.
@@ -90,8 +91,7 @@ def certify_points(
         reader = points()
         features, index, labels = _read(trainer, methods[names[0]], reader)
         for name in names:
-            whole = methods[name].transductive
-            certify = _of_all_points if whole else _of_each_share
+            certify = _of_all_points if methods[name].all_at_once else _of_each_share
             with progress(_task("evaluation points", [name]), len(index)) as advance:
                 certified = certify(trainer, methods[name], features, index, labels, advance)
                 found[name] = replace(certified, known=reader.known)
@@ -114,19 +114,18 @@ def _of_all_points(
     rows = torch.cat([share[1] for share in shares])
     order = _once(rows)
 
-    def certificate() -> LabelFlipCertificate | None:
-        if not trainer.is_global_zero:
-            return None
+    def certificate() -> LabelFlipCertificate:
         together = torch.cat([share[0] for share in shares if len(share[0])])
         return learner.certify_features(together[order], advance)
 
-    found = next(part for part in from_all_ranks(trainer, certificate) if part is not None)
+    found = from_rank_zero(trainer, certificate)  # it may train for hours, and the others wait
     return CertifiedPoints(rows[order], torch.cat([share[2] for share in shares])[order], found)
 
 
 def _once(index: Tensor) -> Tensor:
-    """Where each position stands for the first time, in the order of the positions."""
+    """Where each position stands for the first time, in the order of the positions; those below 0 are repeats."""
     order = index.argsort(stable=True)
+    order = order[index[order] >= 0]
     first = torch.ones(len(order), dtype=torch.bool)
     first[1:] = index[order][1:] != index[order][:-1]
     return order[first]

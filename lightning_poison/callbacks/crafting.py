@@ -97,7 +97,7 @@ def poison_pictures(dataset: Any, flips: PoisonList, count: int) -> tuple[Tensor
     Returns:
         shape (m, C, H, W) in [0, 1], and m titles.
     """
-    rows = sorted(set(torch.linspace(0, len(flips) - 1, count).long().tolist()))
+    rows = sorted(set(torch.linspace(0, len(flips) - 1, count, dtype=torch.float64).long().tolist()))
     poisoned = PoisonedDataset(dataset, flips)
     positions = flips.positions(len(dataset))
     with kept_random_state(0):

@@ -37,10 +37,9 @@ class OptimalFlips:
         return len(self.index)
 
     def apply(self, labels: Tensor) -> Tensor:
-        """A copy of ``labels``, shape (n,), with the changes made."""
-        changed = labels.clone()
-        changed[self.index] = self.new_label.to(labels.dtype)
-        return changed
+        """A copy of ``labels``, shape (n,), with the changes made; int64 where their dtype cannot hold a new label."""
+        changed = labels.long().index_copy(0, self.index, self.new_label)
+        return changed.to(labels.dtype) if int(changed.max()) <= torch.iinfo(labels.dtype).max else changed
 
 
 def optimal_label_flips(weights: Tensor, labels: Tensor, num_classes: int) -> OptimalFlips | None:

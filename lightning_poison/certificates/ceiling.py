@@ -40,8 +40,8 @@ def radius_ceiling(prediction: Tensor, labels: Tensor, num_classes: int) -> Tens
     check_labels("labels", labels, num_classes)
     check_labels("prediction", prediction, num_classes)
     if num_classes == 1:
-        return torch.full_like(prediction, len(labels))
+        return torch.full((len(prediction),), len(labels))
     counts = torch.bincount(labels.long(), minlength=num_classes)
     pairs = torch.div(counts[:, None] + counts[None, :] + 1, 2, rounding_mode="floor") - 1
     pairs.fill_diagonal_(torch.iinfo(torch.int64).max)
-    return pairs.min(dim=1).values[prediction]
+    return pairs.min(dim=1).values[prediction.long()]  # small integers would be a mask, or too small for the radius

@@ -38,7 +38,7 @@ class Centroids:
 
     Args:
         features: shape (n, d), finite, any float dtype.
-        labels: shape (n,), int64 in [0, K).
+        labels: shape (n,), integers in [0, K).
         num_classes: K.
 
     Attributes:
@@ -58,7 +58,7 @@ class Centroids:
         self._num_points = len(features)
         self._size = 16 * sum(features.shape) * _EPS
         self._norm = max(float(features.norm(dim=1).max()), _SMALLEST)
-        members = [labels == label for label in range(num_classes)]
+        members = [labels.long() == label for label in range(num_classes)]
         self.means = torch.stack([features[chosen].mean(0) for chosen in members])
         self.shifts = [
             _shifts(_distances(features, mean[None])[:, 0], chosen) * (1 + self._size) if chosen.any() else mean[:0]

@@ -86,7 +86,7 @@ def certify_class_means(
         check_finite("similarities", chunk, remedy="clean the inputs or change the feature map")
         if not torch.isfinite(8 * len(labels) * chunk.double().abs()).all():
             raise UserError("similarities must be finite, also when added up, got huge ones; scale them down")
-        points += [_certify_point(row, labels.numpy(), num_classes) for row in chunk.double().numpy()]
+        points += [_certify_point(row, labels.long().numpy(), num_classes) for row in chunk.double().numpy()]
     table = torch.tensor(points, dtype=torch.int64).reshape(-1, 2)
     return LabelFlipCertificate(table[:, 0], table[:, 1])
 
@@ -96,7 +96,9 @@ def _certify_point(similarity: Vector, labels: npt.NDArray[np.int64], num_classe
     means = [float(part.mean()) if len(part) else -math.inf for part in members]
     prediction = int(np.argmax(means))
     fewest = len(labels) + 1
-    for rival in sorted(set(range(num_classes)) - {prediction}, key=lambda label: -means[label]):
+    rivals = [label for label in range(num_classes) if label != prediction and len(members[label])]
+    empty = [label for label in range(num_classes) if not len(members[label])][:1]  # one of them stands for all
+    for rival in [*sorted(rivals, key=lambda label: -means[label]), *empty]:
         rest = [members[label] for label in range(num_classes) if label not in (prediction, rival)]
         others = np.sort(np.concatenate(rest)) if rest else np.empty(0)
         fewest = min(fewest, _Rivalry(members[prediction], members[rival], others).fewest(fewest))

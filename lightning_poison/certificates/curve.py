@@ -38,7 +38,7 @@ def certified_accuracy(certificate: LabelFlipCertificate, labels: Tensor, radii:
     if labels.shape != certificate.prediction.shape:
         got = f"{tuple(labels.shape)} labels for {tuple(certificate.prediction.shape)} predictions"
         raise UserError(f"labels must match the certificate, got {got}; pass the labels of the certified points")
-    right = certificate.prediction == labels
+    right = certificate.prediction == labels.long()
     reached = certificate.radius[None, :] >= torch.tensor(list(radii)).reshape(-1, 1)
     return (right & reached).double().mean(1)
 
@@ -55,7 +55,7 @@ def default_radii(labels: Tensor) -> list[int]:
         >>> default_radii(torch.arange(300) % 10)
         [0, 1, 2, 5, 10, 20]
     """
-    largest = torch.bincount(labels).topk(min(2, int(labels.max()) + 1)).values
-    ceiling = (int(largest.sum()) + 1) // 2 - 1
+    counts = torch.bincount(labels.long())
+    ceiling = (int(counts.topk(min(2, len(counts))).values.sum()) + 1) // 2 - 1
     steps = [digit * 10**power for power in range(len(str(len(labels)))) for digit in (1, 2, 5)]
     return [0, *(step for step in steps if step <= ceiling)]

@@ -93,6 +93,7 @@ def certify_label_linear(weights: Tensor | Iterable[Tensor], labels: Tensor, num
     num_classes = check_integer("num_classes", num_classes, minimum=1)
     if not len(check_labels("labels", labels, num_classes)):
         raise UserError("labels must hold at least one training label, got none; check the training data")
+    labels = labels.long()  # small integers would wrap the class numbers that they are compared with
     if isinstance(weights, Tensor):
         weights = [weights]
     predictions, radii, size = [], [], _FIRST_SIZE
@@ -144,7 +145,7 @@ def _checked(weights: Tensor, labels: Tensor) -> Tensor:
 def _certify_block(weights: Tensor, labels: Tensor, num_classes: int, size: int) -> tuple[Tensor, Tensor, int]:
     """Predictions and radii of a block, and how many of the largest gains its points needed."""
     n = weights.shape[1]
-    scores = weights @ torch.nn.functional.one_hot(labels.long(), num_classes).double()
+    scores = weights @ torch.nn.functional.one_hot(labels, num_classes).double()
     slack = score_slack(weights)
     # Gains are up to twice as large as weights, and a comparison with an infinite one would prove nothing.
     if not torch.isfinite(2 * weights.abs().sum(dim=1)).all():

@@ -73,6 +73,11 @@ class CertifiedLearner(ABC):
         """Number of training points, n."""
         return len(self.labels)
 
+    @property
+    def all_at_once(self) -> bool:
+        """Whether the points of an evaluation, those of all ranks, must be certified in one call."""
+        return self.transductive
+
     def fit(
         self,
         inputs: Tensor | Iterable[Tensor],

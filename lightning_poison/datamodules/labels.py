@@ -131,7 +131,7 @@ def _as_labels(values: Any, length: int) -> Tensor | None:
 def _confirmed(dataset: Any, labels: Tensor, part: str) -> bool:
     if labels.numel() != len(dataset):
         return False
-    spread = torch.linspace(0, len(dataset) - 1, _SPREAD).long().tolist()
+    spread = torch.linspace(0, len(dataset) - 1, _SPREAD, dtype=torch.float64).long().tolist()
     _, classes = np.unique(labels.numpy(), return_index=True)
     positions = sorted({*spread, *classes[:_CLASSES_CHECKED].tolist()})
     return all(item_label(dataset[position], position, part) == int(labels[position]) for position in positions)

@@ -62,7 +62,7 @@ class CertifiedAccuracy(Metric):
             got = f"{tuple(prediction.shape)}, {tuple(radius.shape)} and {tuple(labels.shape)}"
             raise UserError(f"prediction, radius and labels must have one shape, got {got}")
         reached = radius.double()[:, None] >= torch.tensor(self.radii, dtype=torch.float64, device=radius.device)
-        self.counts += ((prediction == labels)[:, None] & reached).sum(dim=0)
+        self.counts += ((prediction.long() == labels.long())[:, None] & reached).sum(dim=0)
         self.total += labels.numel()
 
     def compute(self) -> Tensor:

@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_poison._lightning import LightningDataModule
 from lightning_poison.callbacks.label_flip_certification import LabelFlipCertification
 from lightning_poison.certificates import (
+    CertifiedLearner,
     CertifiedPoints,
     CertifiedRidge,
+    MonteCarloSmoothing,
     RawFeatures,
 )
 
@@ -40,6 +42,18 @@ def expected(train: TensorDataset = TRAIN, points: TensorDataset = VAL, classes:
 def certification(**arguments: Any) -> LabelFlipCertification:
     method = arguments.pop("method", None) or CertifiedRidge(arguments.pop("features", RawFeatures()), 0.1)
     return LabelFlipCertification(method, **{"radii": RADII, **arguments})
+
+
+def exact() -> CertifiedRidge:
+    return CertifiedRidge(RawFeatures(), 0.1)
+
+
+def monte_carlo(points: int | None) -> MonteCarloSmoothing:
+    return MonteCarloSmoothing(exact(), q=0.1, runs=40, alpha=0.05, points=points, features=RawFeatures())
+
+
+def with_repeats() -> dict[str, CertifiedLearner]:
+    return {"each": exact(), "together": Together(RawFeatures(), 0.1), "shared": monte_carlo(points=31)}
 
 
 class CountedFeatures(RawFeatures):

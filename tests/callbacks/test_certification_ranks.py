@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from certification_runs import RADII, TRAIN, VAL, Together, expected, same
+from certification_runs import RADII, TRAIN, VAL, Together, expected, same, with_repeats
 from torch.utils.data import TensorDataset
 
 import lightning_poison
@@ -30,10 +30,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    method = t.Together(RawFeatures(), 0.1) if sys.argv[1] == "together" else None
-    run = t.trainer(pl, t.certification(method=method, max_samples=29), strategy="ddp", devices=2)
+    case = sys.argv[1]
+    method = {
+        "together": t.Together(RawFeatures(), 0.1),
+        "repeats": t.with_repeats(),
+        "points": t.monte_carlo(points=30),
+    }.get(case)
+    every = case in ("repeats", "points")  # 31 points: the sampler gives the second rank a repeat of the first
+    run = t.trainer(pl, t.certification(method=method, max_samples=None if every else 29), strategy="ddp", devices=2)
     inputs, labels = t.VAL.tensors
-    if sys.argv[1] == "nan":
+    if case == "nan":
         inputs = inputs.clone()
         inputs[1] = float("nan")  # a sample of rank one
     try:
@@ -50,7 +56,7 @@ def run_two_ranks(case: str) -> None:
     paths = [str(Path(lightning_poison.__file__).parents[1]), str(Path(__file__).parent)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     subprocess.run(
-        [sys.executable, "two_ranks.py", case], capture_output=True, timeout=100, check=True, env=environment
+        [sys.executable, "two_ranks.py", case], capture_output=True, timeout=300, check=True, env=environment
     )
 
 
@@ -72,6 +78,29 @@ def test_two_ranks_give_a_transductive_method_all_points() -> None:
     wanted = CertifiedPoints(torch.arange(29), labels, learner.certify(inputs)).values(RADII)
     for rank in (0, 1):
         assert same(json.loads(Path(f"found{rank}.json").read_text()), wanted)
+
+
+@pytest.mark.slow
+def test_each_of_an_odd_number_of_points_counts_once_on_two_ranks() -> None:
+    """Also where one call certifies all, as inputs are seen together or alpha is shared: 31 points and no more."""
+    run_two_ranks("repeats")
+    inputs, labels = VAL.tensors
+    wanted = {}
+    for name, learner in with_repeats().items():
+        certificate = learner.fit(*TRAIN.tensors, 3).certify(inputs)
+        wanted.update(CertifiedPoints(torch.arange(31), labels, certificate).values(RADII, f"_{name}"))
+    for rank in (0, 1):
+        assert same(json.loads(Path(f"found{rank}.json").read_text()), wanted)
+    for table in Path.cwd().rglob("certificates_*.csv"):
+        assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == [str(row) for row in range(31)]
+
+
+@pytest.mark.slow
+def test_more_points_on_all_ranks_than_share_the_alpha_are_refused() -> None:
+    run_two_ranks("points")
+    for rank in (0, 1):
+        message = "points must be at least the number of points, got 30 for 31"
+        assert message in Path(f"error{rank}.txt").read_text()
 
 
 @pytest.mark.slow

@@ -54,10 +54,36 @@ def test_no_relabelling_breaks_the_radius_and_the_next_change_reaches_a_tie(kind
             assert certificate.radius.item() == max(broken - 1, 0)
 
 
-def test_the_bound_of_an_interval_is_below_every_threshold_inside() -> None:
+def enumerate_threshold(parts: list[np.ndarray], threshold: float) -> int:
+    """Fewest changes after which both sums of the theorem are at most 0 and class j has a point, over all."""
+    similarity = np.concatenate(parts)
+    labels = np.repeat([0, 1, 2], [len(part) for part in parts])
+    every = np.array(list(product(range(3), repeat=len(labels))))
+    rival, own = (((every == label) * (similarity - threshold)).sum(1) for label in (1, 0))
+    reached = (rival >= 0) & (own <= 0) & (every == 1).any(1)
+    return int((every != labels).sum(1)[reached].min(initial=len(labels) + 1))
+
+
+def test_for_a_given_threshold_the_changes_are_the_fewest_of_all() -> None:
     draw = np.random.default_rng(0)
-    for _ in range(300):
-        rivalry = _Rivalry(*(np.sort(draw.normal(shift, 1, draw.integers(0, 12))) for shift in (1.0, 0.0, 0.3)))
+    lost = emptied = 0
+    for _ in range(250):
+        shifts, sizes = draw.choice([-1.0, 0.0, 1.0, 2.0], 3), draw.integers(0, 4, 3)
+        parts = [np.sort(draw.normal(shift, 1, size)) for shift, size in zip(shifts, sizes, strict=True)]
+        threshold = draw.normal(0, 1.5)
+        fewest, n = enumerate_threshold(parts, threshold), sum(map(len, parts))
+        found = _Rivalry(*parts).changes(threshold, threshold, 99)
+        assert found == fewest or found > n < fewest, (parts, threshold)
+        lost += fewest > n
+        emptied += 0 < len(parts[1]) <= fewest <= n
+    assert min(lost, emptied) > 20
+
+
+@pytest.mark.parametrize("shifts", [(1.0, 0.0, 0.3), (2.0, 2.0, -1.0), (1.0, -1.0, 1.0), (0.0, 0.0, 0.0)])
+def test_the_bound_of_an_interval_is_below_every_threshold_inside(shifts: tuple[float, float, float]) -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(150):
+        rivalry = _Rivalry(*(np.sort(draw.normal(shift, 1, draw.integers(0, 12))) for shift in shifts))
         low, high = np.sort(draw.normal(0, 1.5, 2))
         bound = rivalry.changes(low, high, 99)
         inside = [rivalry.changes(t, t, 99) for t in np.linspace(low, high, 23)]
@@ -108,6 +134,72 @@ def test_near_ties_are_never_rounded_up() -> None:
         )
         assert certificate.radius.item() <= max(fewest - 1, 0)
         assert certificate.radius.item() >= fewest - 2
+
+
+@pytest.mark.parametrize("tie", [(0.3, 32), (0.7, 64)])
+def test_a_tie_at_a_threshold_that_is_a_number_is_not_rounded_away(tie: tuple[float, int]) -> None:
+    """The class at 0 can be reached at the threshold 0 only: 20 points of x outweigh 20 D of -x / D, exactly.
+
+    One after the other the 20 add up to less in float64 than the many small ones, pair by pair.
+    """
+    x, times = tie
+    similarity = [-x / times] * (20 * times) + [0.0] * 2000 + [x] * 22 + [-x / 8] * 400
+    labels = torch.tensor([0] * (20 * times) + [1] * 2000 + [2] * 422)
+    assert np.cumsum([x] * 20)[-1] < np.sum([x / times] * (20 * times))
+    certificate = certify_class_means(torch.tensor([similarity], dtype=torch.float64), labels, 3)
+    changed = labels.clone()
+    changed[20 * times + 2000 : 20 * times + 2020] = 0
+    level = [
+        sum((Fraction(k) for k, y in zip(similarity, changed, strict=True) if y == c), Fraction(0)) for c in (0, 1)
+    ]
+    assert level == [0, 0]  # class 0 wins among equals
+    assert (certificate.prediction.item(), certificate.radius.item()) == (1, 19)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-322])
+def test_means_that_round_where_sums_do_not_do_not_certify_more(scale: float) -> None:
+    """Means of the smallest numbers are whole multiples of the smallest: they tie where the exact ones do not."""
+    draw, positive = np.random.default_rng(2), 0
+    for _ in range(60):
+        labels = draw.integers(0, 2, 6)
+        similarity = torch.tensor((draw.integers(0, 4, 6) + (labels == 0))[None] * scale, dtype=torch.float64)
+        certificate = certify_class_means(similarity, torch.tensor(labels), 2)
+        positive += certificate.radius.item() > 0
+        for other in product(range(2), repeat=6):
+            if (np.array(other) != labels).sum() <= certificate.radius.item():
+                again = certify_class_means(similarity, torch.tensor(other), 2)
+                assert again.prediction.item() == certificate.prediction.item()
+    assert positive == 0  # the price of the rounding: nothing is certified down there
+
+
+def exact_on_a_line(features: list[float], labels: list[int], point: float, own: int) -> int:
+    """Fewest changes after which the mean of ``own`` is not strictly the nearest, of two classes, in rationals."""
+    exact, fewest = [Fraction(value) for value in features], len(labels) + 1
+    for other in product(range(2), repeat=len(labels)):
+        parts = [[value for value, y in zip(exact, other, strict=True) if y == label] for label in (own, 1 - own)]
+        away = [abs(Fraction(point) - sum(part, Fraction(0)) / len(part)) if part else None for part in parts]
+        if away[0] is None or (away[1] is not None and away[1] <= away[0]):
+            fewest = min(fewest, sum(a != b for a, b in zip(other, labels, strict=True)))
+    return fewest
+
+
+def test_distances_that_cancel_never_certify_a_tie() -> None:
+    """On a line and far from 0 one change brings the means level, exactly; distances in float64 say otherwise."""
+    certified = 0
+    for features, size, point in [
+        ([1024.2, 1024.2, 1024.3, 1024.1, 1024.4, 1024.0, 1024.2], 5, 1022.6),
+        ([1e6, 1e6, 1e6, 1e6, 1e6 + 0.2, 1e6 + 0.4], 3, 1e6 + 0.8),
+        ([1024.1, 1024.0, 1024.1, 1024.2, 1024.1], 2, 1024.8),
+        ([1048576.3, 1048576.0, 1048576.3, 1048576.4, 1048576.5], 3, 1048577.3),
+        ([0.1, 0.1, 0.1, 0.9, 0.9, 0.9], 3, 0.0),
+    ]:
+        labels = [0] * size + [1] * (len(features) - size)
+        rows = torch.tensor(features, dtype=torch.float64)[:, None]
+        certificate = Centroids(rows, torch.tensor(labels), 2).certify(torch.tensor([[point]], dtype=torch.float64))
+        fewest = exact_on_a_line(features, labels, point, certificate.prediction.item())
+        assert certificate.radius.item() < max(fewest, 1)
+        certified += certificate.radius.item() > 0
+    assert certified > 0
 
 
 def test_no_relabelling_moves_a_mean_further_than_the_bound() -> None:

@@ -11,7 +11,9 @@ from lightning_poison.certificates import (
     ClusterVotes,
     FrozenFeatures,
     HOGFeatures,
+    KernelSigns,
     KMeansClusters,
+    LearnerTraining,
     RawFeatures,
     SignedVotes,
     SpectralClusters,
@@ -246,3 +248,11 @@ def test_errors_and_words() -> None:
     assert "the number of clusters and the number of neighbours were fixed" in text
     head = SignedVotes(FrozenFeatures(torch.nn.Identity()), KMeansClusters(2)).fit(inputs, labels, 2)
     assert "not end-to-end" in head.guarantee()
+
+
+def test_signs_of_transductive_votes_are_transductive_too() -> None:
+    for transductive in (False, True):
+        learner = KernelSigns(SignedVotes(RawFeatures(), KMeansClusters(2), transductive))
+        assert learner.transductive is learner.all_at_once is transductive
+    with pytest.raises(UserError, match="got KernelSigns, which is transductive"):
+        LearnerTraining(learner)

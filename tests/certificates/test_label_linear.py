@@ -124,6 +124,24 @@ def test_a_tie_counts_against_us() -> None:
     assert certificate.radius.tolist() == [0]  # one change gives 2 : 2
 
 
+def test_a_tie_counts_against_us_where_nothing_is_rounded() -> None:
+    """Multiples of the smallest number add up exactly and have no slack: only the comparisons decide about ties."""
+    smallest, draw, ties = 5e-324, np.random.default_rng(0), 0
+    for _ in range(300):
+        n, classes = int(draw.integers(2, 8)), int(draw.integers(2, 4))
+        weights, labels = draw.integers(-3, 5, n), draw.integers(0, classes, n)
+        own, level, broken = enumerate_all(weights, labels, classes)
+        given = torch.tensor(weights[None] * smallest, dtype=torch.float64)
+        assert float(label_linear.score_slack(given)) == 0
+        certificate = certify_label_linear(given, torch.tensor(labels), classes)
+        assert (certificate.prediction.item(), certificate.radius.item()) == (own, max(level - 1, 0))
+        ties += level < broken
+    assert ties > 20
+    # The rival of the larger margin is nearer, and what the bounds allow meets its margin exactly.
+    weights, labels = torch.tensor([[-4.0, 2.0, -1.0, 2.0]]).double(), torch.tensor([1, 2, 0, 2])
+    assert certify_label_linear(weights * smallest, labels, 3).radius.tolist() == [0]
+
+
 def test_a_weight_against_its_class_is_worth_changing() -> None:
     """Class 1 is voted down by a heavy point; taking that label away is the cheapest attack."""
     certificate = certify_label_linear(torch.tensor([[1.0, 1.0, 1.0, 0.5, -10.0]]), torch.tensor([0, 0, 0, 1, 1]), 2)

@@ -243,7 +243,7 @@ class AttackRound:
         """Which samples of a batch to attack."""
         wanted = ids >= 0
         if self._source is not None:
-            wanted &= labels.cpu() == self._source
+            wanted &= labels.cpu().long() == self._source  # small integers would wrap the number
         return wanted.nonzero().squeeze(1)
 
 

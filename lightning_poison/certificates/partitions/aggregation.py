@@ -13,7 +13,12 @@ from lightning_poison.certificates.learner import CertifiedLearner
 from lightning_poison.certificates.learners.ridge import CertifiedRidge
 from lightning_poison.certificates.partitions.adversaries import Adversary, OneVote, PricedVotes, SharedParts
 from lightning_poison.certificates.partitions.assignment import Dealing, deal_parts, users_of_parts
-from lightning_poison.certificates.partitions.elections import certify_plurality, certify_run_off, rank_classes
+from lightning_poison.certificates.partitions.elections import (
+    certify_plurality,
+    certify_run_off,
+    integers_up_to,
+    rank_classes,
+)
 from lightning_poison.certificates.retraining.engine import TrainedModels
 from lightning_poison.certificates.retraining.procedure import TrainingProcedure
 from lightning_poison.certificates.retraining.retrained_learner import RetrainedLearner, Tick
@@ -111,8 +116,14 @@ class PartitionAggregation(RetrainedLearner):
         return PartsOfData(self.labels, self._part_of, users_of_parts(self._voters, self.spread, self.seed))
 
     def _rows_at_once(self) -> int:
-        bytes_a_vote = 2 * self.num_classes if self.election == "run_off" else 6
+        ballot, cost = self._ballot.itemsize, integers_up_to(self.num_points + 1).itemsize
+        bytes_a_vote = ballot * self.num_classes if self.election == "run_off" else ballot + cost
         return max(_BYTES_AT_ONCE // (bytes_a_vote * self._voters), 1)
+
+    @property
+    def _ballot(self) -> torch.dtype:
+        """What holds a class number."""
+        return integers_up_to(self.num_classes - 1)
 
     def _certify_block(self, models: TrainedModels, features: Tensor, tick: Tick) -> LabelFlipCertificate:
         if self.own_radii:
@@ -121,24 +132,23 @@ class PartitionAggregation(RetrainedLearner):
         adversary: Adversary = OneVote() if self.spread == 1 else SharedParts(users)
         run_off = self.election == "run_off"
         shape = (len(features), len(models), *([self.num_classes] if run_off else []))
-        ballots = torch.empty(shape, dtype=torch.int16)
+        ballots = torch.empty(shape, dtype=self._ballot)
         for voter, scores in enumerate(models.scores(features)):
             ranks = rank_classes(scores)
-            ballots[:, voter] = ranks if run_off else ranks.argmin(1).to(torch.int16)
+            ballots[:, voter] = ranks if run_off else ranks.argmin(1)
             tick()
         if run_off:
             return certify_run_off(ballots, adversary, self.num_points)
         return certify_plurality(ballots, self.num_classes, adversary, self.num_points)
 
     def _with_own_radii(self, models: TrainedModels, features: Tensor, tick: Tick) -> LabelFlipCertificate:
-        votes = torch.empty(len(features), len(models), dtype=torch.int16)
-        costs = torch.empty(len(features), len(models), dtype=torch.int32)
+        votes = torch.empty(len(features), len(models), dtype=self._ballot)
+        costs = torch.empty(len(features), len(models), dtype=integers_up_to(self.num_points + 1))
         sizes = self._part_of.bincount(minlength=len(models)).tolist()
         for voter, certificate in enumerate(models.certificates(features)):
-            votes[:, voter] = certificate.prediction.to(torch.int16)
+            votes[:, voter] = certificate.prediction
             whatever = certificate.radius >= sizes[voter]  # all labels of the part may change
-            cost = torch.where(whatever, self.num_points + 1, certificate.radius.clamp(min=0) + 1)
-            costs[:, voter] = cost.to(torch.int32)
+            costs[:, voter] = torch.where(whatever, self.num_points + 1, certificate.radius.clamp(min=0) + 1)
             tick()
         return certify_plurality(votes, self.num_classes, PricedVotes(costs), self.num_points)
 

@@ -37,7 +37,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.functional.ridge import rows_per_chunk
 
-__all__ = ["certify_plurality", "certify_run_off", "rank_classes"]
+__all__ = ["certify_plurality", "certify_run_off", "integers_up_to", "rank_classes"]
 
 
 def certify_plurality(votes: Tensor, num_classes: int, adversary: Adversary, num_labels: int) -> LabelFlipCertificate:
@@ -59,7 +59,8 @@ def certify_plurality(votes: Tensor, num_classes: int, adversary: Adversary, num
     """
     num_classes = check_integer("num_classes", num_classes, minimum=1)
     _check_voters(votes, 2)
-    if votes.numel() and not ((votes >= 0) & (votes < num_classes)).all():
+    # as Python's integers: a small dtype would wrap the number of classes that it is compared with
+    if votes.numel() and not 0 <= int(votes.min()) <= int(votes.max()) < num_classes:
         raise UserError(f"votes must lie in [0, {num_classes - 1}], got {int(votes.min())} to {int(votes.max())}")
 
     def certify(rows: slice, of_rows: Adversary) -> tuple[Tensor, Tensor]:
@@ -104,14 +105,25 @@ def rank_classes(scores: Tensor) -> Tensor:
         scores: shape (..., K), float.
 
     Returns:
-        shape (..., K), int16.
+        shape (..., K), the smallest dtype that holds K - 1, see :func:`integers_up_to`.
 
     Example:
         >>> rank_classes(torch.tensor([0.1, 0.7, 0.7])).tolist()
         [2, 0, 1]
     """
     scores = torch.where(scores.isnan(), -torch.inf, scores)
-    return scores.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1).to(torch.int16)
+    places = scores.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    return places.to(integers_up_to(scores.shape[-1] - 1))
+
+
+def integers_up_to(largest: int) -> torch.dtype:
+    """The smallest dtype, of at least 16 bits, that holds the integers from 0 to ``largest``.
+
+    Example:
+        >>> integers_up_to(32767), integers_up_to(70_000)
+        (torch.int16, torch.int32)
+    """
+    return next(kind for kind in (torch.int16, torch.int32, torch.int64) if largest <= torch.iinfo(kind).max)
 
 
 def _check_voters(ballots: Tensor, dims: int) -> None:
@@ -138,8 +150,10 @@ def _plurality(votes: Tensor, num_classes: int, adversary: Adversary) -> tuple[T
     counts = _counts(votes, num_classes)
     prediction = counts.argmax(1)
     fewest = torch.full_like(prediction, UNREACHABLE)
-    for rival in range(num_classes):
-        needed = _fewest_to_precede(votes, counts, torch.full_like(prediction, rival), prediction, adversary)
+    # Of all classes without votes the lowest has the smallest gap, and all have the same gains.
+    without_votes = (counts == 0).long().argmax(1)
+    for rival in (without_votes, *(torch.full_like(prediction, label) for label in votes.unique().tolist())):
+        needed = _fewest_to_precede(votes, counts, rival, prediction, adversary)
         fewest = torch.where(prediction == rival, fewest, torch.minimum(fewest, needed))
     return prediction, fewest
 

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures, UnchangedInputs
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
-from lightning_poison.certificates.learner import CertifiedLearner
+from lightning_poison.certificates.learner import Advance, CertifiedLearner
 from lightning_poison.certificates.retraining.engine import TrainedModels
 from lightning_poison.certificates.retraining.procedure import TrainingProcedure
 from lightning_poison.certificates.retraining.retrained_learner import RetrainedLearner, Tick
@@ -85,7 +85,9 @@ class MonteCarloSmoothing(RetrainedLearner):
             predictions that outlast it.
         runs: N, the number of trainings. The radius can't exceed what N agreeing runs prove.
         alpha: probability of a wrong certificate.
-        points: None: ``alpha`` holds for each point on its own. Otherwise for all of up to so many points at once.
+        points: None: ``alpha`` holds for each point on its own. Otherwise for all points that are certified in one
+            call, of which there may be up to so many: each gets ``alpha / points``. A callback certifies the points of
+            all ranks in one call.
         features: a label-free map in front; None: the inputs as they are.
         radius: ``"tight"`` (Neyman-Pearson) or ``"kl"`` (eq. 10 and 25 of the paper, smaller).
         seed: of flips and trainings. Nobody who chooses training labels may know it.
@@ -134,12 +136,25 @@ class MonteCarloSmoothing(RetrainedLearner):
                 f"q must be below (K - 1) / K = {highest:g}, got {self.q:g}; labels would hold no information"
             )
 
+    @property
+    def all_at_once(self) -> bool:
+        """Whether alpha is shared: by all points of an evaluation, which one call has to count."""
+        return self.points is not None
+
+    def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
+        """Certificates of points whose features are known; of at most ``points`` of them where alpha is shared.
+
+        Raises:
+            UserError: there are more.
+        """
+        if self.points is not None and len(features) > self.points:
+            raise UserError(f"points must be at least the number of points, got {self.points} for {len(features)}")
+        return super().certify_features(features, advance)
+
     def _training_sets(self) -> NoisyLabels:
         return NoisyLabels(self.labels, self.num_classes, self.q, self.runs, self.seed)
 
     def _certify_block(self, models: TrainedModels, features: Tensor, tick: Tick) -> LabelFlipCertificate:
-        if self.points is not None and len(features) > self.points:
-            raise UserError(f"points must be at least the number of points, got {self.points} for {len(features)}")
         counts = torch.zeros(len(features), self.num_classes, dtype=torch.int64)
         for scores in models.scores(features):
             votes = torch.where(scores.isnan(), -torch.inf, scores).argmax(1, keepdim=True)

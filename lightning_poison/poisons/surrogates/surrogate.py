@@ -92,7 +92,8 @@ def check_surrogate(network: nn.Module, training_set: TrainingSet, called: str =
     Raises:
         UserError: it cannot take the inputs, has another number of classes, or is no better than guessing.
     """
-    sample = torch.linspace(0, training_set.num_points - 1, min(training_set.num_points, _CHECKED)).long()
+    points = training_set.num_points
+    sample = torch.linspace(0, points - 1, min(points, _CHECKED), dtype=torch.float64).long()
     labels = training_set.labels[sample]
     inputs = training_set.inputs[sample]
     try:

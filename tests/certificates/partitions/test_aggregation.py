@@ -10,7 +10,13 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from lightning_poison.certificates import CertifiedRidge, FrozenFeatures, PCAFeatures, RawFeatures
+from lightning_poison.certificates import (
+    CertifiedRidge,
+    FrozenFeatures,
+    LabelFlipCertificate,
+    PCAFeatures,
+    RawFeatures,
+)
 from lightning_poison.certificates.partitions import PartitionAggregation, deal_parts, users_of_parts
 from lightning_poison.certificates.retraining import (
     LearnerTraining,
@@ -80,6 +86,7 @@ SETTINGS = [
     {"parts": 1},
     {"parts": 1, "ridge": True},
     {"parts": 3, "ridge": True},
+    {"parts": 7, "ridge": True},
     {"parts": 2, "ridge": True, "dealing": "clusters"},
     {"parts": 3, "ridge": True, "own_radii": False},
 ]
@@ -125,6 +132,41 @@ def test_own_certificates_only_enlarge_the_radius_and_one_part_is_the_learner_it
     alone = PartitionAggregation(base, parts=1, features=RawFeatures()).fit(IMAGES[:300], LABELS[:300], 10)
     expected = CertifiedRidge(RawFeatures(), 0.3).fit(IMAGES[:300], LABELS[:300], 10).certify(IMAGES[1400:])
     assert torch.equal(alone.certify(IMAGES[1400:]).radius, expected.radius)
+
+
+class AllOrNothing(TrainingProcedure):
+    """Predicts class 0 unless every label is 1: on n labels 0 its radius is n - 1, and n changes do alter it."""
+
+    certified = True
+
+    def train(self, inputs: Tensor, labels: Tensor, num_classes: int, seed: int) -> Tensor:
+        return labels
+
+    def scores(self, model: Any, inputs: Tensor, num_classes: int) -> Tensor:
+        return torch.nn.functional.one_hot(model.min().expand(len(inputs)), num_classes).double()
+
+    def certify(self, model: Any, inputs: Tensor) -> LabelFlipCertificate:
+        prediction = model.min().expand(len(inputs))
+        needed = (model == 0).sum() if int(model.min()) == 0 else torch.tensor(1)
+        return LabelFlipCertificate(prediction, (needed - 1).expand(len(inputs)))
+
+    def describe(self) -> str:
+        return "class 0 unless all labels are 1"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_part_all_of_whose_labels_change_votes_for_what_it_likes(size: int) -> None:
+    """A voter of n labels that withstands n - 1 changes costs n: it is within reach, and not out of it."""
+    learner = PartitionAggregation(AllOrNothing(), parts=3, features=RawFeatures(), dealing="order")
+    learner.fit(torch.arange(3.0 * size)[:, None], torch.zeros(3 * size, dtype=torch.int64), 2)
+    # two of three voters for class 1 take all their labels
+    assert learner.certify(torch.zeros(1, 1)).radius.tolist() == [2 * size - 1]
+
+
+def test_a_part_that_nothing_moves_is_out_of_reach() -> None:
+    learner = PartitionAggregation(CertifiedRidge(RawFeatures()), parts=2, features=RawFeatures())
+    learner.fit(torch.eye(4), torch.zeros(4, dtype=torch.int64), 1)
+    assert learner.certify(torch.eye(4)).radius.tolist() == [4] * 4
 
 
 @pytest.mark.parametrize("dealing", ["hash", "order", "clusters"])

@@ -105,6 +105,17 @@ def test_radius_is_the_largest_one_that_the_worst_case_allows(q, num_classes):
 
 
 @pytest.mark.parametrize(("q", "num_classes"), NOISES)
+def test_an_error_that_equals_the_threshold_is_one_too_many(q, num_classes):
+    """To the last bit: what is certified for r changes must stay *below* the entry of the table."""
+    last = 40
+    table = tight_thresholds(torch.arange(last + 1), q, num_classes)
+    at = tight_radius(table[1:], q, num_classes, max_radius=last)
+    below = tight_radius(table[1:].nextafter(torch.tensor(-torch.inf).double()), q, num_classes, max_radius=last)
+    assert (at == torch.arange(last)).all()
+    assert (below == torch.arange(1, last + 1)).all()
+
+
+@pytest.mark.parametrize(("q", "num_classes"), NOISES)
 def test_a_prediction_that_changes_has_no_larger_radius(q, num_classes):
     """Events over a few labels, chosen at random: changing r of the labels must not make a certified one unlikely."""
     generator = torch.Generator().manual_seed(0)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lightning_poison.certificates.theorems import (
+    BallCovering,
     cover_by_balls,
     lipschitz_estimate,
     memorisation_bound,
@@ -18,6 +19,7 @@ from lightning_poison.certificates.theorems import (
 )
 from lightning_poison.certificates.theorems.memorisation import attack_radius
 from lightning_poison.errors import UserError
+from lightning_poison.functional.intervals import binomial_lower
 
 BALLS = 8
 
@@ -112,6 +114,44 @@ def test_masses_are_not_overestimated():
         inside = ((points - used.T).abs() <= 0.06) & (true[:, None] == kinds[None, :])
         wrong += float(inside.any(1).double().mean()) < bound.risk - 0.01
     assert wrong <= 0.2 * 200
+
+
+def counted(in_ball, in_union, held_out):
+    """A covering of which nothing but the counts is known."""
+    balls = len(in_ball)
+    classes = torch.zeros(balls, dtype=torch.int64)
+    return BallCovering(torch.zeros(balls, 1), classes, 0.1, "l2", in_ball, in_union, held_out)
+
+
+@pytest.mark.parametrize("balls", [1, 5, 40])
+def test_all_masses_hold_at_once_and_share_alpha(balls):
+    """Where every held-out point lies in every ball, Clopper and Pearson's bound is level^(1/n), by hand.
+
+    There are two masses a ball, its own and that of the union so far; the union bound gives each alpha / (2 k).
+    """
+    held_out, alpha, noise, count = 30, 0.2, 0.1, 50
+    every = torch.full((balls,), held_out)
+    bound = memorised_risk(counted(every, every, held_out), num_samples=count, noise=noise, delta=1.0, alpha=alpha)
+    mass = (alpha / (2 * balls)) ** (1 / held_out)
+    assert bound.risk == pytest.approx(mass, rel=1e-9)
+    assert bound.risk <= mass
+    assert bound.num_balls == 1  # the first of equal ones
+    assert bound.failure == pytest.approx((1 - noise * mass) ** count, rel=1e-6)
+    assert bound.alpha == alpha
+
+
+def test_the_largest_of_many_counts_is_overestimated_no_more_often_than_alpha():
+    """Simulated: with alpha for each of forty equal masses, that of the largest count is too large in most samples."""
+    balls, held_out, alpha, stream = 40, 200, 0.3, torch.Generator().manual_seed(0)
+    wrong = alone = 0
+    for _ in range(200):
+        largest = torch.randint(balls, (held_out,), generator=stream).bincount().max()
+        union = torch.zeros(balls, dtype=torch.int64)
+        union[0] = largest
+        covering = counted(torch.full((balls,), held_out), union, held_out)
+        wrong += memorised_risk(covering, 10**6, noise=0.5, alpha=alpha).risk > 1 / balls
+        alone += float(binomial_lower(largest[None], held_out, alpha)[0]) > 1 / balls
+    assert wrong <= alpha * 200 < alone
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
