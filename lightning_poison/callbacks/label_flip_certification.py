@@ -218,7 +218,7 @@ class LabelFlipCertification(Measurement):
         count = min(len(dataset), _FAST_DEV_POINTS) if trainer.fast_dev_run else len(dataset)
         labels = dataset_labels(dataset)
         self._training = None  # should fitting fail
-        inputs = TrainingInputs(loader, count)
+        inputs = TrainingInputs(loader, range(count))
         num_classes = _num_classes(trainer, labels)
         fit_methods(self._with_baseline(), inputs, labels[:count], num_classes, partial(progress, trainer))
         self._training = _Training(dataset, labels)

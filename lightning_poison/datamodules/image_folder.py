@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from lightning_poison.datamodules.image_files import ImageFiles, class_folders, list_images
 from lightning_poison.datamodules.split_data import SplitDataModule, Transform
 from lightning_poison.datamodules.splits import check_share, random_parts
@@ -17,8 +19,9 @@ class ImageFolder(SplitDataModule):
     """Images in ``ROOT/train/CLASS/...`` with ``ROOT/val`` and ``ROOT/test`` beside it, or in ``ROOT/CLASS/...``.
 
     Where there is no ``test`` folder, ``test_split`` of the images are the test set, the same ones whatever the seed;
-    where there is no ``val`` folder, ``val_split`` of the training images are held out. Classes are the sorted names
-    of the folders. Images are resized to squares.
+    where there is no ``val`` folder, ``val_split`` of the training images are held out. An image is held out or not by
+    its name and content, whatever class it lies in. Classes are the sorted names of the folders. Images are resized to
+    squares.
 
     Args:
         root: folder of the images.
@@ -93,7 +96,8 @@ class ImageFolder(SplitDataModule):
 
     def _split(self, test: bool) -> ImageFiles:
         images = self._images(self._train_folder)
-        rest, held_out = random_parts(len(images), self.test_split, max_samples=None, seed=0)
+        keys = images.point_keys(torch.arange(len(images)))
+        rest, held_out = random_parts(len(images), self.test_split, max_samples=None, seed=0, keys=keys)
         index = held_out if test else rest
         if not len(index):
             raise UserError(f"{self.root} has no folder test and test_split is {self.test_split}; give one of them")

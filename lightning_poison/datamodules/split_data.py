@@ -142,7 +142,8 @@ class SplitDataModule(LightningDataModule, ABC):
             index, labels = self._of_kept_classes(images)
             given = self.load_validation()
             held_out = self.val_split if given is None else 0
-            train, val = random_parts(len(index), held_out, self.max_samples, self.seed)
+            keys = images.point_keys(index) if hasattr(images, "point_keys") else None
+            train, val = random_parts(len(index), held_out, self.max_samples, self.seed, keys)
             validation = images.keep(index[val], labels[val])
             if given is not None:
                 validation = given.keep(*self._of_kept_classes(given))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
-from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.random_streams import generator, mix_seed
 
 __all__ = ["check_classes", "check_share", "of_classes", "random_parts"]
 
@@ -71,7 +74,9 @@ def of_classes(labels: Tensor, classes: list[int]) -> tuple[Tensor, Tensor]:
     return index, renumbered[index]
 
 
-def random_parts(n: int, held_out: float, max_samples: int | None, seed: int) -> tuple[Tensor, Tensor]:
+def random_parts(
+    n: int, held_out: float, max_samples: int | None, seed: int, keys: Sequence[bytes] | None = None
+) -> tuple[Tensor, Tensor]:
     """Hold out points at random, and keep at most ``max_samples`` of the rest, drawn at random too.
 
     A smaller ``max_samples`` keeps a part of what a larger one keeps.
@@ -81,6 +86,7 @@ def random_parts(n: int, held_out: float, max_samples: int | None, seed: int) ->
         held_out: how many of them, or which share, for validation.
         max_samples: None: all of the rest.
         seed: of the draw.
+        keys: what tells the n points apart; a point is then drawn wherever it stands. None: its position does.
 
     Returns:
         training points and held-out points, int64, each increasing.
@@ -95,10 +101,16 @@ def random_parts(n: int, held_out: float, max_samples: int | None, seed: int) ->
     count = held_out if isinstance(held_out, int) else int(held_out * n + 0.5)
     if count >= n:
         raise UserError(f"val_split must leave points for training, got {held_out} and there are {n}; lower val_split")
-    order = torch.randperm(n, generator=generator(seed, "split"))
+    order = torch.randperm(n, generator=generator(seed, "split")) if keys is None else _shuffled(keys, seed)
     rest = order[count:]
     if max_samples is not None and max_samples > len(rest):
         raise UserError(
             f"max_samples must be at most the {len(rest)} training points, got {max_samples}; null means all of them"
         )
     return rest[:max_samples].sort().values, order[:count].sort().values
+
+
+def _shuffled(keys: Sequence[bytes], seed: int) -> Tensor:
+    salt = mix_seed(seed, "split").to_bytes(8, "little")
+    hashes = [hashlib.blake2b(key, digest_size=16, salt=salt).digest() for key in keys]
+    return torch.tensor(sorted(range(len(keys)), key=hashes.__getitem__), dtype=torch.int64)

@@ -135,7 +135,7 @@ class MonteCarloSmoothing(RetrainedLearner):
             )
 
     def _training_sets(self) -> NoisyLabels:
-        return NoisyLabels(self.labels, self.num_classes, self.q, self.runs, self.seed)
+        return NoisyLabels(self.labels, self.num_classes, self.q, self.runs, self.seed, self._own.first)
 
     def _certify_block(self, models: TrainedModels, features: Tensor, tick: Tick) -> LabelFlipCertificate:
         if self.points is not None and len(features) > self.points:
