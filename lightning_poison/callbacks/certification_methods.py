@@ -18,7 +18,9 @@ from lightning_poison.certificates import (
     LabelFlipCertificate,
     LabelFreeFeatures,
 )
+from lightning_poison.certificates.features.base import in_own_order
 from lightning_poison.errors import UserError
+from lightning_poison.functional.point_order import OwnOrder
 from lightning_poison.functional.progress import Progress
 from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero
 
@@ -60,16 +62,22 @@ def _check_kind(name: str, value: object, kind: type) -> None:
 def fit_methods(
     methods: Methods, inputs: Iterable[Tensor], labels: Tensor, num_classes: int, progress: Progress
 ) -> None:
-    """Fit every method; features that several share are computed once."""
+    """Fit every method, in an order that no label decides; features that several share are computed once."""
+    with progress(_task("reading the training points", [""]), len(labels)) as advance:
+        batches, own = in_own_order(inputs, labels, advance)
+    labels = labels[own.order]
     for names in _sharing_features(methods):
         first = methods[names[0]]
         with progress(_task("fitting the features", names), 1) as advance:
-            first.features.fit(inputs)
+            first.features.fit(batches)
             advance(1)
         with progress(_task("training features", names), len(labels)) as advance:
-            features = first.transform(inputs, advance)
+            features = own.alike(first.transform(batches, advance))
+        of_features = OwnOrder.of(features, labels)  # once for all, so that the methods can share them
+        features, given = features[of_features.order], own.order[of_features.order]
         for name in names:
-            methods[name].fit_features(features, labels, num_classes)
+            methods[name].fit_features(features, labels[of_features.order], num_classes)
+            methods[name].order = given[methods[name].order]
 
 
 def certify_points(

@@ -246,7 +246,7 @@ class LabelFlipCertification(Measurement):
             return self._training
         count = min(len(positions), _FAST_DEV_POINTS) if trainer.fast_dev_run else len(positions)
         self._training = None  # should fitting fail
-        inputs = TrainingInputs(loader, positions[:count])
+        inputs = TrainingInputs(loader, positions[:count].tolist())
         num_classes = _num_classes(trainer, labels)
         fit_methods(self._with_baseline(), inputs, labels[:count], num_classes, partial(progress, trainer))
         self._training = _Training(loader.dataset, positions, labels)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures, RandomConvFeatures
+from lightning_poison.certificates.features.base import check_as_many, in_own_order
 from lightning_poison.certificates.guarantee import guarantee
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_labels
+from lightning_poison.functional.point_order import OwnOrder
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,7 +39,9 @@ class CertifiedLearner(ABC):
 
     The data go through four steps: ``features.fit`` sees the training inputs, :meth:`transform` turns inputs into
     features, :meth:`_fit` takes those of the training points (the labels stand in ``labels``), and
-    :meth:`certify_features` certifies evaluation points.
+    :meth:`certify_features` certifies evaluation points. Before each step that sees all training points they are put
+    into an order of their own (:mod:`lightning_poison.functional.point_order`), so that the order in which they are
+    given, which may say what their labels are, decides nothing.
 
     Args:
         features: the feature map below the learner; it is fitted here, to the training inputs alone. None: the default
@@ -46,7 +50,9 @@ class CertifiedLearner(ABC):
 
     Attributes:
         has_own_features: whether ``features`` was given.
-        labels: shape (n,), int64: the training labels as they are, flips included; empty before ``fit``.
+        labels: shape (n,), int64: the training labels as they are, flips included, in the learner's own order; empty
+            before ``fit``.
+        order: shape (n,), int64: where each of them stood among those given.
         num_classes: K, every class that an adversary may write.
     """
 
@@ -64,7 +70,9 @@ class CertifiedLearner(ABC):
         self.has_own_features = features is not None
         self.features: LabelFreeFeatures = features if features is not None else RandomConvFeatures()
         self.labels = torch.empty(0, dtype=torch.int64)
+        self.order = torch.empty(0, dtype=torch.int64)
         self.num_classes = 0
+        self._own = OwnOrder(self.order, None)
         self._fitted = False
         self._shape = torch.Size()
 
@@ -88,7 +96,7 @@ class CertifiedLearner(ABC):
         """Fit the feature map, then the learner.
 
         Args:
-            inputs: shape (n, ...), or an iterable of batches that can be read twice.
+            inputs: shape (n, ...), or batches of such.
             labels: shape (n,), integers in [0, K): the training labels as they are, flips included.
             num_classes: K: every class that an adversary may write.
             advance: called with the number of points turned into features, batch by batch.
@@ -101,8 +109,11 @@ class CertifiedLearner(ABC):
         """
         check_labels("labels", labels, num_classes)
         self._fitted = False  # what is fitted must not meet a feature map that is not its own
-        self.features.fit(inputs)
-        return self.fit_features(self.transform(inputs, advance), labels, num_classes)
+        batches, own = in_own_order(inputs, labels)
+        self.features.fit(batches)
+        self.fit_features(own.alike(self.transform(batches, advance)), labels[own.order], num_classes)
+        self.order = own.order[self.order]
+        return self
 
     def fit_features(self, features: Tensor, labels: Tensor, num_classes: int) -> Self:
         """:meth:`fit` for training points whose features are known, the feature map being fitted.
@@ -116,12 +127,13 @@ class CertifiedLearner(ABC):
             UserError: as for :meth:`fit`.
         """
         self._fitted = False
-        # A copy: labels that are flipped in place afterwards are not those that were fitted.
-        self.labels, self.num_classes = check_labels("labels", labels, num_classes).long().clone(), num_classes
-        if len(features) != len(labels):
-            raise UserError(f"inputs must match the labels, got {len(features)} inputs for {len(labels)} labels")
+        labels, self.num_classes = check_labels("labels", labels, num_classes).long(), num_classes
+        check_as_many(len(features), labels)
+        self._own = OwnOrder.of(features, labels)
+        self.order, self.labels = self._own.order, labels[self._own.order.to(labels.device)]
+        in_order = torch.equal(self.order, torch.arange(len(labels)))
         self._shape = features.shape[1:]
-        self._fit(features)
+        self._fit(features if in_order else features[self.order])
         self._fitted = True
         return self
 
@@ -159,7 +171,7 @@ class CertifiedLearner(ABC):
 
     @abstractmethod
     def _fit(self, features: Tensor) -> None:
-        """Learn from the training points' features (n, d) and ``self.labels``."""
+        """Learn from the training points' features (n, d) and ``self.labels``, both in the learner's own order."""
 
     @abstractmethod
     def certify_features(self, features: Tensor, advance: Advance = _silent) -> LabelFlipCertificate:

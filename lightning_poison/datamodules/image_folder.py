@@ -37,8 +37,9 @@ class ImageFolder(SplitDataModule):
 
     The folders of the parts may be called train or training; val, valid, validation or dev; test or testing, in any
     case. Where there is no test folder, ``test_split`` of the images are the test set, the same ones whatever the seed;
-    where there is no validation folder, ``val_split`` of the training images are held out. Files with the same content
-    stay in one part when images are split, and there is a warning where folders of parts share them.
+    where there is no validation folder, ``val_split`` of the training images are held out. An image is held out or not
+    by its name and content, whatever class it lies in. Files with the same content stay in one part when images are
+    split, and there is a warning where folders of parts share them.
 
     Classes are the sorted names of the folders. Images are BMP, GIF, JPEG, PBM, PGM, PNG, PPM, TIFF and WebP files at
     any depth below them. Links are followed. Hidden files and folders, and what systems leave behind (``__MACOSX``,
@@ -160,7 +161,8 @@ class ImageFolder(SplitDataModule):
         """The images of a root without a test folder: what is left, and what is tested on."""
         images = self._images("train")
         together = self.copies(images, torch.arange(len(images))) if self.test_split else []
-        parts = random_parts(len(images), self.test_split, None, 0, "test_split", together)
+        keys = images.point_keys(torch.arange(len(images)))
+        parts = random_parts(len(images), self.test_split, None, 0, "test_split", together, keys)
         rest, held_out = (images.keep(index, images.targets[index]) for index in parts)
         return rest, held_out
 

@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDatas
 from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset, item_label
 from lightning_poison.errors import UserError
 from lightning_poison.functional.progress import Progress, show_progress
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.random_state import kept_random_state, private_generators
 
 __all__ = ["dataset_labels", "known_labels"]
 
@@ -26,7 +26,8 @@ def dataset_labels(dataset: Any, progress: Progress = show_progress, part: str =
 
     Labels are taken from the data set's structure (a poisoned data set, ``Subset``, ``ConcatDataset``,
     ``TensorDataset``, an attribute ``targets`` or ``labels``) and compared with those of a few items; where there is
-    no such structure, or an item contradicts it, every item is read. The global random state is left as it was.
+    no such structure, or an item contradicts it, every item is read. Which items are read depends on labels: the
+    global random state and the generators that the data set holds are left as they were.
 
     Args:
         dataset: item i is (input, label, ...).
@@ -45,7 +46,7 @@ def dataset_labels(dataset: Any, progress: Progress = show_progress, part: str =
         tensor([1, 0])
     """
     _check_map_style(dataset, part)
-    with kept_random_state(), _unnoticed(dataset):
+    with kept_random_state(generators=private_generators(dataset)), _unnoticed(dataset):
         labels = _stored_labels(dataset)
         if labels is None or not _confirmed(dataset, labels, part):
             labels = _scanned_labels(dataset, progress, part)

@@ -149,7 +149,9 @@ class SplitDataModule(LightningDataModule, ABC):
             given = self.load_validation()
             held_out = self.val_split if given is None else 0
             together = self.copies(images, index) if held_out else []
-            train, val = random_parts(len(index), held_out, self.max_samples, self.seed, together=together)
+            keys = images.point_keys(index) if hasattr(images, "point_keys") else None
+            parts = random_parts(len(index), held_out, self.max_samples, self.seed, together=together, keys=keys)
+            train, val = parts
             validation = images.keep(index[val], labels[val])
             if given is not None:
                 validation = given.keep(*self._of_kept_classes(given))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import as_integer, as_list, check_integer, check_number, kind_shown
-from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.random_streams import generator, mix_seed
 
 __all__ = ["PointsOrShare", "check_classes", "check_share", "of_classes", "random_parts"]
 
@@ -92,6 +93,7 @@ def random_parts(
     seed: int,
     name: str = "val_split",
     together: Sequence[Sequence[int]] = (),
+    keys: Sequence[bytes] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Hold out points at random, and keep at most ``max_samples`` of the rest, drawn at random too.
 
@@ -105,6 +107,7 @@ def random_parts(
         name: of the argument that ``held_out`` was given as.
         together: points of which either all are held out or none, such as copies of each other; fewer points than
             asked for are held out where the count cannot be met.
+        keys: what tells the n points apart; a point is then drawn wherever it stands. None: its position does.
 
     Returns:
         training points and held-out points, int64, each increasing.
@@ -122,7 +125,7 @@ def random_parts(
             f"{name} must leave points for training, got {held_out} and there are {n}; lower {name}, "
             "an integer counts points, a float below 1 is a share of them"
         )
-    order = torch.randperm(n, generator=generator(seed, "split"))
+    order = torch.randperm(n, generator=generator(seed, "split")) if keys is None else _shuffled(keys, seed)
     chosen = _drawn(order, count, together)
     rest = order[~chosen]
     if max_samples is not None and max_samples > len(rest):
@@ -143,3 +146,9 @@ def _drawn(order: Tensor, count: int, together: Sequence[Sequence[int]]) -> Tens
         if point not in held_out and len(held_out) + len(group) <= count:
             held_out.update(group)
     return torch.tensor([point in held_out for point in order.tolist()], dtype=torch.bool)
+
+
+def _shuffled(keys: Sequence[bytes], seed: int) -> Tensor:
+    salt = mix_seed(seed, "split").to_bytes(8, "little")
+    hashes = [hashlib.blake2b(key, digest_size=16, salt=salt).digest() for key in keys]
+    return torch.tensor(sorted(range(len(keys)), key=hashes.__getitem__), dtype=torch.int64)

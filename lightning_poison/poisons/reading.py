@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.progress import Progress
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.random_state import kept_random_state, private_generators
 from lightning_poison.functional.random_streams import mix_seed
 
 __all__ = ["read_inputs"]
@@ -44,10 +44,11 @@ def read_inputs(dataset: Any, progress: Progress, part: str = "training") -> Ten
     """
     count = len(dataset)
     inputs: Tensor | None = None
+    generators = private_generators(dataset)
     with progress(f"reading {part} inputs", count) as advance:
         for start in range(0, count, _CHUNK):
             positions = list(range(start, min(start + _CHUNK, count)))
-            with kept_random_state(mix_seed(0, "training inputs", start)):
+            with kept_random_state(mix_seed(0, "training inputs", start), generators=generators):
                 shape = None if inputs is None else inputs.shape[1:]
                 chunk = _stacked(_items(dataset, positions), start, shape, f"{part} point")
             if inputs is None:

@@ -16,6 +16,7 @@ from lightning_poison._lightning import lightning_packages
 from lightning_poison.certificates.retraining import TrainingProcedure
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
+from lightning_poison.functional.fresh_networks import check_maker, weight_that_is_not_drawn
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator
 
@@ -28,13 +29,16 @@ class LightningTraining(TrainingProcedure):
     """Trains a fresh LightningModule with a Trainer of its package, quietly, and keeps its weights.
 
     The module is used as it is: its ``training_step`` gets batches (inputs, labels), its ``forward`` gives the logits.
-    Initial weights and the order of the batches follow the run's seed.
+    Initial weights and the order of the batches follow the run's seed. Where starting weights do not, as those of a
+    pretrained part, a guarantee is end to end only with ``label_free=True``.
 
     Args:
-        module: makes a LightningModule when called; its starting weights must have seen none of the certified labels.
+        module: makes a new LightningModule whenever it is called.
         epochs: of each training.
         batch_size: of the training batches.
-        accelerator: what Lightning trains on. On a CPU a run is the same whenever it is repeated.
+        accelerator: what Lightning trains on. On a CPU a run is the same whenever it is repeated; elsewhere it need not
+            be, and partition aggregation is then no proof.
+        label_free: promise that no certified label went into starting weights that are not drawn from the seed.
 
     Raises:
         UserError: what ``module`` makes is no LightningModule, or its logits do not fit.
@@ -48,19 +52,35 @@ class LightningTraining(TrainingProcedure):
     """
 
     def __init__(
-        self, module: Callable[[], nn.Module], epochs: int = 5, batch_size: int = 128, accelerator: str = "cpu"
+        self,
+        module: Callable[[], nn.Module],
+        epochs: int = 5,
+        batch_size: int = 128,
+        accelerator: str = "cpu",
+        label_free: bool = False,
     ) -> None:
-        if isinstance(module, nn.Module):
-            name = type(module).__name__
-            raise UserError(f"module must make a module when called, got a {name}; pass lambda: {name}(...)")
+        check_maker(module, "module")
         self.module = module
+        self.label_free = bool(label_free)
         self.epochs = check_integer("epochs", epochs, minimum=1)
         self.batch_size = check_integer("batch_size", batch_size, minimum=1)
         self.accelerator = accelerator
 
+    @property
+    def end_to_end(self) -> bool:  # type: ignore[override]  # a constant elsewhere, found out here
+        """Whether no certified label is in the starting weights: they are drawn from the seed, or promised."""
+        return self.label_free or weight_that_is_not_drawn(lambda: self._made()[0]) is None
+
+    @property
+    def repeatable(self) -> bool:  # type: ignore[override]  # likewise
+        """Whether a training comes out the same to the last bit whenever it is repeated."""
+        return self.accelerator == "cpu"
+
     def train(self, inputs: Tensor, labels: Tensor, num_classes: int, seed: int) -> dict[str, Tensor]:
         """Weights after training, on the CPU."""
         module, package = self._made()
+        with kept_random_state():
+            _check_new(module, self._made()[0])
         _check_logits(_logits(module, inputs[:1]), 1, num_classes)
         data = TensorDataset(inputs, labels)
         order = RandomSampler(data, generator=generator(seed, "batches"))
@@ -99,6 +119,17 @@ class LightningTraining(TrainingProcedure):
             if isinstance(module, package.LightningModule):
                 return module, package
         raise UserError(f"module must make a LightningModule when called, got {type(module).__name__}")
+
+
+def _check_new(module: nn.Module, other: nn.Module) -> None:
+    """Refuse two modules that share weights: each run would go on where the last one ended, with its labels."""
+    held = {id(weight) for weight in other.parameters()}
+    shared = next((name for name, weight in module.named_parameters() if id(weight) in held), None)
+    if shared is not None:
+        raise UserError(
+            f"module must make a new module whenever it is called, got {shared} of one {type(module).__name__} twice; "
+            "make the network inside the function"
+        )
 
 
 def _logits(module: nn.Module, inputs: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,10 +19,11 @@ from lightning_poison.datamodules.poisoned import call_with_stage
 from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.fresh_networks import weight_that_is_not_drawn
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
 from lightning_poison.nets import PoolCNN, SmallNet
-from lightning_poison.nets.building import build_net
+from lightning_poison.nets.building import build_net, check_net_maker
 from lightning_poison.trainer.evaluation import collation
 from lightning_poison.trainer.positions import trained_positions
 
@@ -43,7 +45,7 @@ class TransferFeatures(LabelFreeFeatures):
         dim: number of principal components.
         epochs: of the training on the source.
         seed: of the network's initialisation and of the order of the source's points.
-        net: makes the network when called with ``num_classes``; its last linear layer is the head.
+        net: makes a new, untrained network when called with ``num_classes``; its last linear layer is the head.
         lr: first rate of Adam; it falls to 0 along a half cosine.
 
     Example:
@@ -69,6 +71,7 @@ class TransferFeatures(LabelFreeFeatures):
         self.epochs = check_integer("epochs", epochs, minimum=1)
         self.seed = check_integer("seed", seed, minimum=0)
         self.lr = check_number("lr", lr, minimum=0)
+        check_net_maker(net)
         self._make = net
         self._components = PCAFeatures(dim)
         self._net: nn.Module | None = None
@@ -122,7 +125,9 @@ class TransferFeatures(LabelFreeFeatures):
         seed = mix_seed(self.seed, "transfer net")
         with torch.inference_mode(False), torch.enable_grad(), kept_random_state(seed):
             inputs, labels = _everything(self.source)
-            net = build_net(self._make, int(labels.max()) + 1).train()
+            make = partial(build_net, self._make, int(labels.max()) + 1)
+            _check_untrained(make)
+            net = make().train()
             try:
                 check_input(net, [(inputs[0],)])
             except UserError as error:
@@ -142,6 +147,15 @@ class TransferFeatures(LabelFreeFeatures):
         for epoch in range(self.epochs):
             order = torch.randperm(count, generator=generator(self.seed, "transfer order", epoch))
             yield from torch.split(order, _BATCH)
+
+
+def _check_untrained(make: Callable[[], nn.Module]) -> None:
+    undrawn = weight_that_is_not_drawn(make)
+    if undrawn is not None:
+        raise UserError(
+            f"net must make a new, untrained network, got {undrawn} the same under two seeds; for a network that has "
+            "been trained without the certified labels take FrozenFeatures(network, label_free=True)"
+        )
 
 
 def _head(net: nn.Module) -> nn.Linear:

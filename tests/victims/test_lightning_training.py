@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,27 @@ def test_the_fingerprint_is_of_the_settings() -> None:
     one.describe()
     assert one.fingerprint() == before == LightningTraining(victim, epochs=2).fingerprint()
     assert LightningTraining(victim, epochs=3).fingerprint() != before
+
+
+def test_starting_weights_that_the_seed_does_not_decide_are_said() -> None:
+    trained = NET(num_classes=10)
+
+    def pretrained() -> Victim:
+        return Victim(copy.deepcopy(trained), num_classes=10)
+
+    assert LightningTraining(victim).end_to_end
+    assert not LightningTraining(pretrained).end_to_end
+    assert LightningTraining(pretrained, label_free=True).end_to_end
+    assert PartitionAggregation(LightningTraining(pretrained)).reach == "not end-to-end, the head only"
+    assert LightningTraining(victim).repeatable
+    assert not LightningTraining(victim, accelerator="auto").repeatable
+
+
+def test_runs_do_not_go_on_from_each_others_weights() -> None:
+    shared = NET(num_classes=10)
+    procedure = LightningTraining(lambda: Victim(shared, num_classes=10), epochs=1)
+    with pytest.raises(UserError, match=r"module must make a new module whenever it is called, got net\..* twice"):
+        procedure.train(IMAGES[:20], LABELS[:20], 10, seed=0)
 
 
 def test_errors_say_what_is_wrong() -> None:

@@ -1,5 +1,7 @@
 """Features learnt on other classes."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -102,3 +104,13 @@ def test_a_network_for_other_inputs_is_refused() -> None:
     features = TransferFeatures(Digits(classes=OTHERS, val_split=0))
     with pytest.raises(UserError, match=r"net of TransferFeatures: the network cannot take inputs of shape \(1"):
         features.fit(points(test=False)[0])
+
+
+def test_a_network_that_has_been_trained_already_is_refused() -> None:
+    source = Digits(classes=OTHERS, max_samples=50)
+    trained = net(8)
+    with pytest.raises(UserError, match="net must make a network when called with num_classes=K, got a network that"):
+        TransferFeatures(source, net=trained)
+    for made in (lambda num_classes: trained, lambda num_classes: copy.deepcopy(trained)):
+        with pytest.raises(UserError, match=r"net must make a new, untrained network, got .*label_free=True"):
+            TransferFeatures(source, epochs=1, net=made).fit(points(test=False)[0])

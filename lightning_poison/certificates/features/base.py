@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
+from lightning_poison.functional.point_order import OwnOrder, PointsInOrder
 
-__all__ = ["LabelFreeFeatures", "as_batches"]
+__all__ = ["LabelFreeFeatures", "as_batches", "in_own_order"]
 
 Batches = Tensor | Iterable[Tensor]
 
@@ -81,6 +82,51 @@ def as_batches(inputs: Batches) -> Iterable[Tensor]:
             yield batch.detach()
     if not seen:
         raise UserError("inputs must hold at least one training point, got none; check the training data set")
+
+
+def in_own_order(
+    inputs: Batches, labels: Tensor, advance: Callable[[int], object] = lambda _: None
+) -> tuple[Iterable[Tensor], OwnOrder]:
+    """Training inputs in an order that no label decides, so that a feature map may look at the order.
+
+    Args:
+        inputs: shape (n, ...), or batches of such, which are kept in memory; or what has a method ``in_own_order`` of
+            its own, for data that do not fit into memory.
+        labels: shape (n,), integers: the training labels. They order equal inputs, among which the order is all the
+            same to a feature map.
+        advance: called with the number of points read, batch by batch.
+
+    Returns:
+        the inputs in batches, as often as asked; and their order.
+
+    Raises:
+        UserError: there are no inputs, they are not float, or not as many as labels.
+
+    Example:
+        >>> batches, own = in_own_order(torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([1, 0, 0]))
+        >>> sorted(own.order.tolist()), len(torch.cat(list(batches)))
+        ([0, 1, 2], 3)
+    """
+    source = getattr(inputs, "in_own_order", None)
+    if source is not None:
+        found: tuple[Iterable[Tensor], OwnOrder] = source(labels, advance)
+        return found
+    batches = list(as_batches(inputs))
+    points = batches[0] if len(batches) == 1 else torch.cat(batches)
+    check_as_many(len(points), labels)
+    own = OwnOrder.of(points, labels)
+    advance(len(points))
+    return PointsInOrder(points, own.order), own
+
+
+def check_as_many(count: int, labels: Tensor) -> None:
+    """Refuse inputs that are not as many as the labels, shape (n,).
+
+    Raises:
+        UserError: they are not.
+    """
+    if count != len(labels):
+        raise UserError(f"inputs must match the labels, got {count} inputs for {len(labels)} labels")
 
 
 def spread_inputs(inputs: Batches, count: int) -> Tensor:

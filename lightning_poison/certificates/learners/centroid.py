@@ -48,7 +48,8 @@ class MeanSimilarity(CertifiedLearner):
         self._check_features(features)
         parts = []
         for similarities in self.similarity.chunks(features, _ROWS) if len(features) else ():
-            parts.append(certify_class_means(similarities, self.labels, self.num_classes))
+            alike = self._own.alike(similarities, dim=1)
+            parts.append(certify_class_means(alike, self.labels, self.num_classes))
             advance(len(similarities))
         empty = torch.empty(0, dtype=torch.int64)
         prediction = torch.cat([empty, *(part.prediction for part in parts)])

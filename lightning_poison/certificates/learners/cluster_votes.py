@@ -139,5 +139,5 @@ class ClusterVotes(EqualVotesLearner):
         else:
             training = self.clusters.fit(self._features) if groups is None else groups.training
             evaluated = torch.cat([self.clusters.assign(part) for part in torch.split(features, _BATCH)])
-        self._groups = _Groups(features.clone(), training, evaluated)
+        self._groups = _Groups(features.clone(), self._own.alike(training), evaluated)
         return self._groups

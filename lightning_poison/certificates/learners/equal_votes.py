@@ -30,7 +30,7 @@ class EqualVotesLearner(LabelLinearLearner):
             raise UserError(f"labels must be fewer than {_EXACT} for votes, got {self.num_points}; take a part of them")
         one_hot = torch.nn.functional.one_hot(self.labels, self.num_classes).float()
         scores = [one_hot[:0].long()]
-        for votes in self.weight_chunks(features) if len(features) else ():
+        for votes in self.vote_chunks(features):
             scores.append((votes.float() @ one_hot).long())
             advance(len(votes))
         return certify_equal_votes(torch.cat(scores), self.num_points)

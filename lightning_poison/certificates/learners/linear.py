@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,24 +30,34 @@ class LabelLinearLearner(CertifiedLearner):
 
         Args:
             features: shape (m, d), m > 0.
+
+        Returns:
+            over the training points in the learner's own order.
         """
 
+    def vote_chunks(self, features: Tensor) -> Iterator[Tensor]:
+        """:meth:`weight_chunks`, where training points that equal each other weigh alike to the last bit.
+
+        Which of them has which label is not told by points and labels, so it must not matter.
+        """
+        for weights in self.weight_chunks(features) if len(features) else ():
+            yield self._own.alike(weights, dim=1)
+
     def weights(self, features: Tensor) -> Tensor:
-        """The vote weights of points as one matrix, shape (m, n), float."""
+        """The vote weights of points as one matrix, shape (m, n), float; training points stand as they were given."""
         self._check_fitted()
-        chunks = list(self.weight_chunks(features)) if len(features) else []
-        return torch.cat(chunks) if chunks else torch.empty(0, self.num_points)
+        return torch.cat([torch.empty(0, self.num_points), *self.vote_chunks(features)])[:, self.order.argsort()]
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Exact certificates of points whose features are known."""
         self._check_features(features)
 
         def chunks() -> Iterator[Tensor]:
-            for weights in self.weight_chunks(features):
+            for weights in self.vote_chunks(features):
                 yield weights
                 advance(len(weights))
 
-        return certify_label_linear(chunks() if len(features) else (), self.labels, self.num_classes)
+        return certify_label_linear(chunks(), self.labels, self.num_classes)
 
     def certify_together(self, features: Tensor, budget: int) -> CollectiveCertificate:
         """How many of these predictions one adversary with ``budget`` label changes in all can change.
@@ -56,8 +67,9 @@ class LabelLinearLearner(CertifiedLearner):
             budget: r.
         """
         self._check_fitted()
-        chunks = self.weight_chunks(features) if len(features) else ()
-        return certify_together(chunks, self.labels, self.num_classes, budget)
+        found = certify_together(self.vote_chunks(features), self.labels, self.num_classes, budget)
+        index, order = self.order[found.index].sort()
+        return replace(found, index=index, new_label=found.new_label[order])
 
     def optimal_flips(self, features: Tensor) -> list[OptimalFlips | None]:
         """For each point the fewest label changes that alter its prediction; None where nothing does.
@@ -65,4 +77,6 @@ class LabelLinearLearner(CertifiedLearner):
         Args:
             features: shape (m, d).
         """
-        return [optimal_label_flips(weights, self.labels, self.num_classes) for weights in self.weights(features)]
+        given = torch.empty_like(self.labels)
+        given[self.order] = self.labels
+        return [optimal_label_flips(weights, given, self.num_classes) for weights in self.weights(features)]

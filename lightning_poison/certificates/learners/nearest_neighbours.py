@@ -43,7 +43,16 @@ class NearestNeighbours(EqualVotesLearner):
     def weight_chunks(self, features: Tensor) -> Iterator[Tensor]:
         """1 for each of the k most similar training points, the first among equals, else 0; float32."""
         for similarity in self.similarity.chunks(features):
-            yield _largest(similarity, min(self.neighbours, self.num_points))
+            yield _largest(self._own.alike(similarity, dim=1), min(self.neighbours, self.num_points))
+
+    def vote_chunks(self, features: Tensor) -> Iterator[Tensor]:
+        """:meth:`weight_chunks`: of equal training points the first ones vote, those of the lowest labels.
+
+        Changing one of their labels changes at most one label among the first ones, whatever their number: the sorted
+        labels before and after differ by one that is taken out and one that is put in.
+        """
+        if len(features):
+            yield from self.weight_chunks(features)
 
     def describe(self) -> str:
         """The learner in a few words."""

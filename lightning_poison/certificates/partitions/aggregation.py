@@ -49,7 +49,8 @@ class PartitionAggregation(RetrainedLearner):
     Args:
         base: what is trained on each part: a certified learner or any procedure (networks:
             ``victims.LightningTraining``); None: ridge regression.
-        parts: how many times as many points there are in all as a base learner sees. Capped at the number of points.
+        parts: how many times as many points there are in all as a base learner sees. Capped at the number of
+            different points: equal ones are in one part.
         spread: each base learner sees ``spread`` of ``parts * spread`` small parts, and there are as many learners
             (finite aggregation, Wang, Levine and Feizi, 2022). 1: plain aggregation.
         election: ``"plurality"``, or ``"run_off"`` between the two first classes (Rezaei et al., 2023), which pays off
@@ -110,7 +111,7 @@ class PartitionAggregation(RetrainedLearner):
     @property
     def _voters(self) -> int:
         """As many as parts of the data, small ones under finite aggregation."""
-        return min(self.parts * self.spread, self.num_points) if self.num_points else self.parts * self.spread
+        return min(self.parts * self.spread, self._own.different) if self.num_points else self.parts * self.spread
 
     def _training_sets(self) -> PartsOfData:
         return PartsOfData(self.labels, self._part_of, users_of_parts(self._voters, self.spread, self.seed))

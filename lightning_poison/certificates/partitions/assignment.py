@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer
+from lightning_poison.functional.point_order import OwnOrder, point_keys
 from lightning_poison.functional.random_streams import generator, mix_seed
 
 __all__ = ["Dealing", "deal_parts", "users_of_parts"]
@@ -19,14 +19,18 @@ Dealing = Literal["order", "hash", "clusters"]
 
 
 def deal_parts(features: Tensor, count: int, dealing: Dealing = "hash", seed: int = 0) -> Tensor:
-    """Deal training points out to ``count`` parts of (nearly) equal size.
+    """Deal training points out to ``count`` parts of nearly equal size.
 
-    The points are put into an order that no label moves and dealt out in turn, as a pack of cards:
+    The points are put into an order that no label moves, wherever they stand, and dealt out in turn, as a pack of
+    cards:
 
-    * ``"order"``: a random order of the points as they stand;
-    * ``"hash"``: by a hash of each point's features, as in SS-DPA (Levine and Feizi, 2021): wherever a point stands;
+    * ``"hash"``: by a hash of each point's features, as in SS-DPA (Levine and Feizi, 2021);
+    * ``"order"``: shuffled;
     * ``"clusters"``: by the cluster that k-means finds, as many clusters as a part has points, and by hash within:
       every part gets a sample of all kinds of points.
+
+    Points of equal features are dealt out as one: nothing but the order in which they are given tells them apart, and
+    that may depend on labels. Were they in several parts, one changed label could change the labels of all of these.
 
     Args:
         features: shape (n, ...), any dtype.
@@ -35,26 +39,30 @@ def deal_parts(features: Tensor, count: int, dealing: Dealing = "hash", seed: in
         seed: of the order, the hash and the clusters.
 
     Returns:
-        shape (n,), int64 in [0, P): the part of each point.
+        shape (n,), int64 in [0, P): the part of each point; no part is empty.
 
     Raises:
-        UserError: ``dealing`` is unknown, or there are more parts than points.
+        UserError: ``dealing`` is unknown, or there are more parts than different points.
 
     Example:
         >>> deal_parts(torch.arange(6.0)[:, None], 3).bincount().tolist()
         [2, 2, 2]
     """
     check_choice("dealing", dealing, ("order", "hash", "clusters"))
-    if check_integer("parts", count, minimum=1) > len(features):
-        raise UserError(f"parts must be at most the number of training points, got {count} for {len(features)} points")
+    own = OwnOrder.by_keys(point_keys(features, seed.to_bytes(16, "little", signed=True)), torch.zeros(len(features)))
+    first = own.alike(torch.arange(len(features)))
+    different, which = first.unique(return_inverse=True)
+    if check_integer("parts", count, minimum=1) > len(different):
+        got = f"{count} for {len(different)} different points"
+        raise UserError(f"parts must be at most the number of training points, got {got}")
+    turn = torch.arange(len(different))
     if dealing == "order":
-        order = torch.randperm(len(features), generator=generator(seed, "order of parts"))
-    else:
-        order = _by_hash(features, seed)
-        if dealing == "clusters":
-            order = order[_clusters(features, -(-len(features) // count), seed)[order].argsort(stable=True)]
-    parts = torch.empty(len(features), dtype=torch.int64)
-    parts[order] = torch.arange(len(features)) % count
+        turn = torch.randperm(len(different), generator=generator(seed, "order of parts"))
+    elif dealing == "clusters":
+        turn = _clusters(features[own.order], -(-len(features) // count), seed)[different].argsort(stable=True)
+    of_different, parts = torch.empty_like(different), torch.empty(len(features), dtype=torch.int64)
+    of_different[turn] = torch.arange(len(different)) % count
+    parts[own.order] = of_different[which]
     return parts
 
 
@@ -84,14 +92,6 @@ def users_of_parts(count: int, spread: int, seed: int = 0) -> Tensor:
     others = 1 + torch.randperm(count - 1, generator=generator(seed, "steps of parts"))[: spread - 1]
     steps = torch.cat([torch.zeros(1, dtype=torch.int64), others])
     return (torch.arange(count)[:, None] + steps) % count
-
-
-def _by_hash(features: Tensor, seed: int) -> Tensor:
-    """Positions by the hash of the features; equal points in the order in which they stand."""
-    salt = seed.to_bytes(16, "little", signed=True)
-    rows = features.detach().cpu().flatten(1).contiguous().numpy()
-    digests = [hashlib.blake2b(row.tobytes(), digest_size=16, salt=salt).digest() for row in rows]
-    return torch.tensor(sorted(range(len(digests)), key=digests.__getitem__), dtype=torch.int64)
 
 
 def _clusters(features: Tensor, count: int, seed: int) -> Tensor:

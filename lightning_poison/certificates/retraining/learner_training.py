@@ -53,7 +53,7 @@ class LearnerTraining(TrainingProcedure):
         if isinstance(model, LabelLinearLearner):
             one_hot = torch.nn.functional.one_hot(model.labels, num_classes).double()
             features = model.transform(inputs)
-            return torch.cat([weights.double() @ one_hot for weights in model.weight_chunks(features)])
+            return torch.cat([weights.double() @ one_hot for weights in model.vote_chunks(features)])
         return torch.nn.functional.one_hot(model.certify(inputs).prediction, num_classes).double()
 
     def certify(self, model: Any, inputs: Tensor) -> LabelFlipCertificate:

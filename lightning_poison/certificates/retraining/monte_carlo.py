@@ -152,7 +152,7 @@ class MonteCarloSmoothing(RetrainedLearner):
         return super().certify_features(features, advance)
 
     def _training_sets(self) -> NoisyLabels:
-        return NoisyLabels(self.labels, self.num_classes, self.q, self.runs, self.seed)
+        return NoisyLabels(self.labels, self.num_classes, self.q, self.runs, self.seed, self._own.first)
 
     def _certify_block(self, models: TrainedModels, features: Tensor, tick: Tick) -> LabelFlipCertificate:
         counts = torch.zeros(len(features), self.num_classes, dtype=torch.int64)

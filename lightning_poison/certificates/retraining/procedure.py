@@ -24,10 +24,13 @@ class TrainingProcedure(ABC):
     Attributes:
         end_to_end: whether nothing but ``train`` has seen the labels, as with starting weights that were learnt
             elsewhere.
+        repeatable: whether a training that is repeated comes out the same to the last bit, without which partition
+            aggregation proves nothing.
         certified: whether :meth:`certify` works.
     """
 
     end_to_end: bool = True
+    repeatable: bool = True
     certified: bool = False
 
     @abstractmethod

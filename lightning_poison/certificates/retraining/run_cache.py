@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+
 from lightning_poison.functional.files import write_atomically
 
 __all__ = ["RunCache"]
@@ -43,7 +45,7 @@ class RunCache:
         Raises:
             UserError: the folder cannot be written.
         """
-        content = pickle.dumps(model)
+        content = cloudpickle.dumps(model)  # models may hold functions of the script
         write_atomically(self._path(run), hashlib.sha256(content).digest() + content)
 
     def load(self, run: int) -> Any:

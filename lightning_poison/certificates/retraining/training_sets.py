@@ -29,7 +29,9 @@ class TrainingSets(ABC):
 class NoisyLabels(TrainingSets):
     """All points, each label flipped with probability q to one of the other K - 1 classes, all equally likely.
 
-    The flips of a run depend on the seed, the run's number and the position of the point alone.
+    The flips of a run depend on the seed, the run's number and the position of the point alone. Which of several equal
+    points has which of their labels is drawn anew in each run, so that one changed label is one changed label however
+    the labels were told apart.
 
     Args:
         labels: shape (n,), int64 in [0, K).
@@ -37,6 +39,7 @@ class NoisyLabels(TrainingSets):
         q: the probability.
         runs: how many.
         seed: of the flips.
+        equal: shape (n,), int64: the same number for equal points, rising; None: all are different.
 
     Example:
         >>> noisy = NoisyLabels(torch.zeros(1000, dtype=torch.int64), 3, q=0.2, runs=1).of_run(0)[1]
@@ -49,6 +52,7 @@ class NoisyLabels(TrainingSets):
     q: float
     runs: int
     seed: int = 0
+    equal: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of runs."""
@@ -59,7 +63,11 @@ class NoisyLabels(TrainingSets):
         stream, n = generator(self.seed, "noisy labels", run), len(self.labels)
         flipped = torch.rand(n, generator=stream, dtype=torch.float64) < self.q
         steps = torch.randint(1, max(self.num_classes, 2), (n,), generator=stream)
-        return None, torch.where(flipped, (self.labels + steps) % self.num_classes, self.labels)
+        labels = self.labels
+        if self.equal is not None:
+            shuffled = torch.randperm(n, generator=generator(self.seed, "equal points", run))
+            labels = labels[shuffled[self.equal[shuffled].argsort(stable=True)]]
+        return None, torch.where(flipped, (labels + steps) % self.num_classes, labels)
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,8 @@ class SmoothedRidge(CertifiedLearner):
         """
         counts = torch.bincount(self.labels, minlength=self.num_classes).tolist()
         for chunk in torch.split(features, rows_per_chunk(self.num_points, budget=self._chunk_bytes())):
-            yield DenseVotes(self._ridge.weights(chunk).index_select(1, self._order), counts)
+            weights = self._own.alike(self._ridge.weights(chunk), dim=1)
+            yield DenseVotes(weights.index_select(1, self._order), counts)
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Certificates of points whose features are known."""

@@ -11,11 +11,11 @@ from torch.func import functional_call
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.forward_mode import jvp
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.fresh_networks import fresh_network
 from lightning_poison.nets import MLP, PoolCNN, StrideCNN
 from lightning_poison.nets.building import build_net
 
-__all__ = ["default_nets", "fresh_network"]
+__all__ = ["default_nets", "fresh_surrogate"]
 
 _WIDTHS = ((256, 256), (512,), (128, 128, 128))
 
@@ -36,8 +36,8 @@ def default_nets(shape: torch.Size) -> list[Callable[[int], nn.Module]]:
     return [partial(MLP, in_channels=shape.numel(), image_size=1, hidden=hidden) for hidden in _WIDTHS]
 
 
-def fresh_network(net: Callable[[int], nn.Module], seed: int, sample: Tensor) -> nn.Module:
-    """A network with two outputs at its initial weights, in eval mode; the global random state stays as it is.
+def fresh_surrogate(net: Callable[[int], nn.Module], seed: int, sample: Tensor) -> nn.Module:
+    """A network with two outputs at its initial weights, see :func:`fresh_network`.
 
     Args:
         net: makes it when called with ``num_classes=2``.
@@ -45,10 +45,9 @@ def fresh_network(net: Callable[[int], nn.Module], seed: int, sample: Tensor) ->
         sample: shape (N, ...): some inputs, which it must take.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not, or its weights are not those of the seed.
     """
-    with kept_random_state(seed):
-        network = build_net(net, 2).cpu().float().eval()
+    network = fresh_network(partial(build_net, net, 2), seed, name="each of nets")
     try:
         with torch.no_grad():
             scores = network(sample)

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer_field, check_number_field
+from lightning_poison.functional.fresh_networks import fresh_network
 from lightning_poison.functional.losses import margin
 from lightning_poison.functional.pixels import Radius
-from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.functional.random_streams import generator, mix_seed
 from lightning_poison.functional.unrolled import gumbel_softmax, mixed_labels, unrolled_training
 from lightning_poison.nets import MLP, SmallNet
@@ -125,8 +125,8 @@ class _Problem:
     def ascend(self, update: int) -> None:
         """One step of the logits."""
         stream = generator(self.seed, "GumbelFlips", update)
-        with kept_random_state(mix_seed(self.seed, "GumbelFlips", "weights", update)):
-            network = build_net(self.net, self.classes).double().eval()
+        seed = mix_seed(self.seed, "GumbelFlips", "weights", update)
+        network = fresh_network(partial(build_net, self.net, self.classes), seed, name="net").double()
         with torch.enable_grad():
             weights = unrolled_training(
                 network,

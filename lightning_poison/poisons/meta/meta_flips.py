@@ -25,7 +25,7 @@ from lightning_poison.nets import SmallNet
 from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.budget import BudgetedSelector, Share
 from lightning_poison.poisons.candidates import Candidates
-from lightning_poison.poisons.meta.default_nets import default_nets, fresh_network
+from lightning_poison.poisons.meta.default_nets import default_nets, fresh_surrogate
 from lightning_poison.poisons.meta.forced_greedy import Flippable, OuterPoints, closeness, forced_greedy, single_effects
 from lightning_poison.poisons.meta.outer_points import OuterAttack, input_box
 from lightning_poison.poisons.meta.roles import Roles
@@ -172,7 +172,7 @@ class _Problem:
     def _surrogate(self, number: int) -> tuple[TangentModel, ForcedFit]:
         """One surrogate, fitted to the clean labels, that watches the outer points attacked on it."""
         net, kind, copy = self.surrogates[number]
-        network = fresh_network(net, mix_seed(self.seed, "MetaFlips", "surrogate", kind, copy), self.points[:2])
+        network = fresh_surrogate(net, mix_seed(self.seed, "MetaFlips", "surrogate", kind, copy), self.points[:2])
         targets = functional.one_hot(self.pairs[self.roles.training, 0], self.num_classes)
         model = TangentModel(network, self.points, self.roles.training, targets, self.rule.noise)
         fit = ForcedFit(model.fit)

@@ -104,7 +104,7 @@ def test_no_relabelling_within_the_radius_changes_the_prediction(setting: dict[s
         inputs = torch.eye(3)[labels] + 0.3 * torch.randn(n, 3, generator=stream)
         base = CertifiedRidge(RawFeatures(), 0.5) if ridge else Erratic([0.5, 2.0, 4.0][trial % 3], trial)
         learner = PartitionAggregation(base, features=RawFeatures(), **arguments)
-        learner.fit(inputs, labels, num_classes)
+        labels = learner.fit(inputs, labels, num_classes).labels  # in the order of its training sets
         point = torch.eye(3)[:1] + 0.3 * torch.randn(1, 3, generator=stream)
         certificate = learner.certify(point)
         found = predictions_of_all_relabellings(learner, point, labels)
@@ -224,7 +224,7 @@ def test_errors_say_what_is_wrong() -> None:
         PartitionAggregation(dealing="cards")
     with pytest.raises(UserError, match="election must be one of plurality, run_off"):
         PartitionAggregation(election="lottery")
-    with pytest.raises(UserError, match="parts must be at most the number of training points, got 4 for 3 points"):
+    with pytest.raises(UserError, match="at most the number of training points, got 4 for 3 different points"):
         deal_parts(torch.eye(3), 4)
     with pytest.raises(UserError, match="spread must be at most the number of points, got 9"):
         PartitionAggregation(spread=9, features=RawFeatures()).fit(torch.eye(3), torch.arange(3), 3)

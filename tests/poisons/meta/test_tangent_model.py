@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_poison.errors import UserError
 from lightning_poison.functional.forced_fit import ForcedFit
 from lightning_poison.nets import MLP, PoolCNN
-from lightning_poison.poisons.meta.default_nets import default_nets, fresh_network
+from lightning_poison.poisons import GumbelFlips, LabelFlips, MetaFlips, TrainingSet
+from lightning_poison.poisons.meta.default_nets import default_nets, fresh_surrogate
 from lightning_poison.poisons.meta.outer_points import OuterAttack
 from lightning_poison.poisons.meta.tangent_model import TangentModel
 
@@ -30,7 +32,7 @@ def smooth(num_classes: int) -> nn.Module:
 
 
 def model(net=pool) -> TangentModel:
-    return TangentModel(fresh_network(net, 3, POINTS), POINTS, TRAINING, nn.functional.one_hot(LABELS), noise=0.05)
+    return TangentModel(fresh_surrogate(net, 3, POINTS), POINTS, TRAINING, nn.functional.one_hot(LABELS), noise=0.05)
 
 
 def naive_scores(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
@@ -54,7 +56,7 @@ def naive_scores(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
 def test_scores_are_ridge_regression_on_gradients():
     mine = model()
-    expected = naive_scores(fresh_network(pool, 3, POINTS), OTHERS)
+    expected = naive_scores(fresh_surrogate(pool, 3, POINTS), OTHERS)
     assert torch.allclose(mine.fit.scores_at(mine.kernel(OTHERS)), expected, atol=1e-4)
 
 
@@ -115,17 +117,29 @@ def test_a_linear_value_has_its_exact_minimum():
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 8), (13,), (1, 5, 7), (2, 9)])
 def test_there_are_three_surrogates_for_any_shape(shape):
-    networks = [fresh_network(net, 0, torch.rand(2, *shape)) for net in default_nets(torch.Size(shape))]
+    networks = [fresh_surrogate(net, 0, torch.rand(2, *shape)) for net in default_nets(torch.Size(shape))]
     assert [network(torch.rand(2, *shape)).shape for network in networks] == [(2, 2)] * 3
 
 
 def test_fresh_networks_belong_to_their_seed():
     state = torch.get_rng_state()
-    first, again, other = (fresh_network(partial(MLP, image_size=8), seed, POINTS) for seed in (0, 0, 1))
+    first, again, other = (fresh_surrogate(partial(MLP, image_size=8), seed, POINTS) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first.head.weight, again.head.weight)
     assert not torch.equal(first.head.weight, other.head.weight)
     assert not first.training
+
+
+def test_trained_networks_are_no_surrogates():
+    trained = MLP(2, image_size=8)
+    for rule, data in (
+        (MetaFlips(per_class=1, nets=[lambda num_classes: trained]), POINTS),
+        (GumbelFlips(per_class=1, updates=1, net=lambda num_classes: trained), POINTS),
+    ):
+        labels = torch.arange(len(data)) % 2
+        training_set = TrainingSet(labels, 2, dataset=list(zip(data, labels.tolist(), strict=True)))
+        with pytest.raises(UserError, match="must draw its weights when it is made"):
+            LabelFlips(rule).flips(training_set, seed=0)
 
 
 def test_of_steps_that_overshoot_the_best_counts():
