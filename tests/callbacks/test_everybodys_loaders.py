@@ -539,7 +539,7 @@ EVERY = {
 }
 REFUSED = {
     "normalised": (normalised, 3, {"accuracy", "paths", "smoothing"}, r"inputs must lie in \[0, 1\]"),
-    "one logit": (points, 1, {"accuracy", "paths", "smoothing", "memorization"}, "number of classes >= 2"),
+    "one logit": (points, 1, {"accuracy", "paths", "smoothing", "memorization"}, "one logit"),
     "labels in a column": (column_labels, 3, set(EVERY), "label"),
 }
 
@@ -605,7 +605,7 @@ def test_an_attack_that_breaks_in_the_last_epoch_is_told_at_the_end(tmp_path):
     victim = Breaking()
     accuracy = AdversarialAccuracy(ATTACK)
     trainer = make_trainer(accuracy, enable_checkpointing=True, default_root_dir=tmp_path)
-    with pytest.raises(UserError, match="class scores must be floats"):
+    with pytest.raises(UserError, match="class scores must be one logit a class"):
         trainer.fit(victim, DataLoader(points(48), 8), DataLoader(points(16, 1), 8))
     assert [entry.epoch for entry in accuracy.history] == [0]
     assert len(list(tmp_path.rglob("*.ckpt"))) == 1
