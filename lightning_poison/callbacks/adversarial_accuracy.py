@@ -255,7 +255,7 @@ class AdversarialAccuracy(Measurement):
         if self._round is None:
             return {}
         split = self.prefix(trainer)
-        measured, self._attacks = self._round.measured(split, epoch), self._round.ready
+        measured, self._attacks = self._round.measured(trainer, split, epoch), self._round.ready
         if not measured.samples:
             rank_zero_warn(f"{self.key} was not measured: none of the evaluated samples has a class that is attacked")
             return {}

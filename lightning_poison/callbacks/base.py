@@ -12,6 +12,8 @@ from lightning_poison._lightning import Callback
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.report import Section
+from lightning_poison.trainer.folders import note_run, recall_run
+from lightning_poison.trainer.ranks import settle_logged_metrics
 
 __all__ = ["Measurement", "check_suffix", "is_last_epoch", "refuse_equal_suffixes"]
 
@@ -72,6 +74,14 @@ class Measurement(Callback):
         """No weights of this fit were measured yet."""
         self._measured_after = None
 
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Note whose folder is this run's, for the run that goes on from here."""
+        note_run(trainer, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on in the folder of the run that is resumed."""
+        recall_run(trainer, checkpoint)
+
     def note_measured(self, trainer: Any) -> None:
         """Remember that the present weights were measured."""
         self._measured_after = int(trainer.global_step)
@@ -120,6 +130,7 @@ class Measurement(Callback):
                 reduce_fx="max",
                 batch_size=1,
             )
+        settle_logged_metrics(trainer)
 
     @staticmethod
     def log_at_end(trainer: Any, values: Mapping[str, float]) -> None:

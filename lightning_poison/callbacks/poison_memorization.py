@@ -19,6 +19,7 @@ from lightning_poison.report import ReportFigure, ReportTable, Section
 from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import on_device
 from lightning_poison.trainer.progress import progress
+from lightning_poison.trainer.ranks import from_all_ranks
 
 __all__ = ["PoisonMemorization"]
 
@@ -73,8 +74,7 @@ class PoisonMemorization(Measurement):
         if poisoned is None or not len(poisoned.flips):
             return {"poison/count": 0.0}
         flips = poisoned.flips
-        predictions = self._predict(trainer, pl_module, poisoned)
-        predictions = trainer.strategy.broadcast(predictions)
+        predictions = from_all_ranks(trainer, lambda: self._predict(trainer, pl_module, poisoned))[0]
         fitted, clean = shares(flips, predictions)
         values = {"poison/fitted": fitted, "poison/clean": clean, "poison/count": float(len(predictions))}
         self.history.append({"epoch": float(epoch), **values})

@@ -23,7 +23,7 @@ from lightning_poison.report.history import History, as_number
 from lightning_poison.report.robustness import robustness_section
 from lightning_poison.report.run_facts import config_text, data_facts, poison_facts, run_title, seeds, training_dataset
 from lightning_poison.report.run_sections import comparison_figure, flips_section, training_section
-from lightning_poison.trainer.folders import report_folder
+from lightning_poison.trainer.folders import log_folder, note_run, recall_run, report_folder
 
 __all__ = ["Report"]
 
@@ -119,16 +119,15 @@ class Report(Callback):
             data=dict(self._data),
             poison=poison_facts(self._flips),
             notes=_notes(trainer),
-            config=config_text(self._folder),
+            config=config_text(self._folder, log_folder(trainer)),
             extra_files=tuple(files),
         )
 
     # --- hooks --------------------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Find the folder before anything expensive begins."""
-        self._folder = report_folder(trainer)
-        self._page = None
+        """A fresh run starts from nothing."""
+        self._folder = self._page = None
         self._trainer = trainer
         if stage == "fit" and trainer.current_epoch == 0:
             self.metrics, self._epoch, self._flips = {}, None, None
@@ -163,10 +162,19 @@ class Report(Callback):
             return
         self.metrics.update({key: as_number(value) for key, value in trainer.callback_metrics.items()})
         self._note_data(trainer)
+        self._folder = report_folder(trainer)
         self.write(trainer)
         if not self.quiet:
             _close_progress_bar(trainer, pl_module, stage)
             self.print(trainer)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Note whose folder is this run's, for the run that goes on from here."""
+        note_run(trainer, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on in the folder of the run that is resumed."""
+        recall_run(trainer, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """The history, in plain Python, with what the module logged after the callbacks' turn."""

@@ -107,9 +107,9 @@ class AttackRound:
         """The attacks by short name, as prepared for the present evaluation."""
         return dict(zip(self._attacks, self._ready, strict=True))
 
-    def measured(self, split: str, epoch: int) -> AttackedSamples:
+    def measured(self, trainer: Any, split: str, epoch: int) -> AttackedSamples:
         """The counts over all ranks; every rank must call it."""
-        return self._counts.measured(split, epoch)
+        return self._counts.measured(split, epoch, trainer)
 
     def measure(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Attack a batch that the victim has just been evaluated on, in the order of the evaluation."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_poison.errors import UserError
 from lightning_poison.report import ReportTable
+from lightning_poison.trainer.ranks import from_all_ranks
 
 __all__ = ["COLUMNS", "PathTable"]
 
@@ -40,24 +40,8 @@ class PathTable:
 
     @classmethod
     def gather(cls, trainer: Any, follow: Callable[[], Tensor]) -> PathTable:
-        """Every rank's rows of ``COLUMNS``, shape (m, 6), int64.
-
-        Raises:
-            UserError: on every rank what one of them raises, so that none waits for ever.
-        """
-        rows, mistake = torch.empty((0, len(COLUMNS)), dtype=torch.int64), None
-        try:
-            rows = follow()
-        except UserError as error:
-            mistake = str(error)
-        parts: list[Any] = [(rows, mistake)]
-        if trainer.world_size > 1:
-            parts = [None] * trainer.world_size
-            torch.distributed.all_gather_object(parts, (rows, mistake))
-        mistake = next((message for _, message in parts if message is not None), None)
-        if mistake is not None:
-            raise UserError(mistake)
-        table = torch.cat([part for part, _ in parts])
+        """Every rank's rows of ``COLUMNS``, shape (m, 6), int64."""
+        table = torch.cat(from_all_ranks(trainer, follow))
         index, label, target, length, reached, flipped = table[table[:, 0].argsort()].unbind(dim=1)
         return cls(index, label, target, length, reached.bool(), flipped.bool())
 
