@@ -193,7 +193,6 @@ class AdversarialPaths(Measurement):
         positions = drawn_positions(trained_on(trainer, walker.loader), self.max_samples)
         mine = positions[trainer.global_rank :: trainer.world_size]
         paths = PathTable.of(from_all_ranks(trainer, lambda: walker.follow(mine)))
-        folder = report_folder(trainer)
         if not len(paths.index):
             rank_zero_warn(f"no adversarial path was measured: every point drawn belongs to the target {self.target}")
             return {}
@@ -204,6 +203,7 @@ class AdversarialPaths(Measurement):
             with walker.undisturbed():
                 self._suspects = find_suspects(walker, paths)
                 self._pictures = take_pictures(walker, paths) if self.pictures else None
+            folder = report_folder(trainer)
             if folder is not None:
                 write_atomically(folder / self.file, paths.as_csv())
                 if self._suspects is not None:

@@ -13,7 +13,8 @@ from lightning_poison._lightning import Callback
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.report import Section
-from lightning_poison.trainer.ranks import from_all_ranks, shards_weights
+from lightning_poison.trainer.folders import note_run, recall_run
+from lightning_poison.trainer.ranks import from_all_ranks, settle_logged_metrics, shards_weights
 from lightning_poison.trainer.runs import RunKeeper, is_last_epoch
 from lightning_poison.trainer.weights import on_root_device, weights_fingerprint
 
@@ -120,6 +121,14 @@ class Measurement(RunState):
         """Refuse before the training what cannot be measured after it."""
         self._trained = True
         self.try_out(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Note whose folder is this run's, for the run that goes on from here."""
+        note_run(trainer, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on in the folder of the run that is resumed."""
+        recall_run(trainer, checkpoint)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure now if the weights are others than those measured last; then tell what failed on the way.
@@ -239,6 +248,7 @@ class Measurement(RunState):
                 reduce_fx="max",
                 batch_size=1,
             )
+        settle_logged_metrics(trainer)
 
     @staticmethod
     def log_at_end(trainer: Any, values: Mapping[str, float]) -> None:

@@ -30,7 +30,7 @@ from lightning_poison.poisons.restoring import restored_poisons
 from lightning_poison.poisons.surrogates import check_output, looks_through_network
 from lightning_poison.report import ReportFigure, Section
 from lightning_poison.report.run_sections import flip_counts, flip_figure
-from lightning_poison.trainer.folders import report_folder
+from lightning_poison.trainer.folders import note_run, planned_report_folder, recall_run, report_folder
 from lightning_poison.trainer.ranks import from_rank_zero, shards_weights
 from lightning_poison.trainer.weights import on_root_device
 
@@ -118,6 +118,14 @@ class CraftFlips(RunState):
         """The list, and after how many steps it was crafted."""
         return {"flips": None if self.flips is None else self.flips.state_dict(), "step": self._step}
 
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Note whose folder is this run's, for the run that goes on from here."""
+        note_run(trainer, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on in the folder of the run that is resumed."""
+        recall_run(trainer, checkpoint)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the list of the run that is resumed."""
         self._step = state_dict["step"]
@@ -136,7 +144,7 @@ class CraftFlips(RunState):
         if stage != "fit":
             return
         self.forget()
-        folder = report_folder(trainer)
+        folder = planned_report_folder(trainer)
         self._path = None if trainer.fast_dev_run else self._path_in(folder)
         self._check_run(trainer)
         self._check_other_files(trainer, folder)
@@ -284,6 +292,8 @@ class CraftFlips(RunState):
                     flips = self.poison.craft(training_set, self.seed)
                 except UserError as error:
                     raise UserError(f"{describe(self.poison)}: {error}") from error
+        if self._path is not None:
+            self._path = self._path_in(report_folder(trainer) if self.file is None else None)
         if self._path is not None:
             flips.write(self._path)
         self._pictures = self._picture(loader_dataset(training_set), flips)

@@ -9,6 +9,7 @@ from lightning_poison.datamodules import PoisonedDataModule, TrainingFlips
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import declared_classes
 from lightning_poison.poisons import Poison, PoisonList
+from lightning_poison.trainer.folders import note_run, recall_run
 
 __all__ = ["FlipLabels"]
 
@@ -28,6 +29,8 @@ class FlipLabels(RunState):
                   class_path: lightning_poison.poisons.LabelFlips
                   init_args:
                     select: {class_path: lightning_poison.poisons.RandomPoints, init_args: {per_class: 10}}
+
+    What a resumed run shares with an uninterrupted one is said there, too.
 
     A new class (``NewClass``) needs a model with one more output; here nobody can link it to the data.
 
@@ -83,6 +86,14 @@ class FlipLabels(RunState):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Give the training loader back to whose it is."""
         self._release()
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Note whose folder is this run's, for the run that goes on from here."""
+        note_run(trainer, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on in the folder of the run that is resumed."""
+        recall_run(trainer, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """Seed and flips."""

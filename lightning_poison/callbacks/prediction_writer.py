@@ -12,17 +12,22 @@ from torch import Tensor
 from lightning_poison._lightning import Callback
 from lightning_poison.errors import UserError
 from lightning_poison.functional.files import write_atomically
+from lightning_poison.trainer.folders import run_file
+from lightning_poison.trainer.ranks import from_all_ranks
 
-__all__ = ["PREDICTIONS", "PredictionWriter"]
+__all__ = ["PredictionWriter"]
 
-PREDICTIONS = "predictions.csv"
+_FILE = "predictions.csv"
 
 
 class PredictionWriter(Callback):
     """Writes ``LOG_DIR/predictions.csv`` at the end of ``predict``: index, prediction, probability.
 
     It reads what ``predict_step`` returns: class probabilities, shape (N, K). On several ranks rank zero writes the
-    rows of all, each sample once.
+    rows of all, each sample once. Where several runs share a log folder, the file is in the run's own report folder.
+
+    Attributes:
+        path: of the file that was written last; None on the other ranks, and before there is one.
     """
 
     def __init__(self) -> None:
@@ -48,15 +53,11 @@ class PredictionWriter(Callback):
 
     def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Gather, sort and write."""
-        log_dir = trainer.log_dir
-        rows = self._rows
-        if trainer.world_size > 1:
-            shares: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(shares, rows)
-            rows = [row for share in shares for row in share]
-        if log_dir is None or not trainer.is_global_zero:
+        rows = [row for share in from_all_ranks(trainer, lambda: self._rows) for row in share]
+        path = run_file(trainer, _FILE)
+        if path is None:
             return
         text = io.StringIO()
         text.write("index,prediction,probability\n")
         text.writelines(f"{index},{prediction},{probability:.6f}\n" for index, prediction, probability in sorted(rows))
-        self.path = write_atomically(Path(log_dir) / PREDICTIONS, text.getvalue())
+        self.path = write_atomically(path, text.getvalue())

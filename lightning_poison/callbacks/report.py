@@ -25,7 +25,7 @@ from lightning_poison.report.history import History, as_number
 from lightning_poison.report.robustness import robustness_section
 from lightning_poison.report.run_facts import config_text, data_facts, poison_facts, run_title, seeds, training_dataset
 from lightning_poison.report.run_sections import comparison_figure, flips_section, training_section
-from lightning_poison.trainer.folders import report_folder
+from lightning_poison.trainer.folders import log_folder, note_run, recall_run, report_folder
 from lightning_poison.trainer.weights import weights_fingerprint
 
 __all__ = ["Report"]
@@ -123,7 +123,7 @@ class Report(RunState):
             data=dict(self._data),
             poison=poison_facts(self._flips),
             notes=self._weights.notes() | _notes(trainer),
-            config=config_text(self._folder),
+            config=config_text(self._folder, log_folder(trainer)),
             extra_files=tuple(files),
         )
 
@@ -136,10 +136,9 @@ class Report(RunState):
         self._history.clear()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Find the folder before anything expensive begins."""
+        """Another run starts from nothing."""
         super().setup(trainer, pl_module, stage)
-        self._folder = report_folder(trainer)
-        self._page = None
+        self._folder = self._page = None
         self._trainer = trainer
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -189,10 +188,19 @@ class Report(RunState):
             self._weights.left(trainer, pl_module)
         self.metrics.update({key: as_number(value) for key, value in trainer.callback_metrics.items()})
         self._note_data(trainer)
+        self._folder = report_folder(trainer)
         self.write(trainer)
         if not self.quiet:
             _close_progress_bar(trainer, pl_module, stage)
             self.print(trainer)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Note whose folder is this run's, for the run that goes on from here."""
+        note_run(trainer, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on in the folder of the run that is resumed."""
+        recall_run(trainer, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """The history, in plain Python, with what the module logged after the callbacks' turn."""

@@ -21,7 +21,6 @@ import lightning_poison.certificates
 import lightning_poison.nets
 import lightning_poison.victims  # noqa: F401  # see above
 from lightning_poison.callbacks import EpochSeed, PredictionWriter, Report
-from lightning_poison.callbacks.prediction_writer import PREDICTIONS
 from lightning_poison.cli.checkpoints import resolve_checkpoint
 from lightning_poison.cli.config_file import SaveConfig
 from lightning_poison.cli.linking import check_known, num_classes_for
@@ -229,7 +228,5 @@ class PoisonCLI(LightningCLI):
         """Predict and say where the predictions are."""
         with self._all_or_nothing("predict", kwargs.get("ckpt_path")):
             self.trainer.predict(**{**kwargs, "return_predictions": False})
-        log_dir = self.trainer.log_dir
-        path = None if log_dir is None else Path(log_dir) / PREDICTIONS
-        if path is not None and self.trainer.is_global_zero and path.is_file():
-            print(path)
+        if self.predictions.path is not None:
+            print(self.predictions.path)

@@ -25,7 +25,7 @@ class EpochShuffle(DistributedSampler[Any]):
     Args:
         length: number of points, without added ones.
         seed: of the order.
-        trainer: gives the current epoch whenever iteration begins; None: the epoch comes from ``set_epoch``.
+        trainer: gives the epoch whenever iteration begins; None: the epoch comes from ``set_epoch``.
         num_replicas: number of ranks.
         rank: this one.
         added: number of points that stand behind the others.
@@ -47,7 +47,7 @@ class EpochShuffle(DistributedSampler[Any]):
 
     def __iter__(self) -> Iterator[int]:
         """This rank's points in the order of the current epoch."""
-        epoch = self.epoch if self.trainer is None else self.trainer.current_epoch
+        epoch = self.epoch if self.trainer is None else _epoch_to_come(self.trainer)
         count = len(self.dataset) - self.added  # type: ignore[arg-type]  # a range
         order = torch.randperm(count, generator=generator(self.seed, "shuffle", epoch))
         order = self._with_added(order, epoch)
@@ -70,5 +70,19 @@ class EpochShuffle(DistributedSampler[Any]):
         """Leave the Trainer behind, with its epoch kept: the sampler may travel to another process."""
         state = self.__dict__.copy()
         if self.trainer is not None:
-            state |= {"trainer": None, "epoch": self.trainer.current_epoch}
+            state |= {"trainer": None, "epoch": _epoch_to_come(self.trainer)}
         return state
+
+
+def _epoch_to_come(trainer: Any) -> int:
+    """The epoch that is, or will be, trained with an iterator that is made now.
+
+    A Trainer that goes on from a checkpoint makes its first iterator before it has counted the epoch whose end the
+    checkpoint holds; workers fetch the order at once.
+    """
+    loop = getattr(trainer, "fit_loop", None)
+    if loop is None or not (loop.epoch_loop.restarting or getattr(loop.epoch_loop, "is_resuming", False)):
+        return int(trainer.current_epoch)
+    counted = loop.epoch_progress.current
+    behind_last_batch = loop.epoch_loop.batch_progress.is_last_batch and counted.started > counted.processed
+    return int(counted.processed + behind_last_batch)

@@ -37,9 +37,14 @@ class PoisonedDataModule(LightningDataModule):
     Validation, test and prediction data stay clean, and everything else is the inner data module's: what it does not
     define (a validation loader, a transfer hook) is not defined here either, and what it has is read and written there
     (``batch_size``, as Lightning's Tuner does; its hyperparameters, which are logged and kept as its own). A training
-    loader with ``shuffle=True`` is shuffled by seed and epoch instead, so that a resumed run equals an uninterrupted
-    one. The flips are drawn when the training loader is first asked for, stand in the checkpoint, win over the
-    arguments on resume, and are written to ``LOG_DIR/report/flips.csv``.
+    loader with ``shuffle=True`` is shuffled by seed and epoch instead. The flips are drawn when the training loader is
+    first asked for, stand in the checkpoint, win over the arguments on resume, and are written to
+    ``LOG_DIR/report/flips.csv``.
+
+    A run that goes on from a checkpoint has the flips and the order of the points of an uninterrupted one, with any
+    number of loader workers. Dropout, random augmentation, and loaders that shuffle in another way than
+    ``shuffle=True`` draw from the global generators, which no checkpoint holds: they are the uninterrupted run's with
+    :class:`~lightning_poison.callbacks.EpochSeed` among the Trainer's callbacks, and other ones without it.
 
     Args:
         datamodule: the clean data; its training loader is one ``DataLoader`` (it may stand in a list of one) over

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,17 @@ def run_title(trainer: Any, flips: Any | None) -> str:
     return f"{name} with {flips.short()}"
 
 
-def config_text(folder: Path | None) -> str | None:
-    """The configuration that the command line saved in the log folder."""
-    if folder is None:
-        return None
-    try:
-        return (folder.parent / "config.yaml").read_text(encoding="utf-8")
-    except OSError:
-        return None
+def config_text(folder: Path | None, log_folder: Path) -> str | None:
+    """The configuration that the command line saved in the log folder.
+
+    Args:
+        folder: of the report; None: there is none.
+        log_folder: where the logger keeps its files.
+    """
+    for place in () if folder is None else (folder.parent, log_folder):
+        with suppress(OSError):
+            return (place / "config.yaml").read_text(encoding="utf-8")
+    return None
 
 
 def _length(dataset: Any) -> int | None:

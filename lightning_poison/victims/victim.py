@@ -19,6 +19,7 @@ from lightning_poison.functional.gaussian_noise import fill_gaussian
 from lightning_poison.nets import Normalize, SmallNet
 from lightning_poison.nets.building import build_net, logits_of
 from lightning_poison.trainer.positions import evaluation_positions
+from lightning_poison.trainer.ranks import settle_logged_metrics
 from lightning_poison.victims.divergence import check_loss
 from lightning_poison.victims.resume import check_optimizer
 
@@ -163,6 +164,7 @@ class Victim(LightningModule):
         return cast("Metric", self.epoch_metrics[f"{stage}_{name}"])
 
     def _log_epoch(self, stage: str) -> None:
+        settle_logged_metrics(self.trainer)  # the metrics below wait for the other ranks
         for name in ("acc", "loss"):
             metric = self._metric(stage, name)
             value = metric.compute()

@@ -93,7 +93,7 @@ def test_fit_then_test_share_one_report(package, tmp_path, capsys):
     content = read(tmp_path)
     names = {"index.html", "report.json", "flips.csv", "flips.png", "picture.png", "training-accuracy.png"}
     assert names <= set(content["files"])
-    assert set(content["files"]) == {file.name for file in (tmp_path / "report").iterdir()}
+    assert set(content["files"]) == {file.name for file in (tmp_path / "report").glob("[!.]*")}
     assert set(content["metrics"]) == {"val/acc", "train/loss", "paths/length_mean", "test/acc"}
     assert {key: content["metrics"][key] for key in fitted["metrics"]} == fitted["metrics"]
     assert content["data"]["training_points"] == 20

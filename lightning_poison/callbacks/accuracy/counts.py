@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
+from lightning_poison.trainer.ranks import from_all_ranks
 
 __all__ = ["DETAILS", "AttackCounts"]
 
@@ -103,14 +105,14 @@ class AttackCounts(Metric):
         """Return the share that withstands every attack, a float64 scalar."""
         return self.withstood[0].double() / self.samples
 
-    def measured(self, split: str, epoch: int) -> AttackedSamples:
-        """The counts over all ranks; every rank must call it."""
-        with torch.inference_mode(False), self.sync_context():
-            samples, correct = int(self.samples), int(self.correct)
-            worst, *each = self.withstood.tolist()
-            sums, counts = self.detail_sums.tolist(), self.detail_counts.tolist()
-            curve, *curves = self.withstood_at.tolist() if self.radii else [[]]
-            stochastic = bool(self.stochastic)
+    def measured(self, split: str, epoch: int, trainer: Any = None) -> AttackedSamples:
+        """The counts over all ranks of ``trainer``, every one of which must call it; None: of this process."""
+        total = self._own_counts() if trainer is None else _added(from_all_ranks(trainer, self._own_counts))
+        samples, correct = int(total["samples"]), int(total["correct"])
+        worst, *each = total["withstood"].tolist()
+        sums, counts = total["detail_sums"].tolist(), total["detail_counts"].tolist()
+        curve, *curves = total["withstood_at"].tolist() if self.radii else [[]]
+        stochastic = bool(total["stochastic"])
         return AttackedSamples(
             split,
             epoch,
@@ -130,3 +132,10 @@ class AttackCounts(Metric):
             {name: tuple(entry) for name, entry in zip(self.names, curves, strict=False)},
             stochastic,
         )
+
+    def _own_counts(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name).cpu() for name in self.metric_state}
+
+
+def _added(counts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([each[name] for each in counts]).sum(dim=0) for name in counts[0]}

@@ -143,7 +143,7 @@ class AttackRound:
         """The counts over all ranks, of each sample once; every rank must call it."""
         if self._samples is not None and not self._samples.count_here(trainer):
             self._counts.reset()
-        return self._counts.measured(split, epoch)
+        return self._counts.measured(split, epoch, trainer)
 
     def measure(self, trainer: Any, pl_module: Any, batch: Any) -> None:
         """Attack a batch that the victim has just been evaluated on, in the order of the evaluation."""
