@@ -41,7 +41,7 @@ class FiniteDifferences(Attack):
 
     A sample counts as fooled at the first point that fools; samples that are wrong without any attack count as
     fooled. ``details["queries"]`` counts the network's evaluations of each sample exactly. (Two images of a batch
-    are evaluated besides, to learn which memory layout the network takes, four to learn whether it is stochastic, and
+    are evaluated besides, to learn which memory layout the network takes, three to learn whether it is stochastic, and
     the examples of one that is; the attack learns nothing from them.)
 
     Attributes:

@@ -83,7 +83,7 @@ class _KeptBuffers:
                 buffers[name] = buffer
         for group, shapes, values in self.values:
             if not _are_equal(group, shapes, values):
-                pieces = values.split([shape.numel() for shape in shapes])
+                pieces = torch.split(values, [shape.numel() for shape in shapes])
                 for buffer, shape, piece in zip(group, shapes, pieces, strict=True):
                     if buffer.shape != shape or buffer.dtype != values.dtype:
                         buffer.data = piece.view(shape).clone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,7 @@ __all__ = ["DRAWS", "StochasticVictimWarning", "confirmed", "fooling_draws", "fr
 DRAWS = 9
 """Passes of which most have to agree where one is not to decide."""
 
-_TRIED = 4  # samples that are enough to find noise, and to compare a batch with a half of it
-_MORE_PASSES = 16  # for a victim that draws random numbers to no visible end
+_MANY, _MORE_PASSES = 32, 16  # for a victim that draws random numbers to no visible end
 _CAUSES = "noise, dropout or augmentation that stay on in eval mode, or statistics of the batch"
 
 
@@ -37,13 +37,13 @@ class StochasticVictimWarning(UserWarning):
 def is_stochastic(model: Callable[[Tensor], Tensor], inputs: Tensor) -> bool:
     """Whether the model's scores of the same inputs differ from pass to pass; call it within ``frozen_eval(model)``.
 
-    A pass is compared with a second one and with a pass of half the inputs. Where the model takes from the global
-    random streams, up to sixteen more are looked at, as a rare draw may show only then. Differences within rounding
-    don't count.
+    What it says of an input beside one other is compared with what it says of it beside a third. Where it takes from
+    the global random streams, up to seventeen passes of more inputs are compared, as a rare draw may show only then.
+    Differences within rounding don't count.
 
     Args:
         model: maps (n, ...) to scores (n, K).
-        inputs: shape (N, ...); the first four are looked at.
+        inputs: shape (N, ...); the first three are looked at, or the first 32.
 
     Raises:
         UserError: the model's output is unusable.
@@ -55,33 +55,36 @@ def is_stochastic(model: Callable[[Tensor], Tensor], inputs: Tensor) -> bool:
         >>> is_stochastic(lambda x: x - x.mean(dim=0), inputs)
         True
     """
-    few = inputs[:_TRIED].clone()  # a model that overwrites its inputs is refused, but has then done it
-    if not len(few):
+    many = inputs[:_MANY].clone()  # a model that overwrites its inputs is refused, but has then done it
+    if not len(many):
         return False
     before = _random_states(inputs.device)
-    first = class_scores(model, few)
+    last = class_scores(model, many[:2])[-1:]  # of the second input, or of the only one
     draws = _random_states(inputs.device) != before
-    half = len(few) // 2
-    if half > 1 and _differ(class_scores(model, few[:half]), first[:half], 0.02):
+    again = class_scores(model, many[1:3])[:1] if len(many) > 2 else class_scores(model, many[:2])[-1:]
+    if _differ(again, last):
         return True
-    return any(_differ(class_scores(model, few), first, 0.001) for _ in range(_MORE_PASSES if draws else 1))
+    if not draws:
+        return False
+    first = class_scores(model, many)
+    return any(_differ(class_scores(model, many), first) for _ in range(_MORE_PASSES))
 
 
 def _random_states(device: torch.device) -> tuple[object, ...]:
     """Where the global streams stand, comparable."""
     cuda = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else b""
-    numpy_state = np.random.get_state()  # noqa: NPY002  # models draw from it
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002  # models draw from it
     return torch.get_rng_state().numpy().tobytes(), cuda, numpy_state[1].tobytes(), numpy_state[2:], random.getstate()
 
 
-def _differ(scores: Tensor, others: Tensor, share: float) -> bool:
-    """Whether scores differ by more than ``share`` of the range of a sample's scores, and by more than rounding."""
+def _differ(scores: Tensor, others: Tensor) -> bool:
+    """Whether scores differ by more than a thousandth of the range of a sample's scores, and by more than rounding."""
     dtype, device = scores.dtype, scores.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
     scores, others = scores.cpu().double(), others.cpu().double()
     spread = (scores.amax(dim=1) - scores.amin(dim=1)).amax()
-    slack = share * spread + 4 * torch.finfo(dtype).eps * scores.abs().amax()
+    slack = 0.001 * spread + 4 * torch.finfo(dtype).eps * scores.abs().amax()
     return bool((scores - others).abs().amax() > slack)
 
 

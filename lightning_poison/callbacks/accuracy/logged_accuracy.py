@@ -81,8 +81,9 @@ class NaturalAccuracies:
 
 def _mean_of_classes(counts: Tensor) -> Tensor:
     """The mean share of right predictions, over the classes that are labels or predicted, as torchmetrics has it."""
-    count, right, predicted = counts.float()
-    return ((right / count.clamp_min(1)).sum() / ((count + predicted) > 0).sum()).double()
+    count, right, predicted = counts.float().unbind()
+    present = (count + predicted) > 0
+    return (right / count.clamp_min(1))[present].mean().double()
 
 
 def logged_accuracies(metrics: Mapping[str, Any], split: str) -> dict[str, float]:
