@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from lightning_poison._lightning import Callback
@@ -23,8 +23,10 @@ _FILE = "predictions.csv"
 class PredictionWriter(Callback):
     """Writes ``LOG_DIR/predictions.csv`` at the end of ``predict``: index, prediction, probability.
 
-    It reads what ``predict_step`` returns: class probabilities, shape (N, K). On several ranks rank zero writes the
-    rows of all, each sample once. Where several runs share a log folder, the file is in the run's own report folder.
+    It reads what ``predict_step`` returns: class probabilities, shape (N, K). ``index`` is the sample's position in the
+    data set, whatever order the loader reads it in, and empty where nobody knows it (a stream). Of several loaders
+    their number stands before it, in a column ``loader``. On several ranks rank zero writes the rows of all, each
+    sample once. Where several runs share a log folder, the file is in the run's own report folder.
 
     Attributes:
         path: of the file that was written last; None on the other ranks, and before there is one.
@@ -33,7 +35,7 @@ class PredictionWriter(Callback):
     def __init__(self) -> None:
         super().__init__()
         self.path: Path | None = None
-        self._rows: list[tuple[int, int, float]] = []
+        self._rows: list[_Row] = []
 
     def on_predict_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Forget an earlier run."""
@@ -45,19 +47,48 @@ class PredictionWriter(Callback):
         """Keep the batch's predictions."""
         if not isinstance(outputs, Tensor) or outputs.ndim != 2:
             raise UserError("predict_step must return class probabilities of shape (N, K) for predictions.csv")
-        # Lightning deals the samples of ``predict`` to the ranks in turn, without repeats.
-        positions = (len(self._rows) + torch.arange(len(outputs))) * trainer.world_size + trainer.global_rank
+        index = _positions(trainer.predict_dataloaders, batch_idx, dataloader_idx, len(outputs))
         probability, prediction = outputs.float().max(dim=1)
-        rows = zip(positions.tolist(), prediction.tolist(), probability.tolist(), strict=True)
-        self._rows += list(rows)
+        first = len(self._rows)
+        self._rows += [
+            _Row(dataloader_idx, position, first + row, trainer.global_rank, *told)
+            for row, (position, *told) in enumerate(zip(index, prediction.tolist(), probability.tolist(), strict=True))
+        ]
 
     def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Gather, sort and write."""
-        rows = [row for share in from_all_ranks(trainer, lambda: self._rows) for row in share]
+        rows = sorted(row for share in from_all_ranks(trainer, lambda: self._rows) for row in share)
         path = run_file(trainer, _FILE)
         if path is None:
             return
+        several = len({row.loader for row in rows}) > 1
         text = io.StringIO()
-        text.write("index,prediction,probability\n")
-        text.writelines(f"{index},{prediction},{probability:.6f}\n" for index, prediction, probability in sorted(rows))
+        text.write(f"{'loader,' if several else ''}index,prediction,probability\n")
+        for row in rows:
+            index = "" if row.index < 0 else row.index
+            loader = f"{row.loader}," if several else ""
+            text.write(f"{loader}{index},{row.prediction},{row.probability:.6f}\n")
         self.path = write_atomically(path, text.getvalue())
+
+
+class _Row(NamedTuple):
+    """A sample, in the order of the file: by position, those without one as they were read."""
+
+    loader: int
+    index: int
+    place: int
+    rank: int
+    prediction: int
+    probability: float
+
+
+def _positions(loaders: Any, batch_idx: int, dataloader_idx: int, size: int) -> list[int]:
+    """Where the samples of a batch stand in their data set; -1 where nobody knows.
+
+    Lightning notes which positions the batch sampler of each ``predict`` loader has yielded.
+    """
+    found = list(loaders.values()) if isinstance(loaders, Mapping) else loaders
+    loader = found[dataloader_idx] if isinstance(found, (list, tuple)) else found
+    seen = getattr(getattr(loader, "batch_sampler", None), "seen_batch_indices", [])
+    batch = [int(position) for position in seen[batch_idx]] if batch_idx < len(seen) else []
+    return batch if len(batch) == size else [-1] * size
