@@ -21,7 +21,7 @@ from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.pixels import Pixels
 from lightning_poison.report import ReportFigure, Section
 from lightning_poison.trainer.folders import report_folder
-from lightning_poison.trainer.ranks import from_all_ranks
+from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero
 from lightning_poison.trainer.weights import evaluated_weights
 
 __all__ = ["AdversarialPaths"]
@@ -199,7 +199,8 @@ class AdversarialPaths(Measurement):
         self._paths, self._sections = paths, None
         values = paths.summary(self._suffix)
         self.history = [entry for entry in self.history if entry["epoch"] != epoch] + [{"epoch": epoch, **values}]
-        if trainer.is_global_zero:
+
+        def show() -> None:
             with walker.undisturbed():
                 self._suspects = find_suspects(walker, paths)
                 self._pictures = take_pictures(walker, paths) if self.pictures else None
@@ -208,6 +209,8 @@ class AdversarialPaths(Measurement):
                 write_atomically(folder / self.file, paths.as_csv())
                 if self._suspects is not None:
                     write_atomically(folder / f"suspects{self._suffix}.csv", self._suspects.as_csv())
+
+        from_rank_zero(trainer, show)
         return values
 
     def _in_words(self, paths: PathTable) -> tuple[str, ...]:

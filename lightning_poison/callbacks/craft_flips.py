@@ -147,9 +147,7 @@ class CraftFlips(RunState):
         folder = planned_report_folder(trainer)
         self._path = None if trainer.fast_dev_run else self._path_in(folder)
         self._check_run(trainer)
-        self._check_other_files(trainer, folder)
-        if self._path is not None and trainer.is_global_zero:
-            check_file(self._path)
+        from_rank_zero(trainer, lambda: self._check_files(trainer, folder))
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Refuse classes and budgets that the data do not hold, and a model that does not give class scores."""
@@ -208,11 +206,13 @@ class CraftFlips(RunState):
         paths = [path, path.with_suffix(".csv")] if isinstance(self.poison, PointPoison) else [path]
         return {path.resolve() for path in paths}
 
-    def _check_other_files(self, trainer: Any, folder: Path | None) -> None:
+    def _check_files(self, trainer: Any, folder: Path | None) -> None:
         for other in trainer.callbacks:
             if isinstance(other, CraftFlips) and other is not self:
                 for path in sorted(self._written(folder) & other._written(folder)):
                     raise UserError(f"file must be another for each CraftFlips callback, got two that write {path}")
+        if self._path is not None:
+            check_file(self._path)
 
     def _check_run(self, trainer: Any) -> None:
         names = [other.name for other in trainer.callbacks if isinstance(other, CraftFlips)]

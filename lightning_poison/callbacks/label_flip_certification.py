@@ -45,6 +45,7 @@ from lightning_poison.trainer.evaluation import (
 from lightning_poison.trainer.folders import report_folder
 from lightning_poison.trainer.positions import yielded
 from lightning_poison.trainer.progress import progress
+from lightning_poison.trainer.ranks import from_rank_zero
 
 __all__ = ["LabelFlipCertification"]
 
@@ -228,13 +229,16 @@ class LabelFlipCertification(Measurement):
                 methods, attacked = self._certify(trainer, loader, max_batches)
                 radii = self.radii or default_radii(training.labels)
                 measured = self._measured = _Measured(training, loader.dataset, max_batches, methods, attacked, radii)
+        from_rank_zero(trainer, lambda: self._write(trainer, measured))
+        return {key: value for name, one in measured.methods.items() for key, value in self._values(name, one).items()}
+
+    def _write(self, trainer: Any, measured: _Measured) -> None:
         folder = report_folder(trainer)
-        if folder is not None and trainer.is_global_zero:
+        if folder is not None:
             for name, method in measured.methods.items():
                 write_atomically(folder / f"certificates{self._ending(name)}.csv", method.points.csv())
             if measured.attacked is not None:
                 write_atomically(folder / f"attacked{self.suffix}.csv", measured.attacked.csv())
-        return {key: value for name, one in measured.methods.items() for key, value in self._values(name, one).items()}
 
     def _prepare(self, trainer: Any, loader: Any) -> _Training:
         """The training points that the methods are fitted to; they are fitted only to new ones, or to new labels."""

@@ -13,7 +13,7 @@ from lightning_poison._lightning import Callback
 from lightning_poison.errors import UserError
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.trainer.folders import run_file
-from lightning_poison.trainer.ranks import from_all_ranks
+from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero
 
 __all__ = ["PredictionWriter"]
 
@@ -58,6 +58,9 @@ class PredictionWriter(Callback):
     def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Gather, sort and write."""
         rows = sorted(row for share in from_all_ranks(trainer, lambda: self._rows) for row in share)
+        from_rank_zero(trainer, lambda: self._write(trainer, rows))
+
+    def _write(self, trainer: Any, rows: list[_Row]) -> None:
         path = run_file(trainer, _FILE)
         if path is None:
             return

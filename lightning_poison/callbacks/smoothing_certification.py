@@ -23,7 +23,7 @@ from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import EvaluatedSamples, evaluation_loader, first_items, validation_batches
 from lightning_poison.trainer.folders import report_folder
 from lightning_poison.trainer.progress import progress
-from lightning_poison.trainer.ranks import from_all_ranks
+from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero
 
 __all__ = ["SmoothingCertification"]
 
@@ -212,7 +212,10 @@ class SmoothingCertification(Measurement):
             rank_zero_warn("SmoothingCertification has certified no point: no sample was evaluated")
             return {}
         self._points = SmoothedPoints.merge(parts)
-        folder = report_folder(trainer)
-        if folder is not None and trainer.is_global_zero:
-            write_atomically(folder / f"smoothing{self.suffix}.csv", self._points.csv())
+        from_rank_zero(trainer, lambda: self._write(trainer))
         return self._points.values(self.radii, self.suffix)
+
+    def _write(self, trainer: Any) -> None:
+        folder = report_folder(trainer)
+        if folder is not None and self._points is not None:
+            write_atomically(folder / f"smoothing{self.suffix}.csv", self._points.csv())

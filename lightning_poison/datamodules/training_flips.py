@@ -222,9 +222,12 @@ class TrainingFlips:
 
     @staticmethod
     def _write(trainer: Any, flips: PoisonList) -> None:
-        folder = report_folder(trainer)
-        if folder is not None and trainer.is_global_zero:
-            flips.write(folder / flips.file_name)
+        def write() -> None:
+            folder = report_folder(trainer)
+            if folder is not None:
+                flips.write(folder / flips.file_name)
+
+        from_rank_zero(trainer, write)
 
 
 def _check_ranks(trainer: Any, training_set: Callable[[], TrainingSet]) -> None:

@@ -20,6 +20,7 @@ from lightning_poison.callbacks import (
     CraftFlips,
     LabelFlipCertification,
     PoisonMemorization,
+    PredictionWriter,
     Report,
     SmoothingCertification,
 )
@@ -128,10 +129,8 @@ def measuring() -> list[Any]:
     ]
 
 
-def fit(
-    package: Any, folder: Path, devices: int, model: Any, data: Any, *callbacks: Any, validate: bool = False
-) -> dict[str, float]:
-    trainer = package.Trainer(
+def trainer_of(package: Any, folder: Path, devices: int, *callbacks: Any) -> Any:
+    return package.Trainer(
         max_epochs=2,
         accelerator="cpu",
         devices=devices,
@@ -142,6 +141,12 @@ def fit(
         default_root_dir=folder,
         callbacks=list(callbacks),
     )
+
+
+def fit(
+    package: Any, folder: Path, devices: int, model: Any, data: Any, *callbacks: Any, validate: bool = False
+) -> dict[str, float]:
+    trainer = trainer_of(package, folder, devices, *callbacks)
     trainer.fit(model, data)
     kept = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.endswith("_step")}
     shown = {f"bar {key}": value for key, value in trainer.progress_bar_metrics.items() if key in kept}
@@ -171,6 +176,10 @@ def main(folder: Path, devices: int) -> None:
     victim = Victim(fixed_net(), CLASSES, optimizer=lambda parameters: torch.optim.SGD(parameters, 0.0))
     data, bar = PoisonedDataModule(data_of(package), POISON, seed=1), package.callbacks.TQDMProgressBar()
     found["victim"] = fit(package, folder / "victim" / str(devices), devices, victim, data, shared_value(package), bar)
+    writer, place = PredictionWriter(), folder / "predicted" / str(devices)
+    loader = DataLoader(points(7, seed=2), batch_size=2)
+    trainer_of(package, place, devices, writer).predict(victim, loader, return_predictions=False)
+    found["predicted"] = None if writer.path is None else writer.path.read_text()
     write_report(folder, devices, found)
 
 

@@ -15,8 +15,13 @@ OURS = {"val/adv_acc", "poison/fitted", "paths/length_mean", "cert/acc_at_1", "s
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return run_on_ranks(SCRIPT, tmp_path_factory.mktemp("bars"), timeout=150)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("bars")
+
+
+@pytest.fixture(scope="module")
+def runs(folder):
+    return run_on_ranks(SCRIPT, folder, timeout=150)
 
 
 @pytest.mark.slow
@@ -47,3 +52,19 @@ def test_a_victim_shares_its_metrics_beside_a_bar(runs):
     assert {"train/acc", "val/acc"} <= set(one)
     for rank in ("first", "second"):
         assert runs[rank]["victim"] == pytest.approx(one, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_ranks_write_one_report(runs, folder):
+    for bar in BARS:
+        for devices in "12":
+            assert [path.name for path in (folder / bar / devices).iterdir()] == ["report"]
+        one, two = ({path.name for path in (folder / bar / devices / "report").iterdir()} for devices in "12")
+        assert {"index.html", "flips.csv", "paths.csv", "certificates.csv", "smoothing.csv"} <= one == two
+
+
+@pytest.mark.slow
+def test_predictions_of_two_ranks(runs):
+    assert len(runs["one"]["predicted"].splitlines()) == 8
+    assert runs["first"]["predicted"] == runs["one"]["predicted"]
+    assert runs["second"]["predicted"] is None
