@@ -251,6 +251,27 @@ def test_weights_of_zero_leave_points_out_and_are_never_certified():
     assert set(data.flips.index.tolist()) <= set(TRAINED)
     with pytest.raises(UserError, match="gives some points the weight 0: weights may come from labels"):
         make_trainer(LabelFlipCertification()).fit(make_victim(), data)
+    victim, paths = make_victim(), AdversarialPaths(max_steps=20, pictures=False)
+    trainer = make_trainer(paths, PoisonMemorization())
+    trainer.fit(victim, data)
+    inputs, clean = ONE_SET.tensors
+    lengths = adversarial_paths(victim, inputs[TRAINED], clean[TRAINED], max_steps=20).length.double()
+    assert metrics_of(trainer)["paths/length_mean"] == pytest.approx(lengths.mean().item())
+    fitted = victim.eval()(inputs[data.flips.index]).argmax(1) == data.flips.new_label
+    assert metrics_of(trainer)["poison/fitted"] == pytest.approx(fitted.double().mean().item())
+    assert metrics_of(trainer)["poison/count"] == 15
+
+
+def test_weights_that_leave_nothing_out_are_certified_like_a_shuffle():
+    def certified(**order):
+        callback = LabelFlipCertification(NearestNeighbours(RawFeatures(), 5), radii=[0, 1])
+        trainer = make_trainer(callback)
+        trainer.fit(make_victim(), DataLoader(points(48), 8, **order), DataLoader(points(16, 1), 8))
+        return {key: value for key, value in metrics_of(trainer).items() if key.startswith("cert/")}
+
+    weighted = certified(sampler=WeightedRandomSampler(torch.arange(1.0, 49), 96))
+    assert weighted == certified(shuffle=True)
+    assert weighted["cert/acc_at_0"] > 0
 
 
 @pytest.mark.parametrize(
