@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,14 +13,14 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_poison.callbacks.attacked_baseline import AttackedBaseline, attacked_points
+from lightning_poison.callbacks.attacked_baseline import AttackedBaseline
 from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
 from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
-from lightning_poison.callbacks.certification_methods import certify_points, fit_methods, named_methods
+from lightning_poison.callbacks.certification_methods import certify_points, class_count, fit_methods, named_methods
 from lightning_poison.certificates import (
+    AttackedPoints,
     CertifiedLearner,
     CertifiedMethod,
-    CertifiedPoints,
     LabelFreeFeatures,
     UndefendedLogistic,
     certification_section,
@@ -75,6 +75,9 @@ class LabelFlipCertification(Measurement):
         max_samples: certify at most so many evaluation points (the first ones); None: all.
         every_n_epochs: log after every n-th epoch of ``fit`` and after the last one; None: after the last only.
         suffix: ends the keys and the file name, to tell several instances apart.
+        any_label: certify each method twice: against labels of the declared classes, which holds where all others are
+            refused before training, and against any label at all. The second numbers are smaller and stand under the
+            method's name with ``_any_label`` behind it.
 
     Raises:
         UserError: a radius is negative, a method's name is not fit for a file, or a published share is no share.
@@ -96,6 +99,7 @@ class LabelFlipCertification(Measurement):
         max_samples: int | None = None,
         every_n_epochs: int | None = None,
         suffix: str = "",
+        any_label: bool = False,
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
         self.methods = named_methods(method, features)
@@ -108,10 +112,12 @@ class LabelFlipCertification(Measurement):
                 check_integer(f"published radius of {name}", radius, minimum=0)
                 check_number(f"published accuracy of {name}", share, minimum=0, maximum=1)
         check_integer("undefended_points", undefended_points, minimum=1)
-        first = next(iter(self.methods.values()))
-        self.baseline = AttackedBaseline(undefended, first.features, undefended_points) if undefended else None
+        self.baseline = AttackedBaseline(undefended, undefended_points) if undefended else None
+        self.any_label = bool(any_label)
         self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
+        self._trained_on: DataLoader[Any] | None = None
         self._training: _Training | None = None
+        self._fitted: Mapping[str, CertifiedLearner] = {}
         self._measured: _Measured | None = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -125,11 +131,15 @@ class LabelFlipCertification(Measurement):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Refuse before the training what cannot be certified after it."""
-        loader = _training_loader(trainer)
+        loader = self._trained_on = _training_loader(trainer)
         if loader is not None:
             labels = dataset_labels(loader.dataset)
-            for learner in self._with_baseline().values():
-                learner.check_size(len(labels), _num_classes(trainer, labels))
+            num_classes, _ = class_count(trainer, loader.dataset, labels)
+            for learner in self.methods.values():
+                for classes in (num_classes, num_classes + self.any_label):
+                    learner.check_size(len(labels), classes)
+            if self.baseline is not None:
+                self.baseline.check_size(num_classes)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the validation set, after the epoch's own validation."""
@@ -184,7 +194,7 @@ class LabelFlipCertification(Measurement):
             if trainer.state.fn != "fit" or not _has_own(trainer.datamodule, "test_dataloader"):
                 rank_zero_warn("LabelFlipCertification needs evaluation data, got none; pass a validation loader")
             return {}
-        source = _training_loader(trainer)
+        source = _training_loader(trainer) or self._trained_on
         if source is None and self._training is None:
             rank_zero_warn(
                 "LabelFlipCertification needs the training data, got evaluation loaders only; pass a data module "
@@ -219,23 +229,28 @@ class LabelFlipCertification(Measurement):
         labels = dataset_labels(dataset)
         self._training = None  # should fitting fail
         inputs = TrainingInputs(loader, range(count))
-        num_classes = _num_classes(trainer, labels)
-        fit_methods(self._with_baseline(), inputs, labels[:count], num_classes, partial(progress, trainer))
+        num_classes, scope = class_count(trainer, dataset, labels)
+        self._fitted = fit_methods(
+            self.methods,
+            inputs,
+            labels[:count],
+            num_classes,
+            partial(progress, trainer),
+            scope=scope,
+            any_label=self.any_label,
+            baseline=self.baseline,
+        )
         self._training = _Training(dataset, labels)
         return self._training
 
-    def _with_baseline(self) -> dict[str, CertifiedLearner]:
-        return {**self.methods, **({_UNDEFENDED: self.baseline} if self.baseline is not None else {})}
-
     def _certify(
         self, trainer: Any, loader: Any, max_batches: int
-    ) -> tuple[dict[str, CertifiedMethod], CertifiedPoints | None]:
+    ) -> tuple[dict[str, CertifiedMethod], AttackedPoints | None]:
         def points() -> EvaluationPoints:
             return EvaluationPoints(trainer, loader, max_batches, self.max_samples)
 
-        found = certify_points(trainer, self._with_baseline(), points, partial(progress, trainer))
-        attacked = attacked_points(found.pop(_UNDEFENDED)) if self.baseline is not None else None
-        return {name: CertifiedMethod(self.methods[name], certified) for name, certified in found.items()}, attacked
+        found, attacked = certify_points(trainer, self._fitted, points, partial(progress, trainer), self.baseline)
+        return {name: CertifiedMethod(self._fitted[name], certified) for name, certified in found.items()}, attacked
 
 
 @dataclass(frozen=True)
@@ -258,7 +273,7 @@ class _Measured:
     dataset: Any
     max_batches: int
     methods: dict[str, CertifiedMethod]
-    attacked: CertifiedPoints | None
+    attacked: AttackedPoints | None
     radii: list[int]
 
     def is_of(self, training: _Training, dataset: Any, max_batches: int) -> bool:
@@ -283,12 +298,6 @@ def _training_loader(trainer: Any) -> DataLoader[Any] | None:
             "give the data set __len__ and __getitem__"
         )
     return loader  # type: ignore[no-any-return]  # Lightning's loaders are Any
-
-
-def _num_classes(trainer: Any, labels: Tensor) -> int:
-    """Those of the labels, and whatever more the data module knows of."""
-    declared = getattr(trainer.datamodule, "num_classes", None)
-    return max(int(labels.max()) + 1, declared if isinstance(declared, int) else 0)
 
 
 def _has_own(data: Any, method: str) -> bool:

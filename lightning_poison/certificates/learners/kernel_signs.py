@@ -46,6 +46,11 @@ class KernelSigns(EqualVotesLearner):
         self.method = copy.deepcopy(method, {id(method.features): method.features})
         self.share = None if share is None else check_number("share", share, minimum=0, maximum=1)
 
+    @property
+    def transductive(self) -> bool:  # type: ignore[override]  # a class constant elsewhere, the method's here
+        """Whether the method is."""
+        return self.method.transductive
+
     def _fit(self, features: Tensor) -> None:
         self.method.fit_features(features, self.labels, self.num_classes)
 
