@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from lightning_poison.callbacks.attacked_baseline import AttackedBaseline
 from lightning_poison.callbacks.certification_data import EvaluationPoints
 from lightning_poison.certificates import (
+    AttackedPoints,
     CertifiedLearner,
     CertifiedPoints,
     CertifiedRidge,
-    LabelFlipCertificate,
     LabelFreeFeatures,
 )
 from lightning_poison.certificates.features.base import in_own_order
+from lightning_poison.certificates.guarantee import LabelScope
+from lightning_poison.datamodules import PoisonedDataModule, find_poisoned_dataset
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import declared_classes
 from lightning_poison.functional.point_order import OwnOrder
 from lightning_poison.functional.progress import Progress
 from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero
 
-__all__ = ["Methods", "certify_points", "fit_methods", "named_methods"]
+__all__ = ["Methods", "certify_points", "class_count", "fit_methods", "named_methods", "with_any_label"]
 
 Methods = Mapping[str, CertifiedLearner]
+_Result = TypeVar("_Result")
 
 
 def named_methods(method: CertifiedLearner | Methods | None, features: LabelFreeFeatures | None) -> Methods:
@@ -60,9 +66,32 @@ def _check_kind(name: str, value: object, kind: type) -> None:
 
 
 def fit_methods(
-    methods: Methods, inputs: Iterable[Tensor], labels: Tensor, num_classes: int, progress: Progress
-) -> None:
-    """Fit every method, in an order that no label decides; features that several share are computed once."""
+    methods: Methods,
+    inputs: Any,
+    labels: Tensor,
+    num_classes: int,
+    progress: Progress,
+    *,
+    scope: LabelScope = "declared",
+    any_label: bool = False,
+    baseline: AttackedBaseline | None = None,
+) -> Methods:
+    """Fit every method, in an order that no label decides; features that several share are computed once.
+
+    Args:
+        methods: certified learners by name.
+        inputs: training inputs.
+        labels: shape (n,), int64.
+        num_classes: K.
+        progress: shows how far it is.
+        scope: whether K was declared.
+        any_label: fit each method twice: beside itself against any label at all, named ``NAME_any_label``.
+        baseline: an undefended learner, fitted to the features of the first method.
+
+    Returns:
+        the fitted learners, those against any label right behind the others.
+    """
+    fitted: dict[str, CertifiedLearner] = {}
     with progress(_task("reading the training points", [""]), len(labels)) as advance:
         batches, own = in_own_order(inputs, labels, advance)
     labels = labels[own.order]
@@ -75,35 +104,99 @@ def fit_methods(
             features = own.alike(first.transform(batches, advance))
         of_features = OwnOrder.of(features, labels)  # once for all, so that the methods can share them
         features, given = features[of_features.order], own.order[of_features.order]
+        sorted_labels = labels[of_features.order]
         for name in names:
-            methods[name].fit_features(features, labels[of_features.order], num_classes)
-            methods[name].order = given[methods[name].order]
+            learner = fitted[name] = methods[name].fit_features(features, sorted_labels, num_classes, scope)
+            learner.order = given[learner.order]
+            if any_label:
+                twin = copy.copy(learner)  # clusters of the same features need not be formed again
+                fitted[with_any_label(name)] = twin.fit_features(features, sorted_labels, num_classes, "any")
+                twin.order = learner.order
+        if baseline is not None and names[0] == next(iter(methods)):
+            baseline.fit(features, sorted_labels, num_classes)
+    return {each: fitted[each] for name in methods for each in (name, with_any_label(name)) if each in fitted}
+
+
+def class_count(trainer: Any, dataset: Any, labels: Tensor) -> tuple[int, LabelScope]:
+    """K, and whether it was declared or had to be counted in the labels.
+
+    It is declared by the data module or by the model, as ``num_classes``; a class that the run's own flips add comes on
+    top.
+
+    Args:
+        trainer: knows the data module and the model.
+        dataset: the training set.
+        labels: shape (n,), int64: its labels.
+
+    Raises:
+        UserError: a label is none of the declared classes.
+    """
+    flipped = find_poisoned_dataset(dataset)
+    added = 0 if flipped is None or not len(flipped.flips) else int(flipped.flips.new_label.max()) + 1
+    for owner in (trainer.datamodule, getattr(trainer, "lightning_module", None)):
+        declared = _declared(owner)
+        if declared is not None:
+            num_classes = max(declared, added)
+            if int(labels.max()) >= num_classes:
+                raise UserError(
+                    f"labels must be among the {num_classes} classes that {type(owner).__name__} declares, got "
+                    f"{int(labels.max())}; correct its num_classes or the labels"
+                )
+            return num_classes, "declared"
+    return max(int(labels.max()) + 1, added), "counted"
+
+
+def _declared(owner: Any) -> int | None:
+    """``num_classes`` of a data module or model; one that wraps another and would count asks the other."""
+    if isinstance(owner, PoisonedDataModule) and _declared(owner.datamodule) is None:
+        return None
+    return declared_classes(owner)
+
+
+def with_any_label(name: str) -> str:
+    """The name of a method that is certified against any label at all.
+
+    Example:
+        >>> with_any_label("votes"), with_any_label("")
+        ('votes_any_label', 'any_label')
+    """
+    return f"{name}_any_label" if name else "any_label"
 
 
 def certify_points(
-    trainer: Any, methods: Methods, points: Callable[[], EvaluationPoints], progress: Progress
-) -> dict[str, CertifiedPoints]:
+    trainer: Any,
+    methods: Methods,
+    points: Callable[[], EvaluationPoints],
+    progress: Progress,
+    baseline: AttackedBaseline | None = None,
+) -> tuple[dict[str, CertifiedPoints], AttackedPoints | None]:
     """Certificates of the evaluation points of all ranks, by every method.
 
     Each rank certifies its own share. Where a learner needs all points at once (it is transductive, or shares its alpha
-    among them) the first rank certifies them.
+    among them) the first rank certifies them; it attacks the baseline, too.
 
     Args:
         trainer: says how many ranks there are.
         methods: fitted.
         points: makes a reader of this rank's share.
         progress: shows how far it is.
+        baseline: fitted; attacked on some of the points.
     """
     found: dict[str, CertifiedPoints] = {}
+    attacked = None
     for names in _sharing_features(methods):
         reader = points()
         features, index, labels = _read(trainer, methods[names[0]], reader)
         for name in names:
-            certify = _of_all_points if methods[name].all_at_once else _of_each_share
+            certify = _of_all_points if methods[name].needs_all_points else _of_each_share
             with progress(_task("evaluation points", [name]), len(index)) as advance:
                 certified = certify(trainer, methods[name], features, index, labels, advance)
                 found[name] = replace(certified, known=reader.known)
-    return {name: found[name] for name in methods}
+        if baseline is not None and names[0] == next(iter(methods)):
+            with progress(_task("attacked points", ["undefended"]), len(index)) as advance:
+                attacked = _attacked(trainer, baseline, features, index, labels, advance)
+                attacked = replace(attacked, known=reader.known)
+    return {name: found[name] for name in methods}, attacked
 
 
 def _of_each_share(
@@ -118,16 +211,34 @@ def _of_each_share(
 def _of_all_points(
     trainer: Any, learner: CertifiedLearner, features: Tensor, index: Tensor, labels: Tensor, advance: Any
 ) -> CertifiedPoints:
+    def certified(features: Tensor, index: Tensor, labels: Tensor) -> CertifiedPoints:
+        return CertifiedPoints(index, labels, learner.certify_features(features, advance))
+
+    return _on_the_first_rank(trainer, certified, features, index, labels)
+
+
+def _attacked(
+    trainer: Any, baseline: AttackedBaseline, features: Tensor, index: Tensor, labels: Tensor, advance: Any
+) -> AttackedPoints:
+    def attacked(features: Tensor, index: Tensor, labels: Tensor) -> AttackedPoints:
+        return baseline.attack(features, index, labels, advance)
+
+    return _on_the_first_rank(trainer, attacked, features, index, labels)
+
+
+def _on_the_first_rank(
+    trainer: Any, work: Callable[[Tensor, Tensor, Tensor], _Result], features: Tensor, index: Tensor, labels: Tensor
+) -> _Result:
+    """What the first rank makes of the features, positions and labels of all points, each once, in their order."""
     shares = from_all_ranks(trainer, lambda: (features, index, labels))
     rows = torch.cat([share[1] for share in shares])
     order = _once(rows)
 
-    def certificate() -> LabelFlipCertificate:
+    def result() -> _Result:
         together = torch.cat([share[0] for share in shares if len(share[0])])
-        return learner.certify_features(together[order], advance)
+        return work(together[order], rows[order], torch.cat([share[2] for share in shares])[order])
 
-    found = from_rank_zero(trainer, certificate)  # it may train for hours, and the others wait
-    return CertifiedPoints(rows[order], torch.cat([share[2] for share in shares])[order], found)
+    return from_rank_zero(trainer, result)  # it may train for hours, and the others wait
 
 
 def _once(index: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,15 +14,15 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from lightning_poison.callbacks.attacked_baseline import AttackedBaseline, attacked_points
+from lightning_poison.callbacks.attacked_baseline import AttackedBaseline
 from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
 from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
-from lightning_poison.callbacks.certification_methods import certify_points, fit_methods, named_methods
+from lightning_poison.callbacks.certification_methods import certify_points, class_count, fit_methods, named_methods
 from lightning_poison.callbacks.training_points import fetch, the_training_loader, trained_on
 from lightning_poison.certificates import (
+    AttackedPoints,
     CertifiedLearner,
     CertifiedMethod,
-    CertifiedPoints,
     LabelFreeFeatures,
     UndefendedLogistic,
     certification_section,
@@ -31,7 +32,7 @@ from lightning_poison.datamodules import PoisonedDataset
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.datamodules.poisoned import call_with_stage
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number, declared_classes
+from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
@@ -87,6 +88,9 @@ class LabelFlipCertification(Measurement):
             set tells its labels; None: all.
         every_n_epochs: log after every n-th epoch of ``fit`` and after the last one; None: after the last only.
         suffix: ends the keys and the file name, to tell several instances apart.
+        any_label: certify each method twice: against labels of the declared classes, which holds where all others are
+            refused before training, and against any label at all. The second numbers are smaller and stand under the
+            method's name with ``_any_label`` behind it.
 
     Raises:
         UserError: a radius is negative, a method's name is not fit for a file, or a published share is no share.
@@ -108,6 +112,7 @@ class LabelFlipCertification(Measurement):
         max_samples: int | None = None,
         every_n_epochs: int | None = None,
         suffix: str = "",
+        any_label: bool = False,
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
         self.methods = named_methods(method, features)
@@ -118,16 +123,19 @@ class LabelFlipCertification(Measurement):
                 check_integer(f"published radius of {name}", radius, minimum=0)
                 check_number(f"published accuracy of {name}", share, minimum=0, maximum=1)
         undefended_points = check_integer("undefended_points", undefended_points, minimum=1)
-        first = next(iter(self.methods.values()))
-        self.baseline = AttackedBaseline(undefended, first.features, undefended_points) if undefended else None
+        self.baseline = AttackedBaseline(undefended, undefended_points) if undefended else None
+        self.any_label = bool(any_label)
         self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
+        self._trained_on: DataLoader[Any] | None = None
         self._training: _Training | None = None
+        self._fitted: Mapping[str, CertifiedLearner] = {}
         self._measured: _Measured | None = None
 
     def forget(self) -> None:
         """Nothing was fitted or measured in this run."""
         super().forget()
-        self._training = self._measured = None
+        self._training = self._measured = self._trained_on = None
+        self._fitted = {}
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse two callbacks that would log the same keys."""
@@ -141,12 +149,16 @@ class LabelFlipCertification(Measurement):
 
     def try_out(self, trainer: Any, pl_module: Any) -> None:
         """Refuse training and evaluation points that cannot be told, and sizes and labels that cannot be certified."""
-        loader = _training_loader(trainer)
+        loader = self._trained_on = _training_loader(trainer)
         if loader is not None:
             positions = _training_positions(trainer, loader)
             labels = dataset_labels(loader.dataset)[positions]
-            for learner in self._with_baseline().values():
-                learner.check_size(len(labels), _num_classes(trainer, labels))
+            num_classes, _ = class_count(trainer, loader.dataset, labels)
+            for learner in self.methods.values():
+                for classes in (num_classes, num_classes + self.any_label):
+                    learner.check_size(len(labels), classes)
+            if self.baseline is not None:
+                self.baseline.check_size(num_classes)
             fetch(trainer, pl_module, loader, positions[:1])
         evaluated = evaluation_loader(trainer)
         if evaluated is not None:
@@ -211,7 +223,7 @@ class LabelFlipCertification(Measurement):
             if trainer.state.fn != "fit" or not _has_own(trainer.datamodule, "test_dataloader"):
                 rank_zero_warn("LabelFlipCertification needs evaluation data, got none; pass a validation loader")
             return {}
-        source = _training_loader(trainer)
+        source = _training_loader(trainer) or self._trained_on
         if source is None and self._training is None:
             rank_zero_warn(
                 "LabelFlipCertification needs the training data, got evaluation loaders only; pass a data module "
@@ -251,23 +263,28 @@ class LabelFlipCertification(Measurement):
         count = min(len(positions), _FAST_DEV_POINTS) if trainer.fast_dev_run else len(positions)
         self._training = None  # should fitting fail
         inputs = TrainingInputs(loader, positions[:count].tolist())
-        num_classes = _num_classes(trainer, labels)
-        fit_methods(self._with_baseline(), inputs, labels[:count], num_classes, partial(progress, trainer))
+        num_classes, scope = class_count(trainer, loader.dataset, labels)
+        self._fitted = fit_methods(
+            self.methods,
+            inputs,
+            labels[:count],
+            num_classes,
+            partial(progress, trainer),
+            scope=scope,
+            any_label=self.any_label,
+            baseline=self.baseline,
+        )
         self._training = _Training(loader.dataset, positions, labels)
         return self._training
 
-    def _with_baseline(self) -> dict[str, CertifiedLearner]:
-        return {**self.methods, **({_UNDEFENDED: self.baseline} if self.baseline is not None else {})}
-
     def _certify(
         self, trainer: Any, loader: Any, max_batches: float
-    ) -> tuple[dict[str, CertifiedMethod], CertifiedPoints | None]:
+    ) -> tuple[dict[str, CertifiedMethod], AttackedPoints | None]:
         def points() -> EvaluationPoints:
             return EvaluationPoints(trainer, loader, max_batches, self.max_samples)
 
-        found = certify_points(trainer, self._with_baseline(), points, partial(progress, trainer))
-        attacked = attacked_points(found.pop(_UNDEFENDED)) if self.baseline is not None else None
-        return {name: CertifiedMethod(self.methods[name], certified) for name, certified in found.items()}, attacked
+        found, attacked = certify_points(trainer, self._fitted, points, partial(progress, trainer), self.baseline)
+        return {name: CertifiedMethod(self._fitted[name], certified) for name, certified in found.items()}, attacked
 
 
 @dataclass(frozen=True)
@@ -291,7 +308,7 @@ class _Measured:
     dataset: Any
     max_batches: float
     methods: dict[str, CertifiedMethod]
-    attacked: CertifiedPoints | None
+    attacked: AttackedPoints | None
     radii: list[int]
 
     def is_of(self, training: _Training, dataset: Any, max_batches: float) -> bool:
@@ -351,11 +368,6 @@ def _source(dataset: Any, position: int) -> tuple[int, int]:
         else:
             break  # a point that the poison has added
     return id(dataset), position
-
-
-def _num_classes(trainer: Any, labels: Tensor) -> int:
-    """Those of the labels, and whatever more the data module knows of."""
-    return max(int(labels.max()) + 1, declared_classes(trainer.datamodule) or 0)
 
 
 def _has_own(data: Any, method: str) -> bool:

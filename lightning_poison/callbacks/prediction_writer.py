@@ -68,7 +68,7 @@ class PredictionWriter(Callback):
         text = io.StringIO()
         text.write(f"{'loader,' if several else ''}index,prediction,probability\n")
         for row in rows:
-            index = "" if row.index < 0 else row.index
+            index = "" if row.position < 0 else row.position
             loader = f"{row.loader}," if several else ""
             text.write(f"{loader}{index},{row.prediction},{row.probability:.6f}\n")
         self.path = write_atomically(path, text.getvalue())
@@ -78,7 +78,7 @@ class _Row(NamedTuple):
     """A sample, in the order of the file: by position, those without one as they were read."""
 
     loader: int
-    index: int
+    position: int
     place: int
     rank: int
     prediction: int

@@ -18,7 +18,7 @@ from lightning_poison.certificates.features import (
     SpectralFeatures,
     UnchangedInputs,
 )
-from lightning_poison.certificates.guarantee import guarantee
+from lightning_poison.certificates.guarantee import Certainty, Promise, guarantee
 from lightning_poison.certificates.input_smoothing import InputSmoothing
 from lightning_poison.certificates.label_linear import LabelFlipCertificate, certify_label_linear
 from lightning_poison.certificates.learner import CertifiedLearner
@@ -57,9 +57,11 @@ from lightning_poison.certificates.smoothing import (
     smoothed_predictions,
     tight_radius,
 )
-from lightning_poison.certificates.undefended import FlipAttacks, UndefendedLogistic
+from lightning_poison.certificates.undefended import AttackedPoints, FlipAttacks, UndefendedLogistic
 
 __all__ = [
+    "AttackedPoints",
+    "Certainty",
     "CertifiedLearner",
     "CertifiedMethod",
     "CertifiedPoints",
@@ -89,6 +91,7 @@ __all__ = [
     "OptimalFlips",
     "PCAFeatures",
     "PartitionAggregation",
+    "Promise",
     "RBFKernel",
     "RandomConvFeatures",
     "RandomFourierFeatures",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures, RandomConvFeatures
 from lightning_poison.certificates.features.base import check_as_many, in_own_order
-from lightning_poison.certificates.guarantee import guarantee
+from lightning_poison.certificates.guarantee import Certainty, LabelScope, Promise, guarantee, reach_of
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite, check_labels
+from lightning_poison.functional.checks import check_choice, check_finite, check_labels
 from lightning_poison.functional.point_order import OwnOrder
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class CertifiedLearner(ABC):
         labels: shape (n,), int64: the training labels as they are, flips included, in the learner's own order; empty
             before ``fit``.
         order: shape (n,), int64: where each of them stood among those given.
-        num_classes: K, every class that an adversary may write.
+        num_classes: every class that an adversary may write: K, or K + 1 where labels may be any at all.
+        scope: which labels an adversary may write, see :data:`LabelScope`.
     """
 
     transductive: ClassVar[bool] = False
@@ -72,6 +73,7 @@ class CertifiedLearner(ABC):
         self.labels = torch.empty(0, dtype=torch.int64)
         self.order = torch.empty(0, dtype=torch.int64)
         self.num_classes = 0
+        self.scope: LabelScope = "declared"
         self._own = OwnOrder(self.order, None)
         self._fitted = False
         self._shape = torch.Size()
@@ -81,25 +83,25 @@ class CertifiedLearner(ABC):
         """Number of training points, n."""
         return len(self.labels)
 
-    @property
-    def all_at_once(self) -> bool:
-        """Whether the points of an evaluation, those of all ranks, must be certified in one call."""
-        return self.transductive
-
     def fit(
         self,
         inputs: Tensor | Iterable[Tensor],
         labels: Tensor,
         num_classes: int,
         advance: Advance = _silent,
+        scope: LabelScope = "declared",
     ) -> Self:
         """Fit the feature map, then the learner.
 
         Args:
             inputs: shape (n, ...), or batches of such.
             labels: shape (n,), integers in [0, K): the training labels as they are, flips included.
-            num_classes: K: every class that an adversary may write.
+            num_classes: K.
             advance: called with the number of points turned into features, batch by batch.
+            scope: which labels an adversary may write. "declared": one of the K classes, and whoever trains refuses
+                others; "counted": the same, with a K that was counted in the labels; "any": any label at all, in
+                ``labels`` too. What is none of the K classes then counts as one class more, number K, which the
+                learner may predict.
 
         Returns:
             the learner itself.
@@ -107,27 +109,29 @@ class CertifiedLearner(ABC):
         Raises:
             UserError: inputs and labels do not match, or hold values that no certificate can be built on.
         """
-        check_labels("labels", labels, num_classes)
+        labels = _labels_of(labels, num_classes, scope)
         self._fitted = False  # what is fitted must not meet a feature map that is not its own
         batches, own = in_own_order(inputs, labels)
         self.features.fit(batches)
-        self.fit_features(own.alike(self.transform(batches, advance)), labels[own.order], num_classes)
+        self.fit_features(own.alike(self.transform(batches, advance)), labels[own.order], num_classes, scope)
         self.order = own.order[self.order]
         return self
 
-    def fit_features(self, features: Tensor, labels: Tensor, num_classes: int) -> Self:
+    def fit_features(self, features: Tensor, labels: Tensor, num_classes: int, scope: LabelScope = "declared") -> Self:
         """:meth:`fit` for training points whose features are known, the feature map being fitted.
 
         Args:
             features: shape (n, d), as :meth:`transform` gives them.
             labels: shape (n,), integers in [0, K).
             num_classes: K.
+            scope: which labels an adversary may write.
 
         Raises:
             UserError: as for :meth:`fit`.
         """
         self._fitted = False
-        labels, self.num_classes = check_labels("labels", labels, num_classes).long(), num_classes
+        labels, self.scope = _labels_of(labels, num_classes, scope), scope
+        self.num_classes = num_classes + (scope == "any")
         check_as_many(len(features), labels)
         self._own = OwnOrder.of(features, labels)
         self.order, self.labels = self._own.order, labels[self._own.order.to(labels.device)]
@@ -187,39 +191,61 @@ class CertifiedLearner(ABC):
         """The learner without its features in a few words: "ridge regression (relative strength 0.05)"."""
 
     @property
+    def needs_all_points(self) -> bool:
+        """Whether all evaluation points must be certified in one call, on whatever ranks they are."""
+        return self.transductive
+
+    @property
+    def end_to_end(self) -> bool:
+        """Whether no certified label has a part in anything but the learner itself."""
+        return self.features.end_to_end
+
+    @property
     def reach(self) -> str:
         """How far the guarantee goes: "end-to-end" or "not end-to-end, the head only"."""
-        return self.features.reach
+        return reach_of(self.end_to_end)
+
+    def premises(self) -> tuple[str, ...]:
+        """What somebody else must see to for that, each as it follows "as long as"."""
+        return self.features.premises()
 
     def choices(self) -> tuple[str, ...]:
         """What had to be fixed without the certified labels, such as "the strength"."""
         return ()
 
-    def certainty(self) -> str:
-        """A sentence on how certain a certificate is; probabilistic ones say what the probability is over.
-
-        Where it is none it begins with "Not a proof".
-        """
-        return "Each certificate is a proof and holds with certainty."
+    def certainty(self) -> Certainty:
+        """How certain a certificate is."""
+        return Certainty()
 
     def report_figures(self) -> tuple[ReportFigure, ...]:
         """Pictures of the learner's own, beside the curve that all learners have."""
         return ()
-
-    def claim(self) -> str:
-        """How certain a certificate is in a word or two: "proved", "probability 0.999 a point", "not proved"."""
-        return "not proved" if self.certainty().startswith("Not a proof") else "proved"
 
     def check_size(self, num_points: int, num_classes: int) -> None:  # noqa: B027  # most learners take any
         """Refuse data that the learner cannot be fitted to, as far as their size tells, before anything is computed.
 
         Args:
             num_points: n.
-            num_classes: K.
+            num_classes: K, and one more where labels may be any at all.
 
         Raises:
             UserError: the learner's arguments do not fit the data.
         """
+
+    def promise(self) -> Promise:
+        """What the certificates promise, as facts."""
+        return Promise(
+            learner=self.describe(),
+            features=self.features.describe(),
+            certainty=self.certainty(),
+            end_to_end=self.end_to_end,
+            premises=self.premises(),
+            choices=self.choices(),
+            scope=self.scope,
+            num_points=self.num_points,
+            num_classes=self.num_classes - (self.scope == "any"),
+            transductive=self.transductive,
+        )
 
     def guarantee(self) -> str:
         """What the certificates promise, in lines of words."""
@@ -227,7 +253,7 @@ class CertifiedLearner(ABC):
 
     def note(self) -> str:
         """What the certificates promise in the few words that fit beside a number."""
-        return f"{self.claim()}; {self.reach}; {self.describe()} on {self.features.describe()}, not the victim"
+        return self.promise().note
 
     def _check_features(self, features: Tensor) -> None:
         """Raise a user's error unless the learner is fitted, and to features such as these."""
@@ -241,3 +267,12 @@ class CertifiedLearner(ABC):
             raise UserError(
                 f"{type(self).__name__} must be fitted before certify, got no training points; call fit first"
             )
+
+
+def _labels_of(labels: Tensor, num_classes: int, scope: LabelScope) -> Tensor:
+    """Labels in [0, K), and K for all others where these are allowed; int64."""
+    check_choice("scope", scope, get_args(LabelScope))
+    if scope == "any" and not labels.is_floating_point():
+        classes = labels.long()
+        labels = torch.where((classes < 0) | (classes >= num_classes), num_classes, classes)
+    return check_labels("labels", labels, num_classes + (scope == "any")).long()

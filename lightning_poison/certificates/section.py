@@ -11,7 +11,9 @@ from torch import Tensor
 
 from lightning_poison.certificates.ceiling import radius_ceiling
 from lightning_poison.certificates.certified_points import CertifiedPoints
+from lightning_poison.certificates.guarantee import Certainty, reach_of
 from lightning_poison.certificates.learner import CertifiedLearner
+from lightning_poison.certificates.undefended import AttackedPoints
 
 if TYPE_CHECKING:
     from lightning_poison.report import ReportFigure, ReportTable, Section
@@ -46,7 +48,7 @@ def certification_section(
     radii: Sequence[int],
     *,
     published: Mapping[str, Curve] | None = None,
-    attacked: Mapping[str, CertifiedPoints] | None = None,
+    attacked: Mapping[str, AttackedPoints] | None = None,
     title: str = "Certified accuracy under label flips",
     name: str = "certified-accuracy",
 ) -> Section:
@@ -56,8 +58,7 @@ def certification_section(
         methods: certified learners by name, all on the same evaluation points; a single one needs no name ("").
         radii: increasing; begins with 0.
         published: other people's figures, drawn as marks: certified accuracy at some radii.
-        attacked: points of undefended learners by name, whose "radius" is one less than the flips that an attack found;
-            drawn as dotted lines.
+        attacked: attacked points of undefended learners by name, drawn as dotted lines.
         title: of the section.
         name: of the picture's file.
     """
@@ -75,28 +76,31 @@ def _texts(learners: Mapping[str, CertifiedLearner]) -> tuple[str, ...]:
     for versions in zip(*(learner.guarantee().splitlines() for learner in learners.values()), strict=True):
         owners: dict[str, list[str]] = {}
         for label, version in zip(learners, versions, strict=True):
-            owners.setdefault(version, []).append(label)
+            owners.setdefault(version, []).append(label or "this learner")
         alone = len(owners) == 1
-        lines += [version if alone else f"{', '.join(labels)}. {version}" for version, labels in owners.items()]
+        lines += [version if alone else f"{', '.join(names)}. {version}" for version, names in owners.items()]
     return tuple(lines)
 
 
 def _accuracy_table(
-    methods: Mapping[str, CertifiedMethod], attacked: Mapping[str, CertifiedPoints], radii: Sequence[int]
+    methods: Mapping[str, CertifiedMethod], attacked: Mapping[str, AttackedPoints], radii: Sequence[int]
 ) -> ReportTable:
     from lightning_poison.report import ReportTable
 
     first = next(iter(methods.values()))
-    columns = {label or "certified accuracy": method.points for label, method in methods.items()} | dict(attacked)
-    shares = [points.accuracy(radii) for points in columns.values()]
+    shares_of = {label or "certified accuracy": method.points.accuracy(radii) for label, method in methods.items()}
+    columns = shares_of | {name: points.accuracy(radii) for name, points in attacked.items()}
+    shares = columns.values()
     rows = [(radius, *(f"{share:.2%}" for share in row)) for radius, *row in zip(radii, *shares, strict=True)]
     caption = (
         f"Share of {len(first.points):,} evaluation points classified as their clean label whatever r of the "
-        f"{first.learner.num_points:,} training labels are changed ({_reaches(methods)}).{_doubts(methods)}"
+        f"{first.learner.num_points:,} training labels are changed {_labels(methods)} ({_reaches(methods)})."
+        f"{_doubts(methods)}"
     )
     for name, points in attacked.items():
         caption += (
-            f" {name.capitalize()}: share of {len(points):,} of them still right after r flips that an attack found."
+            f" {name.capitalize()}: share of {len(points):,} of them still right after r flips that an attack found, a "
+            f"{points.certainty.claim}."
         )
     return ReportTable(caption, ("r", *columns), tuple(rows))
 
@@ -107,6 +111,7 @@ def _radius_table(methods: Mapping[str, CertifiedMethod]) -> ReportTable:
     rows: list[tuple[str | int | float | None, ...]] = []
     for label, method in methods.items():
         radius, abstained = method.points.certificate.radius.clamp(min=0), method.points.abstained
+        together = method.learner.certainty().of_all_points and not abstained.any()
         mean, ceiling = float(radius.double().mean()), float(method.ceiling().double().mean())
         rows.append(
             (
@@ -115,7 +120,7 @@ def _radius_table(methods: Mapping[str, CertifiedMethod]) -> ReportTable:
                 round(mean, 1),
                 round(ceiling, 1),
                 f"{mean / ceiling:.1%}" if ceiling > 0 else None,
-                None if abstained.any() else int(radius.min()),
+                int(radius.min()) if together else None,
                 f"{float(abstained.double().mean()):.2%}" if abstained.any() else 0,
             )
         )
@@ -123,23 +128,36 @@ def _radius_table(methods: Mapping[str, CertifiedMethod]) -> ReportTable:
     caption = (
         "Certified radii in changed training labels, and how far they could go: no learner that treats the classes "
         "alike has a radius above ceil((N_c + N_j) / 2) - 1 where it predicts c, for any class j. Points on which it "
-        "abstains count with radius 0. Up to the smallest radius of all, not one prediction on the evaluation points "
-        "changes, whichever labels are changed."
+        "abstains count with radius 0."
     )
+    whole = [method.learner.certainty() for method in methods.values() if method.learner.certainty().of_all_points]
+    if whole:
+        caption += f" {_all_unchanged(whole)}"
     return ReportTable(caption, columns, tuple(rows))
+
+
+def _all_unchanged(certainties: Sequence[Certainty]) -> str:
+    """What the smallest radius of all means, where certificates hold for all points at once."""
+    odds = min(certainty.probability for certainty in certainties)
+    surely = "" if odds == 1 else f", with probability {odds:.6g} at least"
+    return (
+        "Up to the smallest radius of all, not one prediction on the evaluation points changes, whichever labels are "
+        f"changed{surely}; nothing is said of learners whose certificates hold for each point on its own only, or are "
+        "not proved."
+    )
 
 
 def _curves(
     methods: Mapping[str, CertifiedMethod],
     published: Mapping[str, Curve],
-    attacked: Mapping[str, CertifiedPoints],
+    attacked: Mapping[str, AttackedPoints],
     name: str,
 ) -> ReportFigure:
     from lightning_poison.plots import certified_accuracy_curve
     from lightning_poison.report import ReportFigure
 
     longest = max(int(method.points.certificate.radius.max()) for method in methods.values())
-    every = torch.linspace(0, max(longest, 0), _CURVE_POINTS, dtype=torch.float64).long().unique().tolist()
+    every = torch.unique(torch.linspace(0, max(longest, 0), _CURVE_POINTS, dtype=torch.float64).long()).tolist()
     single = len(methods) == 1
     shares = {label or "certified accuracy": method.points.accuracy(every) for label, method in methods.items()}
     figure = certified_accuracy_curve(
@@ -151,7 +169,7 @@ def _curves(
     )
     what = _what(next(iter(methods.values())).learner) if single else f"{len(methods)} certified learners"
     caption = (
-        f"Certified accuracy against the number r of changed training labels, for {what} "
+        f"Certified accuracy against the number r of training labels changed {_labels(methods)}, for {what} "
         f"({_reaches(methods)}), not for the neural network.{_doubts(methods)}"
     )
     if attacked:
@@ -159,9 +177,9 @@ def _curves(
     return ReportFigure.from_figure(name, caption, figure)
 
 
-def _attacked_curve(points: CertifiedPoints, radii: Sequence[int]) -> Curve:
+def _attacked_curve(points: AttackedPoints, radii: Sequence[int]) -> Curve:
     """Where the accuracy falls, as far as the picture reaches."""
-    steps = {0, radii[-1], *(points.certificate.radius + 1).tolist()}
+    steps = {0, radii[-1], *points.attacks.flips.tolist()}
     at = sorted(step for step in steps if step <= radii[-1])
     return dict(zip(at, points.accuracy(at), strict=True))
 
@@ -172,10 +190,20 @@ def _what(learner: CertifiedLearner) -> str:
 
 def _doubts(methods: Mapping[str, CertifiedMethod]) -> str:
     """Which methods' certificates do not hold with certainty."""
-    claims = {label or "this learner": method.learner.claim() for label, method in methods.items()}
+    claims = {label or "this learner": method.learner.certainty().claim for label, method in methods.items()}
     return "".join(f" {label}: {claim}." for label, claim in claims.items() if claim != "proved")
+
+
+def _labels(methods: Mapping[str, CertifiedMethod]) -> str:
+    """What labels may be changed to, by method where they differ."""
+    owners: dict[str, list[str]] = {}
+    for label, method in methods.items():
+        owners.setdefault(method.learner.promise().labels, []).append(label or "this learner")
+    if len(owners) == 1:
+        return next(iter(owners))
+    return "; ".join(f"{', '.join(names)}: {labels}" for labels, names in owners.items())
 
 
 def _reaches(methods: Mapping[str, CertifiedMethod]) -> str:
     """How far the methods reach, each kind of reach once."""
-    return "; ".join(dict.fromkeys(method.learner.reach for method in methods.values()))
+    return "; ".join(dict.fromkeys(reach_of(method.learner.end_to_end) for method in methods.values()))

@@ -146,8 +146,9 @@ def _certified(match: re.Match[str]) -> MetricInfo:
     radius = int(match["radius"])
     label = f"Certified accuracy at {radius:,} {'label' if radius == 1 else 'labels'}{_of(match['suffix'])}"
     text = (
-        "Share of evaluation points that the certified learner (not the victim) classifies correctly, proven for any "
-        "change of up to so many training labels."
+        "Share of evaluation points that the certified learner (not the victim) classifies correctly, however up to so "
+        "many training labels are changed: to other declared classes, or, if the name ends in any_label, to any label "
+        "at all. The note beside the number says how certain that is."
         if radius
         else "Accuracy of the certified learner, with the training labels as they are."
     )
@@ -227,8 +228,9 @@ _PATTERNS = (
         "cert/radius_median",
         "Certified radius, median",
         "labels",
-        "Median, over the evaluation points, of the number of training labels that may change in any way without "
-        "changing the certified learner's prediction.",
+        "Median, over the evaluation points, of the number of training labels that may change without changing the "
+        "certified learner's prediction: to other declared classes, or, if the name ends in any_label, to any label "
+        "at all.",
         True,
     ),
     _named("cert/radius_mean", "Certified radius, mean", "labels", "The same radius, averaged.", True),

@@ -71,6 +71,10 @@ class LightningTraining(TrainingProcedure):
         """Whether no certified label is in the starting weights: they are drawn from the seed, or promised."""
         return self.label_free or weight_that_is_not_drawn(lambda: self._made()[0]) is None
 
+    def premises(self) -> tuple[str, ...]:
+        """That the promise is kept, where there is one."""
+        return ("the starting weights of the trainings have seen none of these labels",) if self.label_free else ()
+
     @property
     def repeatable(self) -> bool:  # type: ignore[override]  # likewise
         """Whether a training comes out the same to the last bit whenever it is repeated."""

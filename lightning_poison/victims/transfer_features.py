@@ -90,9 +90,9 @@ class TransferFeatures(LabelFreeFeatures):
             raise UserError("TransferFeatures must be fitted before transform, got no network; call fit(inputs) first")
         return self._components.transform(self._activations(inputs))
 
-    def premise(self) -> str:
+    def premises(self) -> tuple[str, ...]:
         """That the source can be trusted."""
-        return "nobody changes the labels of the other data that the features were learnt from"
+        return ("nobody changes the labels of the other data that the features were learnt from",)
 
     def describe(self) -> str:
         """The map in a few words."""

@@ -51,6 +51,15 @@ def test_raw_loaders_suffice_in_fit_and_afterwards(package: Any) -> None:
     assert same(certified(run), expected(points=TEST))
 
 
+def test_a_fit_without_validation_data_is_enough_for_a_test_afterwards(package: Any) -> None:
+    run, model = trainer(package, certification()), victim(package)
+    run.test(model, DataLoader(TEST, 7), verbose=False)
+    assert certified(run) == {}
+    run.fit(model, DataLoader(TRAIN, 16))
+    run.test(model, DataLoader(TEST, 7), verbose=False)
+    assert same(certified(run), expected(points=TEST))
+
+
 def test_evaluation_loaders_alone_are_warned_about(package: Any) -> None:
     run = trainer(package, certification())
     with pytest.warns(UserWarning, match="LabelFlipCertification needs the training data"):

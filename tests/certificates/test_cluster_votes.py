@@ -253,6 +253,6 @@ def test_errors_and_words() -> None:
 def test_signs_of_transductive_votes_are_transductive_too() -> None:
     for transductive in (False, True):
         learner = KernelSigns(SignedVotes(RawFeatures(), KMeansClusters(2), transductive))
-        assert learner.transductive is learner.all_at_once is transductive
+        assert learner.transductive is learner.needs_all_points is transductive
     with pytest.raises(UserError, match="got KernelSigns, which is transductive"):
         LearnerTraining(learner)

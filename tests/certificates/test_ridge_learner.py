@@ -6,11 +6,12 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from lightning_poison.certificates import (
+    AttackedPoints,
     CertifiedMethod,
     CertifiedPoints,
     CertifiedRidge,
+    FlipAttacks,
     FrozenFeatures,
-    LabelFlipCertificate,
     PCAFeatures,
     RandomConvFeatures,
     RawFeatures,
@@ -131,8 +132,8 @@ def certified(features: RawFeatures | FrozenFeatures, regularisation: float) -> 
 
 def test_the_report_compares_methods_and_says_once_what_they_share() -> None:
     methods = {"weak": certified(RawFeatures(), 0.01), "strong": certified(RawFeatures(), 1.0)}
-    fragile = LabelFlipCertificate(LABELS[100:150], torch.ones(50, dtype=torch.int64))
-    attacked = {"none": CertifiedPoints(torch.arange(50), LABELS[100:150], fragile)}
+    fragile = FlipAttacks(LABELS[100:150], torch.full((50,), 2), [torch.arange(2)] * 50)
+    attacked = {"none": AttackedPoints(torch.arange(50), LABELS[100:150], fragile)}
     section = certification_section(methods, [0, 3], published={"SS-DPA": {0: 0.95}}, attacked=attacked)
     assert section.tables[0].columns == ("r", "weak", "strong", "none")
     assert [row[-1] for row in section.tables[0].rows] == ["100.00%", "0.00%"]

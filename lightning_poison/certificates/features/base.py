@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from lightning_poison.certificates.guarantee import reach_of
 from lightning_poison.errors import UserError
 from lightning_poison.functional.point_order import OwnOrder, PointsInOrder
 
@@ -56,11 +57,11 @@ class LabelFreeFeatures(ABC):
     @property
     def reach(self) -> str:
         """How far a guarantee on these features goes: "end-to-end" or "not end-to-end, the head only"."""
-        return "end-to-end" if self.end_to_end else "not end-to-end, the head only"
+        return reach_of(self.end_to_end)
 
-    def premise(self) -> str:
-        """What somebody else must see to so that no certified label is in the map: "as long as ..."; "" for nothing."""
-        return ""
+    def premises(self) -> tuple[str, ...]:
+        """What somebody else must see to so that no certified label is in the map, each as it follows "as long as"."""
+        return ()
 
     @abstractmethod
     def describe(self) -> str:

@@ -59,9 +59,9 @@ class FrozenFeatures(LabelFreeFeatures):
             ) from error
         return features.flatten(1)
 
-    def premise(self) -> str:
+    def premises(self) -> tuple[str, ...]:
         """That the promise is kept."""
-        return "the frozen network was trained without these labels"
+        return ("the frozen network was trained without these labels",) if self.end_to_end else ()
 
     def describe(self) -> str:
         """The map in a few words."""

@@ -80,6 +80,10 @@ class RandomFourierFeatures(LabelFreeFeatures):
         angles = self.features.transform(inputs).flatten(1).double() @ self._directions + self._shifts
         return angles.cos_().mul_(math.sqrt(2 / self.dim)).float()
 
+    def premises(self) -> tuple[str, ...]:
+        """Those of the map below."""
+        return self.features.premises()
+
     def describe(self) -> str:
         """The map in a few words."""
         return f"{self.dim} random Fourier features (seed {self.seed}) of {self.features.describe()}"

@@ -90,6 +90,10 @@ class SpectralFeatures(LabelFreeFeatures):
         """Place (N, ...) among the training points: (N, dim), float64."""
         return self._map.extend(self.features.transform(inputs).float())
 
+    def premises(self) -> tuple[str, ...]:
+        """Those of the map below."""
+        return self.features.premises()
+
     def describe(self) -> str:
         """The map in a few words."""
         graph = f"{self._map.dim} eigenvectors of the {self._map.neighbours}-nearest-neighbour graph"

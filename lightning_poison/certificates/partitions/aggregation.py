@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures, RawFeatures
+from lightning_poison.certificates.guarantee import Certainty
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.certificates.learner import CertifiedLearner
 from lightning_poison.certificates.learners.ridge import CertifiedRidge
@@ -44,7 +45,8 @@ class PartitionAggregation(RetrainedLearner):
     it, which makes radii larger than those of the literature, where every vote costs one. With one part this is the
     base learner's own certificate, with n parts the plain vote.
 
-    Training on a part must be the same whenever it is repeated, as it is on a CPU.
+    Training on a part must be the same whenever it is repeated, as it is on a CPU; where the procedure says that it
+    need not be, the certificates are no proof and say so.
 
     Args:
         base: what is trained on each part: a certified learner or any procedure (networks:
@@ -162,6 +164,16 @@ class PartitionAggregation(RetrainedLearner):
         return (
             f"{vote} of {self._voters} learners on {shares} dealt out by {dealt[self.dealing]}{prices}: "
             f"{self._describe_procedure()}"
+        )
+
+    def certainty(self) -> Certainty:
+        """A proof where trainings repeat themselves."""
+        if self.procedure.repeatable:
+            return Certainty()
+        return Certainty(
+            "not proved",
+            "The certificate needs trainings that repeat themselves to the last bit, which those on an accelerator "
+            "need not do: a learner whose labels are unchanged could vote otherwise.",
         )
 
     def choices(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ class LearnerTraining(TrainingProcedure):
                 "choose another base learner"
             )
         self.learner = learner
-        self.end_to_end = learner.reach == "end-to-end"
+        self.end_to_end = learner.end_to_end
         self.certified = learner.certifies_refits
 
     def train(self, inputs: Tensor, labels: Tensor, num_classes: int, seed: int) -> CertifiedLearner:  # noqa: ARG002  # learners have seeds of their own
@@ -60,6 +60,10 @@ class LearnerTraining(TrainingProcedure):
         """The learner's own certificates."""
         certificate: LabelFlipCertificate = model.certify(inputs)
         return certificate
+
+    def premises(self) -> tuple[str, ...]:
+        """Those of the learner."""
+        return self.learner.premises()
 
     def describe(self) -> str:
         """The learner and its features."""

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures, UnchangedInputs
+from lightning_poison.certificates.guarantee import Certainty
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.certificates.learner import Advance, CertifiedLearner
 from lightning_poison.certificates.retraining.engine import TrainedModels
@@ -136,11 +137,6 @@ class MonteCarloSmoothing(RetrainedLearner):
                 f"q must be below (K - 1) / K = {highest:g}, got {self.q:g}; labels would hold no information"
             )
 
-    @property
-    def all_at_once(self) -> bool:
-        """Whether alpha is shared: by all points of an evaluation, which one call has to count."""
-        return self.points is not None
-
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Certificates of points whose features are known; of at most ``points`` of them where alpha is shared.
 
@@ -172,19 +168,18 @@ class MonteCarloSmoothing(RetrainedLearner):
         """Everything about the trainings."""
         return ("the training procedure with its settings and starting weights", "q")
 
-    def claim(self) -> str:
-        """The probability, and for how many points it holds."""
-        return f"probability {1 - self.alpha:.6g} {'a point' if self.points is None else 'for all points'}"
+    @property
+    def needs_all_points(self) -> bool:
+        """Whether the probability holds for all of them at once, so that they must be counted."""
+        return self.points is not None
 
-    def certainty(self) -> str:
-        """What the probability is over, and for how many points it holds."""
-        whom = (
-            "each point's certificate on its own is"
-            if self.points is None
-            else f"all certificates of up to {self.points} points at once are"
-        )
-        return (
-            f"With probability at least {1 - self.alpha:.6g} over the random flips and trainings {whom} right; where "
-            "the majority is too small the method abstains, which counts as wrong at every r. The adversary must not "
-            "know the seed, and what is certified is the majority over all flips, of which the trainings are a sample."
+    def certainty(self) -> Certainty:
+        """What the probability is, and for how many points it holds."""
+        return Certainty(
+            "probability",
+            "Its draws are the random flips and trainings, so that the adversary must not know the seed. Where the "
+            "majority is too small the method abstains, which counts as wrong at every r. What is certified is the "
+            "majority over all flips, of which the trainings are a sample.",
+            probability=1 - self.alpha,
+            points=self.points,
         )

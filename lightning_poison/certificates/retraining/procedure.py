@@ -61,6 +61,10 @@ class TrainingProcedure(ABC):
         """Predictions and radii where the procedure has certificates of its own: sound against its training labels."""
         raise NotImplementedError
 
+    def premises(self) -> tuple[str, ...]:
+        """What somebody else must see to so that the procedure is end to end, each as it follows "as long as"."""
+        return ()
+
     @abstractmethod
     def describe(self) -> str:
         """The procedure in a few words: "PoolCNN, 5 epochs of Adam"."""

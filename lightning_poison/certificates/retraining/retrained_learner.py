@@ -132,9 +132,13 @@ class RetrainedLearner(CertifiedLearner):
         return 2**31
 
     @property
-    def reach(self) -> str:
-        """End-to-end if the features and the procedure are."""
-        return self.features.reach if self.procedure.end_to_end else "not end-to-end, the head only"
+    def end_to_end(self) -> bool:
+        """Whether the features and the procedure are."""
+        return self.features.end_to_end and self.procedure.end_to_end
+
+    def premises(self) -> tuple[str, ...]:
+        """Those of the features and of the procedure, each once."""
+        return tuple(dict.fromkeys((*self.features.premises(), *self.procedure.premises())))
 
     def _describe_procedure(self) -> str:
         """The procedure; that a base learner takes the features as they are goes without saying."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures
+from lightning_poison.certificates.guarantee import Certainty
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.certificates.learner import Advance, CertifiedLearner
 from lightning_poison.certificates.smoothing.algorithm1 import CODINGS, TAILS, Coding, Tail, predict_smoothed
@@ -171,14 +172,14 @@ class SmoothedRidge(CertifiedLearner):
         """The flip probability, and the strength where it was chosen."""
         return ("the flip probability",) if self.strength == "eq6" else ("the flip probability", "the strength")
 
-    def certainty(self) -> str:
+    def certainty(self) -> Certainty:
         """Whether it is a proof."""
         if self.strength == "eq6":
-            return f"Not a proof: {_UNPROVED}."
+            return Certainty("not proved", f"{_UNPROVED[0].upper()}{_UNPROVED[1:]}.")
         bound = {"chernoff": "Chernoff's bound", "berry_esseen": "the Berry-Esseen bound", "audit": "exact convolution"}
         radius = "KL" if self.radius == "kl" else "tight"
-        return (
-            "What is certified is the smoothed class, the majority vote over random flips; where nothing is certified, "
-            f"the prediction may differ from it. No label is drawn: {bound[self.tail]} and the {radius} radius make "
-            "each certificate a proof, which holds with certainty."
+        return Certainty(
+            about="What is certified is the smoothed class, the majority vote over random flips; where nothing is "
+            f"certified, the prediction may differ from it. No label is drawn: {bound[self.tail]} and the {radius} "
+            "radius do without."
         )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.curve import certified_accuracy
-from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.certificates.guarantee import Certainty
 from lightning_poison.certificates.undefended.flip_attack import distance_attack, influence_attack, reverse_pass
 from lightning_poison.certificates.undefended.logistic import LogisticFits
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer, check_labels, check_number
 from lightning_poison.functional.ridge import rows_per_chunk
 
-__all__ = ["FlipAttacks", "UndefendedLogistic"]
+__all__ = ["AttackedPoints", "FlipAttacks", "UndefendedLogistic"]
 
 _HESSIANS = 256 * 2**20  # bytes of the Hessians that are kept, one a point
 
@@ -47,7 +47,43 @@ class FlipAttacks:
             labels: shape (m,), integers: clean labels of the points.
             radii: numbers r of flipped training labels.
         """
-        return certified_accuracy(LabelFlipCertificate(self.prediction, self.flips - 1), labels, radii)
+        right = self.prediction == labels
+        kept = self.flips[None, :] > torch.tensor(list(radii)).reshape(-1, 1)
+        return (right & kept).double().mean(1)
+
+
+@dataclass(frozen=True)
+class AttackedPoints:
+    """Attacks on evaluation points, in the order of their data set.
+
+    Args:
+        index: shape (m,), int64: positions in the data set.
+        labels: shape (m,), int64: clean labels.
+        attacks: on the m points.
+        known: whether ``index`` holds positions; if not, it does not show in the table.
+    """
+
+    index: Tensor
+    labels: Tensor
+    attacks: FlipAttacks
+    known: bool = True
+
+    certainty: ClassVar[Certainty] = Certainty("from above")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def accuracy(self, radii: Sequence[int]) -> list[float]:
+        """Share that is right after r flips that were found, at each r."""
+        shares: list[float] = self.attacks.accuracy(self.labels, radii).tolist()
+        return shares
+
+    def csv(self) -> str:
+        """A table with the columns ``index, label, prediction, flips``."""
+        index = self.index.tolist() if self.known else [""] * len(self)
+        columns = (self.labels, self.attacks.prediction, self.attacks.flips)
+        rows = zip(index, *(column.tolist() for column in columns), strict=True)
+        return "\n".join(["index,label,prediction,flips", *(",".join(map(str, row)) for row in rows), ""])
 
 
 class UndefendedLogistic:

@@ -173,7 +173,7 @@ def test_words_tell_the_probability_and_what_it_is_over() -> None:
         "seed",
     ):
         assert words in text
-    assert "up to 77 points at once" in MonteCarloSmoothing(learner.procedure, points=77).certainty()
+    assert "up to 77 points at once" in MonteCarloSmoothing(learner.procedure, points=77).certainty().sentences()
 
 
 @pytest.mark.parametrize(
