@@ -147,7 +147,7 @@ def _certified(match: re.Match[str]) -> MetricInfo:
     label = f"Certified accuracy at {radius:,} {'label' if radius == 1 else 'labels'}{_of(match['suffix'])}"
     text = (
         "Share of evaluation points that the certified learner (not the victim) classifies correctly, however up to so "
-        "many training labels are changed: to other declared classes, or, where the name ends in any_label, to any label "
+        "many training labels are changed: to other declared classes, or, if the name ends in any_label, to any label "
         "at all. The note beside the number says how certain that is."
         if radius
         else "Accuracy of the certified learner, with the training labels as they are."
