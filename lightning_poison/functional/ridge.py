@@ -137,6 +137,10 @@ class Ridge:
         else:
             matrix = sum((rows.T @ rows for _, rows in self._blocks()), torch.zeros(()))
             square = float(matrix.trace())
+        if not math.isfinite(square):
+            raise UserError(
+                "features must be small enough for their squares, got a sum that overflows; scale them down"
+            )
         # Features that are all zero have no scale; any strength gives the weights zero.
         self.strength = regularisation * (square / (self.features.shape[1] + (self._constant is not None)) or 1.0)
         matrix.diagonal().add_(self.strength)

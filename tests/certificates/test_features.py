@@ -1,5 +1,8 @@
 """Feature maps: what they compute, that they see no label, and what they refuse."""
 
+from collections.abc import Callable
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +11,24 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from lightning_poison.certificates import (
+    CertifiedRidge,
+    Clusters,
+    CosineKernel,
     FrozenFeatures,
+    HOGFeatures,
+    Kernel,
+    KMeansClusters,
     LabelFreeFeatures,
     PCAFeatures,
     RandomConvFeatures,
+    RandomFourierFeatures,
     RawFeatures,
+    RBFKernel,
+    SpectralClusters,
+    SpectralFeatures,
 )
 from lightning_poison.errors import UserError
+from lightning_poison.functional.random_streams import generator
 
 DIGITS = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:300, None]
 
@@ -154,3 +168,55 @@ def test_random_convolutions_refuse_other_shapes() -> None:
         features.transform(torch.zeros(1, 1, 1, 8, 8))
     with pytest.raises(UserError, match="at least as large"):
         features.transform(torch.zeros(1, 1, 8, 3))
+
+
+INVARIANT = {
+    "convolutions": lambda: RandomConvFeatures(filters=8, patch_size=3),
+    "histograms": lambda: HOGFeatures(4),
+    "histograms as they stand": lambda: HOGFeatures(4, deskew=False),
+    "Fourier": lambda: RandomFourierFeatures(RawFeatures(), 16),
+    "Fourier of convolutions": lambda: RandomFourierFeatures(RandomConvFeatures(8, 3), 16),
+    "graph": lambda: SpectralFeatures(RawFeatures(), 3, neighbours=4),
+    "components": lambda: PCAFeatures(4),
+}
+SCALES = [2.0**power for power in (-1000, -300, -130, 120, 130, 300, 1000)]
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+@pytest.mark.parametrize("scale", SCALES)
+def test_features_are_the_same_in_any_unit_of_the_inputs(name: str, scale: float) -> None:
+    inputs = torch.rand(30, 1, 8, 8, generator=generator(0), dtype=torch.float64) + 0.25
+    once, scaled = (INVARIANT[name]().fit(x).transform(x[:7]) for x in (inputs, inputs * scale))
+    wanted = once * scale if name == "components" else once
+    assert torch.isfinite(scaled).all()
+    assert torch.allclose(scaled / wanted.abs().max(), wanted / wanted.abs().max(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [RBFKernel, CosineKernel, lambda: CosineKernel(centre=True)])
+@pytest.mark.parametrize("scale", SCALES)
+def test_kernels_are_the_same_in_any_unit_of_the_features(kernel: Callable[[], Kernel], scale: float) -> None:
+    points = torch.rand(20, 5, generator=generator(1), dtype=torch.float64)
+    once, scaled = kernel(), kernel()
+    once.fit(points)
+    scaled.fit(points * scale)
+    assert torch.allclose(
+        once.matrix(points[:4], points), scaled.matrix(points[:4] * scale, points * scale), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("clusters", [KMeansClusters, lambda count: SpectralClusters(count, neighbours=3)])
+@pytest.mark.parametrize("scale", SCALES)
+def test_clusters_are_the_same_in_any_unit_of_the_features(clusters: Callable[[int], Clusters], scale: float) -> None:
+    points = torch.rand(24, 3, generator=generator(2), dtype=torch.float64) + 3 * (torch.arange(24) % 2)[:, None]
+    assert torch.equal(clusters(2).fit(points), clusters(2).fit(points * scale))
+
+
+@pytest.mark.parametrize("make", [*INVARIANT.values(), RawFeatures, lambda: FrozenFeatures(nn.Flatten())])
+@pytest.mark.parametrize("worst", [1e300, float("inf"), float("nan")])
+def test_one_input_beyond_all_others_is_right_or_one_line(make: Callable[[], LabelFreeFeatures], worst: float) -> None:
+    inputs = torch.rand(12, 1, 6, 6, generator=generator(3), dtype=torch.float64)
+    inputs[3] = worst
+    learner = CertifiedRidge(make())
+    with pytest.raises(UserError, match=r"finite|overflow|squares") if worst != 1e300 else suppress(UserError):
+        certificate = learner.fit(inputs, torch.arange(12) % 2, 2).certify(inputs[:3])
+        assert (certificate.radius >= 0).all()

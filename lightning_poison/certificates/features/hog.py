@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own custom
 
-from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches
+from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches, rescaled
 from lightning_poison.certificates.features.pca import PCAFeatures
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
@@ -71,7 +71,8 @@ class HOGFeatures(LabelFreeFeatures):
             raise UserError(f"inputs must have the training images' shape, got {got}; resize them or fit again")
         self._shape = images.shape[1:]
         entries = (self.orientations + images.shape[1]) * images.shape[2] * images.shape[3]
-        return torch.cat([self._histogram(part.float()) for part in torch.split(images, rows_per_chunk(entries))])
+        parts = torch.split(images, rows_per_chunk(entries))
+        return torch.cat([self._histogram(rescaled(part).float()) for part in parts])
 
     def _histogram(self, images: Tensor) -> Tensor:
         upright = deskewed(images) if self.deskew else images

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, spread_inputs
+from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, binary_scale, spread_inputs
 from lightning_poison.certificates.features.random_conv import RandomConvFeatures
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer, check_number
 from lightning_poison.functional.random_streams import generator
 
-__all__ = ["RandomFourierFeatures"]
+__all__ = ["RandomFourierFeatures", "median_distance"]
 
 _FIT_POINTS = 500
 
@@ -64,7 +65,7 @@ class RandomFourierFeatures(LabelFreeFeatures):
         """
         self.features.fit(inputs)
         some = check_finite("features", self.features.transform(spread_inputs(inputs, _FIT_POINTS))).flatten(1).double()
-        bandwidth = self.bandwidth if self.bandwidth is not None else _median_distance(some)
+        bandwidth = self.bandwidth if self.bandwidth is not None else median_distance(some)
         stream = generator(self.seed, "random Fourier features")
         directions = torch.randn(some.shape[1], self.dim, generator=stream, dtype=torch.float64)
         self._directions = directions / bandwidth
@@ -89,7 +90,9 @@ class RandomFourierFeatures(LabelFreeFeatures):
         return f"{self.dim} random Fourier features (seed {self.seed}) of {self.features.describe()}"
 
 
-def _median_distance(points: Tensor) -> float:
-    distances = torch.pdist(points)
+def median_distance(points: Tensor) -> float:
+    """The median of the positive distances between points (n, d), float64; 1 where there are none."""
+    scale = binary_scale(points)
+    distances = torch.pdist(points / scale)
     positive = distances[distances > 0]
-    return float(positive.median()) if len(positive) else 1.0
+    return min(float(positive.median()) * scale, sys.float_info.max) if len(positive) else 1.0

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own custom
 
-from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches
+from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches, binary_scale
 from lightning_poison.certificates.features.hog import HOGFeatures
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer
@@ -33,11 +33,14 @@ class SpectralMap:
         self.dim = check_integer("dim", dim, minimum=1)
         self.neighbours = check_integer("neighbours", neighbours, minimum=1)
         self.seed = check_integer("seed", seed, minimum=0)
+        self._scale = 1.0
         self._points: Tensor | None = None
         self._embedding: SpectralEmbedding
 
     def fit(self, points: Tensor) -> Tensor:
         """Embed points (n, d) along their own graph: (n, dim), float64."""
+        self._scale = binary_scale(points)
+        points = (points / self._scale).float()
         self._embedding = spectral_embedding(points, self.dim, self.neighbours, self.seed)
         self._points = points
         return F.normalize(self._embedding.coordinates)
@@ -46,7 +49,8 @@ class SpectralMap:
         """Place new points (m, d) among the fitted ones, which stay where they are: (m, dim), float64."""
         if self._points is None:
             raise UserError("a spectral map must be fitted before it is extended, got no points; call fit first")
-        distances, index = nearest_neighbours(self._points, min(self.neighbours, len(self._points)), points)
+        count = min(self.neighbours, len(self._points))
+        distances, index = nearest_neighbours(self._points, count, (points / self._scale).float())
         return F.normalize(self._embedding.extended(neighbour_weights(distances), index))
 
 
@@ -82,13 +86,13 @@ class SpectralFeatures(LabelFreeFeatures):
         """Embed the training points."""
         kept = list(as_batches(inputs))
         self.features.fit(iter(kept))
-        points = torch.cat([self.features.transform(batch).float() for batch in kept])
+        points = torch.cat([self.features.transform(batch) for batch in kept])
         self._map.fit(check_finite("features", points, remedy="clean the inputs or change the feature map"))
         return self
 
     def transform(self, inputs: Tensor) -> Tensor:
         """Place (N, ...) among the training points: (N, dim), float64."""
-        return self._map.extend(self.features.transform(inputs).float())
+        return self._map.extend(self.features.transform(inputs))
 
     def premises(self) -> tuple[str, ...]:
         """Those of the map below."""

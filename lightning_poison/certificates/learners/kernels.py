@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from lightning_poison.certificates.features.base import rescaled
+from lightning_poison.certificates.features.random_fourier import median_distance
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_number
 from lightning_poison.functional.ridge import rows_per_chunk
@@ -72,7 +75,7 @@ class CosineKernel(Kernel):
         rows = points.flatten(1).double()
         if self._mean is not None:
             rows = rows - self._mean
-        return torch.nn.functional.normalize(rows, dim=1)
+        return torch.nn.functional.normalize(rescaled(rows), dim=1)
 
     def describe(self) -> str:
         """The kernel in a few words."""
@@ -102,17 +105,16 @@ class RBFKernel(Kernel):
         check_finite("features", features, remedy=_REMEDY)
         if self.bandwidth is None:
             some = features[:: max(len(features) // _MEDIAN_POINTS, 1)].flatten(1).double()
-            distances = torch.pdist(some)
-            positive = distances[distances > 0]
-            self._fitted_bandwidth = float(positive.median()) if len(positive) else 1.0
+            self._fitted_bandwidth = median_distance(some)
 
     def matrix(self, points: Tensor, others: Tensor) -> Tensor:
         """The Gaussian of the distances."""
         if self._fitted_bandwidth is None:
             raise UserError("RBFKernel must be fitted before use, got no bandwidth; call fit(features) or give one")
-        one, two = points.flatten(1).double(), others.flatten(1).double()
+        scale = 2.0 ** (math.frexp(self._fitted_bandwidth)[1] - 1)
+        one, two = points.flatten(1).double() / scale, others.flatten(1).double() / scale
         squares = torch.addmm(two.square().sum(1), one, two.T, alpha=-2).add_(one.square().sum(1)[:, None])
-        return squares.clamp_(min=0).div_(-2 * self._fitted_bandwidth**2).exp_()
+        return squares.clamp_(min=0).div_(-2 * (self._fitted_bandwidth / scale) ** 2).exp_()
 
     def describe(self) -> str:
         """The kernel in a few words."""
