@@ -139,7 +139,7 @@ def _curves(
     from lightning_poison.report import ReportFigure
 
     longest = max(int(method.points.certificate.radius.max()) for method in methods.values())
-    every = torch.linspace(0, max(longest, 0), _CURVE_POINTS, dtype=torch.float64).long().unique().tolist()
+    every = torch.unique(torch.linspace(0, max(longest, 0), _CURVE_POINTS, dtype=torch.float64).long()).tolist()
     single = len(methods) == 1
     shares = {label or "certified accuracy": method.points.accuracy(every) for label, method in methods.items()}
     figure = certified_accuracy_curve(

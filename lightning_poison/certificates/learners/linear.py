@@ -33,7 +33,7 @@ class LabelLinearLearner(CertifiedLearner):
 
     def weights(self, features: Tensor) -> Tensor:
         """The vote weights of points as one matrix, shape (m, n), float."""
-        self._check_fitted()
+        self._check_features(features)
         chunks = list(self.weight_chunks(features)) if len(features) else []
         return torch.cat(chunks) if chunks else torch.empty(0, self.num_points)
 
@@ -55,7 +55,7 @@ class LabelLinearLearner(CertifiedLearner):
             features: shape (m, d).
             budget: r.
         """
-        self._check_fitted()
+        self._check_features(features)
         chunks = self.weight_chunks(features) if len(features) else ()
         return certify_together(chunks, self.labels, self.num_classes, budget)
 

@@ -152,7 +152,7 @@ def _plurality(votes: Tensor, num_classes: int, adversary: Adversary) -> tuple[T
     fewest = torch.full_like(prediction, UNREACHABLE)
     # Of all classes without votes the lowest has the smallest gap, and all have the same gains.
     without_votes = (counts == 0).long().argmax(1)
-    for rival in (without_votes, *(torch.full_like(prediction, label) for label in votes.unique().tolist())):
+    for rival in (without_votes, *(torch.full_like(prediction, label) for label in torch.unique(votes).tolist())):
         needed = _fewest_to_precede(votes, counts, rival, prediction, adversary)
         fewest = torch.where(prediction == rival, fewest, torch.minimum(fewest, needed))
     return prediction, fewest

@@ -55,8 +55,8 @@ def kl_radius(log_error: Tensor, q: float, num_classes: int, max_radius: int = _
     noise, error = FlipNoise(q, num_classes), _checked(log_error, max_radius)
     bounded = error.clamp(min=-float(_ANY), max=math.log(0.5))  # p <= 1/2 reaches nowhere
     reach = -(math.log(4) + bounded + torch.log1p(-bounded.exp())) / 2 - 4 * _EPS * (2 - bounded)
-    # Strictly below the quotient; its rounding and that of the divergence are taken off, so that the exact one is larger
-    # than this one: where this one is a whole number, one change is lost that rounding down would still certify.
+    # Strictly below the quotient. Its rounding and that of the divergence are taken off, so the exact one is larger:
+    # where this one is a whole number, one change is lost that rounding down would still certify.
     quotient = reach / (_divergence(noise) * (1 + 32 * _EPS))
     radius = (quotient.clamp(max=float(_ANY)).ceil() - 1).clamp(min=0, max=max_radius).long()
     return torch.where(torch.isinf(error), max_radius, radius)
