@@ -337,9 +337,7 @@ def test_points_whose_distances_overflow_are_refused() -> None:
     centroids = Centroids(column(0, 1e300), torch.arange(2), 2)
     assert centroids.certify(column(1e300)).radius.tolist() == [0]
     small = Centroids(torch.eye(2), torch.arange(2), 2)
-    with pytest.raises(
-        UserError, match="distances must be finite, got 2 NaN or infinite of 2 values; they"
-    ):
+    with pytest.raises(UserError, match="distances must be finite, got 2 NaN or infinite of 2 values; they"):
         small.certify(torch.full((1, 2), 1e200, dtype=torch.float64))
     tiny = Centroids(column(0, 1e-300), torch.arange(2), 2)
     with pytest.raises(UserError, match="points must be finite"):

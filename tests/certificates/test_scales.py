@@ -84,7 +84,8 @@ def certified(
     try:
         return make().fit(inputs, labels, 2).certify(points)
     except UserError as error:
-        assert "\n" not in str(error)
+        if "\n" in str(error):
+            raise
         return None
 
 
