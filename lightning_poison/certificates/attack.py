@@ -71,6 +71,8 @@ def optimal_label_flips(weights: Tensor, labels: Tensor, num_classes: int) -> Op
         got = f"shape {tuple(weights.shape)}, dtype {weights.dtype}"
         raise UserError(f"weights must be a float vector, one for each of {len(labels)} labels, got {got}")
     weights, labels = check_finite("weights", weights).double(), labels.long()
+    if not torch.isfinite(2 * weights.abs().sum()):
+        raise UserError("weights must be finite, also when added up, got huge ones; raise the regularisation")
     prediction = _predict(weights, labels, num_classes)
     attacks = (_towards(weights, labels, num_classes, prediction, j) for j in range(num_classes) if j != prediction)
     return min((attack for attack in attacks if attack is not None), key=len, default=None)

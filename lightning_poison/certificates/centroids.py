@@ -26,11 +26,14 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.functional.checks import check_finite
+from lightning_poison.functional.scale import unit_of
 
 __all__ = ["Centroids"]
 
 _EPS = torch.finfo(torch.float64).eps
 _SMALLEST = 1e-140  # squares of differences below 1e-160 vanish; this times the rounding of norms is more
+_REMEDY = "they are too large beside the training points; clean the inputs"
 
 
 class Centroids:
@@ -42,7 +45,8 @@ class Centroids:
         num_classes: K.
 
     Attributes:
-        means: shape (K, d), float64; NaN for an empty class.
+        unit: the power of two by which all features are multiplied first, 1 where they have an ordinary size.
+        means: shape (K, d), float64, times ``unit``; NaN for an empty class.
         shifts: for each class the bounds for r = 0, 1, ..., N_k - 1, shape (N_k,), float64, rising; (0,) if empty.
 
     Example:
@@ -54,7 +58,9 @@ class Centroids:
     """
 
     def __init__(self, features: Tensor, labels: Tensor, num_classes: int) -> None:
-        features = features.flatten(1).double()
+        features = check_finite("features", features, remedy="clean the inputs or change the feature map")
+        self.unit = unit_of(features)
+        features = features.flatten(1).double() * self.unit
         self._num_points = len(features)
         self._size = 16 * sum(features.shape) * _EPS
         self._norm = max(float(features.norm(dim=1).max()), _SMALLEST)
@@ -66,9 +72,16 @@ class Centroids:
         ]
 
     def certify(self, points: Tensor) -> LabelFlipCertificate:
-        """Nearest means of points (m, d), and the largest r that the theorem allows; with one class n is the radius."""
-        points = points.flatten(1).double()
-        distances = _distances(points, self.means).nan_to_num(nan=torch.inf)
+        """Nearest means of points (m, d), and the largest r that the theorem allows; with one class n is the radius.
+
+        Raises:
+            UserError: points are not finite, or their distances are not.
+        """
+        points = check_finite("points", points.flatten(1).double() * self.unit, remedy=_REMEDY)
+        occupied = torch.tensor([len(shifts) > 0 for shifts in self.shifts])
+        distances = _distances(points, self.means)
+        check_finite("distances", distances[:, occupied], remedy=_REMEDY)
+        distances[:, ~occupied] = torch.inf
         prediction = distances.argmin(1)
         slack = self._size * (self._norm + points.norm(dim=1))
         gaps = distances - distances.gather(1, prediction[:, None]) - 4 * slack[:, None]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ClassVar, get_args
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from lightning_poison.certificates.features.base import check_as_many, in_own_or
 from lightning_poison.certificates.guarantee import Certainty, LabelScope, Promise, guarantee, reach_of
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_finite, check_labels
+from lightning_poison.functional.checks import check_choice, check_finite, check_kind, check_labels
 from lightning_poison.functional.point_order import OwnOrder
 
 if TYPE_CHECKING:
@@ -22,10 +24,14 @@ if TYPE_CHECKING:
 
     from lightning_poison.report import ReportFigure
 
-__all__ = ["Advance", "CertifiedLearner"]
+__all__ = ["Advance", "CertifiedLearner", "Points"]
 
 Advance = Callable[[int], object]
 """Told how many points were done since the last call."""
+
+Points = Tensor | npt.ArrayLike | Iterable[Tensor | npt.ArrayLike]
+"""Points as they are handed to a learner: a float tensor (n, ...), what NumPy makes a float array of (an array, a
+list of lists, a data frame), or batches of either, such as a loader of inputs."""
 
 _BATCH = 1000
 
@@ -68,6 +74,7 @@ class CertifiedLearner(ABC):
     """
 
     def __init__(self, features: LabelFreeFeatures | None = None) -> None:
+        check_kind("features", features, LabelFreeFeatures, "RawFeatures()", optional=True)
         self.has_own_features = features is not None
         self.features: LabelFreeFeatures = features if features is not None else RandomConvFeatures()
         self.labels = torch.empty(0, dtype=torch.int64)
@@ -85,8 +92,8 @@ class CertifiedLearner(ABC):
 
     def fit(
         self,
-        inputs: Tensor | Iterable[Tensor],
-        labels: Tensor,
+        inputs: Points,
+        labels: Tensor | npt.ArrayLike,
         num_classes: int,
         advance: Advance = _silent,
         scope: LabelScope = "declared",
@@ -94,8 +101,9 @@ class CertifiedLearner(ABC):
         """Fit the feature map, then the learner.
 
         Args:
-            inputs: shape (n, ...), or batches of such.
-            labels: shape (n,), integers in [0, K): the training labels as they are, flips included.
+            inputs: shape (n, ...), or an iterable of batches that can be read twice.
+            labels: shape (n,), integers in [0, K): the training labels as they are, flips included; a tensor, an array
+                or a list.
             num_classes: K.
             advance: called with the number of points turned into features, batch by batch.
             scope: which labels an adversary may write. "declared": one of the K classes, and whoever trains refuses
@@ -109,7 +117,9 @@ class CertifiedLearner(ABC):
         Raises:
             UserError: inputs and labels do not match, or hold values that no certificate can be built on.
         """
-        labels = _labels_of(labels, num_classes, scope)
+        inputs, labels = _as_points("inputs", inputs), _labels_of(_as_labels(labels), num_classes, scope)
+        if isinstance(inputs, Iterator):
+            raise UserError("inputs must be readable twice, got an iterator; pass a tensor or a list of batches")
         self._fitted = False  # what is fitted must not meet a feature map that is not its own
         batches, own = in_own_order(inputs, labels)
         self.features.fit(batches)
@@ -117,7 +127,9 @@ class CertifiedLearner(ABC):
         self.order = own.order[self.order]
         return self
 
-    def fit_features(self, features: Tensor, labels: Tensor, num_classes: int, scope: LabelScope = "declared") -> Self:
+    def fit_features(
+        self, features: Tensor, labels: Tensor | npt.ArrayLike, num_classes: int, scope: LabelScope = "declared"
+    ) -> Self:
         """:meth:`fit` for training points whose features are known, the feature map being fitted.
 
         Args:
@@ -130,10 +142,11 @@ class CertifiedLearner(ABC):
             UserError: as for :meth:`fit`.
         """
         self._fitted = False
-        labels, self.scope = _labels_of(labels, num_classes, scope), scope
-        self.num_classes = num_classes + (scope == "any")
+        features, labels = _as_tensor("features", features), _labels_of(_as_labels(labels), num_classes, scope)
+        self.scope, self.num_classes = scope, num_classes + (scope == "any")
         check_as_many(len(features), labels)
         self._own = OwnOrder.of(features, labels)
+        # A copy: labels that are flipped in place afterwards are not those that were fitted.
         self.order, self.labels = self._own.order, labels[self._own.order.to(labels.device)]
         in_order = torch.equal(self.order, torch.arange(len(labels)))
         self._shape = features.shape[1:]
@@ -141,7 +154,7 @@ class CertifiedLearner(ABC):
         self._fitted = True
         return self
 
-    def certify(self, inputs: Tensor | Iterable[Tensor]) -> LabelFlipCertificate:
+    def certify(self, inputs: Points) -> LabelFlipCertificate:
         """Predictions and certified radii of points.
 
         Args:
@@ -153,7 +166,7 @@ class CertifiedLearner(ABC):
         self._check_fitted()
         return self.certify_features(self.transform(inputs))
 
-    def transform(self, inputs: Tensor | Iterable[Tensor], advance: Advance = _silent) -> Tensor:
+    def transform(self, inputs: Points, advance: Advance = _silent) -> Tensor:
         """Features of points.
 
         Args:
@@ -164,9 +177,10 @@ class CertifiedLearner(ABC):
             shape (m, d), float.
 
         Raises:
-            UserError: the features are not finite.
+            UserError: inputs are no float points, or the features are not finite.
         """
         features = []
+        inputs = _as_points("inputs", inputs)
         for batch in torch.split(inputs, _BATCH) if isinstance(inputs, Tensor) else inputs:
             found = self.features.transform(batch)
             features.append(check_finite("features", found, remedy="clean the inputs or change the feature map"))
@@ -258,6 +272,7 @@ class CertifiedLearner(ABC):
     def _check_features(self, features: Tensor) -> None:
         """Raise a user's error unless the learner is fitted, and to features such as these."""
         self._check_fitted()
+        check_kind("features", features, Tensor, "learner.transform(inputs)")
         if len(features) and features.shape[1:] != self._shape:
             got = f"{tuple(features.shape[1:])} for {tuple(self._shape)}"
             raise UserError(f"points must have features of the same shape as the training points, got {got}")
@@ -276,3 +291,58 @@ def _labels_of(labels: Tensor, num_classes: int, scope: LabelScope) -> Tensor:
         classes = labels.long()
         labels = torch.where((classes < 0) | (classes >= num_classes), num_classes, classes)
     return check_labels("labels", labels, num_classes + (scope == "any")).long()
+
+
+def _as_points(name: str, points: Points) -> Tensor | Iterable[Tensor]:
+    """Points as one float tensor, or batches of them as an iterable of such, which is read as it goes."""
+    batches = isinstance(points, (list, tuple)) and len(points) > 0 and isinstance(points[0], (Tensor, np.ndarray))
+    if not batches and (isinstance(points, (Tensor, list, tuple)) or hasattr(points, "__array__")):
+        return _as_tensor(name, points)
+    if isinstance(points, Iterator):
+        return (_as_tensor(name, batch) for batch in points)
+    if isinstance(points, Iterable) and not isinstance(points, (str, bytes, dict)):
+        return _Batches(name, points)
+    got = f"the class {points.__name__}" if isinstance(points, type) else type(points).__name__
+    raise UserError(f"{name} must be points or batches of points, got {got}; pass a float tensor (n, ...)")
+
+
+class _Batches:
+    """Batches that become tensors as they are read, as often as asked."""
+
+    def __init__(self, name: str, batches: Iterable[Any]) -> None:
+        self._name, self._batches = name, batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (_as_tensor(self._name, batch) for batch in self._batches)
+
+
+def _as_tensor(name: str, points: Any) -> Tensor:
+    """A float tensor of at least two axes."""
+    if not isinstance(points, Tensor):
+        array = _as_array(name, points)
+        points = torch.from_numpy(array if array.flags.writeable else array.copy())
+    tensor: Tensor = points
+    if not tensor.is_floating_point():
+        raise UserError(f"{name} must be float tensors, got dtype {tensor.dtype}; convert pixels to [0, 1]")
+    if tensor.ndim < 2:
+        raise UserError(f"{name} must have shape (n, ...), got {tuple(tensor.shape)}; one row is one point")
+    return tensor
+
+
+def _as_labels(labels: Any) -> Tensor:
+    """Labels as a tensor; :func:`check_labels` says what is wrong with them."""
+    if isinstance(labels, Tensor):
+        return labels
+    array = _as_array("labels", labels)
+    return torch.from_numpy(array.copy())
+
+
+def _as_array(name: str, values: Any) -> np.ndarray[Any, Any]:
+    try:
+        array = np.ascontiguousarray(np.asarray(values))
+    except (TypeError, ValueError) as error:
+        got = f"{type(values).__name__} ({str(error).partition(chr(10))[0]})"
+        raise UserError(f"{name} must be an array of numbers, got {got}; give all rows one shape") from error
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:  # what torch has, too
+        raise UserError(f"{name} must be an array of numbers, got dtype {array.dtype}; convert them with astype(float)")
+    return array

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer
 from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.scale import IN_FLOAT32, unit_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -53,9 +54,16 @@ def nearest_neighbours(points: Tensor, count: int, queries: Tensor | None = None
             check_finite(name, rows, remedy="clean the inputs or change the feature map")
     if queries is not None and not len(queries):
         return torch.empty(0, count, dtype=torch.float64), torch.empty(0, count, dtype=torch.int64)
-    search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(points.float().numpy())
-    distances, index = search.kneighbors(None if queries is None else queries.float().numpy())
-    return torch.from_numpy(distances.astype(np.float64)), torch.from_numpy(index.astype(np.int64))
+    unit = unit_of(points, ordinary=IN_FLOAT32)
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(_in_float32("points", points, unit))
+    distances, index = search.kneighbors(None if queries is None else _in_float32("queries", queries, unit))
+    return torch.from_numpy(distances.astype(np.float64) / unit), torch.from_numpy(index.astype(np.int64))
+
+
+def _in_float32(name: str, rows: Tensor, unit: float) -> np.ndarray:
+    """Rows times ``unit``, where distances fit into float32."""
+    scaled = (rows if unit == 1 else rows.double() * unit).float()
+    return check_finite(name, scaled, remedy="they are too large beside the points; clean the inputs").numpy()
 
 
 def neighbour_weights(distances: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_labels, check_number
+from lightning_poison.functional.scale import unit_of
 
 __all__ = ["Ridge", "rows_per_chunk"]
 
@@ -69,8 +70,9 @@ class Ridge:
         for part in torch.split(features, rows_per_chunk(features.shape[1], budget=_BLOCK_BYTES)):
             check_finite("features", part, remedy="clean the inputs or change the feature map")
         self.features = features
+        self._unit = unit_of(features)
         self._dual = features.shape[1] + intercept > features.shape[0]
-        self._constant = _root_mean_square(features) if intercept else None
+        self._constant = _root_mean_square(features, self._unit) if intercept else None
         self._factor = self._cholesky(check_number("regularisation", regularisation, minimum=0))
 
     def weights(self, points: Tensor) -> Tensor:
@@ -118,7 +120,8 @@ class Ridge:
         return self._with_constant(points) @ coefficients
 
     def _with_constant(self, points: Tensor) -> Tensor:
-        points = points.double()
+        """Rows in float64, of an ordinary size (the weights depend on no scale), with the constant."""
+        points = points.double() if self._unit == 1 else points.double() * self._unit
         if self._constant is None:
             return points
         return torch.cat([points, points.new_full((len(points), 1), self._constant)], dim=1)
@@ -142,8 +145,9 @@ class Ridge:
                 "features must be small enough for their squares, got a sum that overflows; scale them down"
             )
         # Features that are all zero have no scale; any strength gives the weights zero.
-        self.strength = regularisation * (square / (self.features.shape[1] + (self._constant is not None)) or 1.0)
-        matrix.diagonal().add_(self.strength)
+        strength = regularisation * (square / (self.features.shape[1] + (self._constant is not None)) or 1.0)
+        self.strength = strength / self._unit / self._unit
+        matrix.diagonal().add_(strength)
         if not matrix.any():
             matrix.diagonal().fill_(1.0)
         factor: Tensor
@@ -156,6 +160,7 @@ class Ridge:
         return factor
 
 
-def _root_mean_square(features: Tensor) -> float:
+def _root_mean_square(features: Tensor, unit: float) -> float:
     parts = torch.split(features, rows_per_chunk(features.shape[1], budget=_BLOCK_BYTES))
-    return math.sqrt(math.fsum(float(part.double().square().sum()) for part in parts) / features.numel()) or 1.0
+    squares = math.fsum(float((part.double() * unit).square().sum()) for part in parts)
+    return math.sqrt(squares / features.numel()) or 1.0

@@ -316,13 +316,32 @@ def test_huge_and_tiny_similarities_do_not_certify_more() -> None:
             certify_class_means(similarities * scale, labels, 2)
 
 
-@pytest.mark.parametrize(("exponent", "reach"), [(-538, 0), (-500, 1), (-300, 1), (400, 1), (511, 1), (513, 0)])
-def test_distances_whose_squares_vanish_or_overflow_do_not_certify_more(exponent: int, reach: int) -> None:
+@pytest.mark.parametrize("exponent", [-1020, -538, -500, -300, 0, 400, 511, 513, 1020])
+def test_distances_whose_squares_vanish_or_overflow_are_certified_as_any(exponent: int) -> None:
     scale = 2.0**exponent
     inputs = torch.tensor([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]]).double() * scale
-    certificate = Centroids(inputs, torch.arange(6) // 3, 2).certify(torch.tensor([[0.1]]).double() * scale)
-    assert int(certificate.radius) == reach
+    centroids = Centroids(inputs, torch.arange(6) // 3, 2)
+    assert int(centroids.certify(torch.tensor([[0.125]]).double() * scale).radius) == 1
     # one change alters this prediction in exact arithmetic, but squares of 1e-162 are mostly rounding
     small = torch.tensor([[-1.0], [-2.0], [6.0], [-1.0], [-5.0]]).double() * 1e-162
     point = torch.tensor([[4.047563552856445e-162]]).double()
     assert int(Centroids(small, torch.tensor([1, 0, 1, 0, 0]), 2).certify(point).radius) == 0
+
+
+def column(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)[:, None]
+
+
+def test_points_whose_distances_overflow_are_refused() -> None:
+    """A distance that is infinite certified every change."""
+    centroids = Centroids(column(0, 1e300), torch.arange(2), 2)
+    assert centroids.certify(column(1e300)).radius.tolist() == [0]
+    small = Centroids(torch.eye(2), torch.arange(2), 2)
+    with pytest.raises(UserError, match="distances must be finite, got 2 NaN or infinite of 2 values; they"):
+        small.certify(torch.full((1, 2), 1e200, dtype=torch.float64))
+    tiny = Centroids(column(0, 1e-300), torch.arange(2), 2)
+    with pytest.raises(UserError, match="points must be finite"):
+        tiny.certify(column(1e300))
+    for huge in (1e154, 1.7e308):  # the sum of the points that make a mean
+        one = Centroids(column(huge, huge, huge, -huge, -huge, -huge), torch.arange(6) // 3, 2)
+        assert one.certify(column(huge / 4, huge)).radius.tolist() == [0, 2]

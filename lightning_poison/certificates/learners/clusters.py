@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.features.base import binary_scale
 from lightning_poison.certificates.features.spectral import SpectralMap
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer
 from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.functional.scale import unit_of
 
 __all__ = ["Clusters", "KMeansClusters", "SpectralClusters"]
 
@@ -81,7 +81,7 @@ class KMeansClusters(Clusters):
         super().__init__(clusters)
         self.seed = check_integer("seed", seed, minimum=0)
         self._means: Any = None
-        self._scale = 1.0
+        self._unit = 1.0
 
     def fit(self, features: Tensor) -> Tensor:
         """Find the centres."""
@@ -93,8 +93,8 @@ class KMeansClusters(Clusters):
                 f"clusters must be at most the number of points, got {self.clusters} for {len(features)}; lower it"
             )
         means = KMeans(self.clusters, n_init=_RESTARTS, random_state=mix_seed(self.seed, "k-means") % 2**32)
-        self._scale = binary_scale(features)
-        self._means = means.fit((features.double() / self._scale).numpy())
+        self._unit = unit_of(features)
+        self._means = means.fit((features.double() * self._unit).numpy())
         return torch.from_numpy(self._means.labels_).long()
 
     def assign(self, features: Tensor) -> Tensor:
@@ -103,8 +103,10 @@ class KMeansClusters(Clusters):
             raise UserError("clusters must be fitted before points are assigned, got no centres; call fit first")
         if not len(features):
             return torch.empty(0, dtype=torch.int64)
-        check_finite("features", features, remedy="clean the inputs or change the feature map")
-        return torch.from_numpy(self._means.predict((features.double() / self._scale).numpy())).long()
+        points = check_finite(
+            "features", features.double() * self._unit, remedy="clean the inputs or change the feature map"
+        )
+        return torch.from_numpy(self._means.predict(points.numpy())).long()
 
     def describe(self) -> str:
         """The groups in a few words."""

@@ -45,7 +45,7 @@ class LabelLinearLearner(CertifiedLearner):
 
     def weights(self, features: Tensor) -> Tensor:
         """The vote weights of points as one matrix, shape (m, n), float; training points stand as they were given."""
-        self._check_fitted()
+        self._check_features(features)
         return torch.cat([torch.empty(0, self.num_points), *self.vote_chunks(features)])[:, self.order.argsort()]
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
@@ -66,7 +66,7 @@ class LabelLinearLearner(CertifiedLearner):
             features: shape (m, d).
             budget: r.
         """
-        self._check_fitted()
+        self._check_features(features)
         found = certify_together(self.vote_chunks(features), self.labels, self.num_classes, budget)
         index, order = self.order[found.index].sort()
         return replace(found, index=index, new_label=found.new_label[order])

@@ -11,6 +11,7 @@ from lightning_poison.certificates.features import LabelFreeFeatures
 from lightning_poison.certificates.learners.linear import LabelLinearLearner
 from lightning_poison.functional.checks import check_finite, check_integer, check_number
 from lightning_poison.functional.ridge import Ridge
+from lightning_poison.functional.scale import unit_of
 
 __all__ = ["CertifiedRidge"]
 
@@ -77,6 +78,8 @@ class CertifiedRidge(LabelLinearLearner):
 def _leading_directions(features: Tensor, count: int) -> Tensor:
     """The ``count`` leading eigenvectors of X^T X as columns (d, count), float64."""
     check_finite("features", features, remedy="clean the inputs or change the feature map")
-    moments = sum((part.T @ part for part in map(Tensor.double, torch.split(features, _BATCH))), torch.zeros(()))
+    unit = unit_of(features)
+    parts = (part.double() * unit for part in torch.split(features, _BATCH))
+    moments = sum((part.T @ part for part in parts), torch.zeros(()))
     directions: Tensor = torch.linalg.eigh(moments).eigenvectors[:, -count:]
     return directions

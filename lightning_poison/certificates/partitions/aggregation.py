@@ -77,6 +77,8 @@ class PartitionAggregation(RetrainedLearner):
         LabelFlipCertificate(prediction=tensor([0, 1]), radius=tensor([2, 1]))
     """
 
+    _trained = "base"
+
     def __init__(
         self,
         base: CertifiedLearner | TrainingProcedure | None = None,

@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.features.base import binary_scale
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer
 from lightning_poison.functional.point_order import OwnOrder, point_keys
 from lightning_poison.functional.random_streams import generator, mix_seed
+from lightning_poison.functional.scale import IN_FLOAT32, unit_of
 
 __all__ = ["Dealing", "deal_parts", "users_of_parts"]
 
@@ -98,6 +98,7 @@ def users_of_parts(count: int, spread: int, seed: int = 0) -> Tensor:
 def _clusters(features: Tensor, count: int, seed: int) -> Tensor:
     from sklearn.cluster import MiniBatchKMeans
 
-    rows = (features.detach().cpu().flatten(1) / binary_scale(features.detach())).float().numpy()
+    points = features.detach().cpu().flatten(1)
+    rows = points.double().mul(unit_of(points, ordinary=IN_FLOAT32)).float().numpy()
     means = MiniBatchKMeans(count, n_init=1, batch_size=4096, random_state=mix_seed(seed, "clusters") % 2**32)
     return torch.as_tensor(means.fit_predict(rows)).long()

@@ -13,6 +13,7 @@ from lightning_poison.certificates.learner import CertifiedLearner
 from lightning_poison.certificates.learners.linear import LabelLinearLearner
 from lightning_poison.certificates.retraining.procedure import TrainingProcedure
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_kind
 
 __all__ = ["LearnerTraining"]
 
@@ -35,6 +36,7 @@ class LearnerTraining(TrainingProcedure):
     """
 
     def __init__(self, learner: CertifiedLearner) -> None:
+        check_kind("learner", learner, CertifiedLearner, "CertifiedRidge()")
         if learner.transductive:
             raise UserError(
                 f"learner must predict each point on its own, got {type(learner).__name__}, which is transductive; "

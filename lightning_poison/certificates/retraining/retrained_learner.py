@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
+from types import NoneType
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +20,7 @@ from lightning_poison.certificates.retraining.learner_training import LearnerTra
 from lightning_poison.certificates.retraining.procedure import TrainingProcedure
 from lightning_poison.certificates.retraining.training_sets import TrainingSets
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite, check_integer
+from lightning_poison.functional.checks import check_finite, check_integer, kind_shown
 from lightning_poison.functional.files import check_writable
 
 __all__ = ["RetrainedLearner"]
@@ -44,6 +47,9 @@ class RetrainedLearner(CertifiedLearner):
         UserError: ``jobs`` is 0 or less than -1, or ``procedure`` is no procedure.
     """
 
+    _trained: ClassVar[str] = "procedure"
+    """What the argument is called."""
+
     def __init__(
         self,
         procedure: CertifiedLearner | TrainingProcedure,
@@ -56,11 +62,13 @@ class RetrainedLearner(CertifiedLearner):
         if isinstance(procedure, CertifiedLearner):
             procedure = LearnerTraining(procedure)
         if not isinstance(procedure, TrainingProcedure):
-            got = type(procedure).__name__
-            raise UserError(f"procedure must be a TrainingProcedure or a CertifiedLearner, got {got}")
+            got = kind_shown(procedure)
+            raise UserError(f"{self._trained} must be a TrainingProcedure or a CertifiedLearner, got {got}; make one")
         self.procedure = procedure
         self.seed = check_integer("seed", seed, minimum=0)
         self.jobs = jobs if jobs == -1 else check_integer("jobs", jobs, minimum=1, remedy="-1 means every core")
+        if not isinstance(cache, (str, PathLike, NoneType)):
+            raise UserError(f"cache must be the path of a folder, got {kind_shown(cache)}; None keeps models in memory")
         self.cache = cache
         self._inputs = torch.empty(0)
         self._models: TrainedModels | None = None

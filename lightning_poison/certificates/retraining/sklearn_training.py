@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_poison.certificates.retraining.procedure import TrainingProcedure
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_kind
 
 __all__ = ["SklearnTraining"]
 
@@ -38,6 +42,9 @@ class SklearnTraining(TrainingProcedure):
     def __init__(
         self, estimator: Any = "sklearn.linear_model.LogisticRegression", settings: dict[str, Any] | None = None
     ) -> None:
+        check_kind("settings", settings, dict, "{'max_iter': 500}", optional=True)
+        if isinstance(estimator, type):
+            raise UserError(f"estimator must be a classifier, got the class {estimator.__name__}; call it")
         self.estimator = _made(estimator, settings or {}) if isinstance(estimator, str) else estimator
         if not (hasattr(self.estimator, "fit") and hasattr(self.estimator, "predict")):
             raise UserError(f"estimator must have fit and predict, got {estimator!r}; name a classifier's class path")
@@ -52,13 +59,18 @@ class SklearnTraining(TrainingProcedure):
         model = clone(self.estimator)
         if "random_state" in model.get_params(deep=False):
             model.set_params(random_state=seed % 2**32)
-        return model.fit(inputs.flatten(1).numpy(), labels.numpy())
+        with self._refusing():
+            return model.fit(inputs.flatten(1).numpy(), labels.numpy())
 
     def scores(self, model: Any, inputs: Tensor, num_classes: int) -> Tensor:
         """Probabilities, decision values or votes, 0 (decision values: minus infinity) for classes never seen."""
         if isinstance(model, int):
             return _spread(torch.ones(len(inputs), 1), torch.tensor([model]), num_classes, 0.0)
-        rows, classes = inputs.flatten(1).numpy(), torch.as_tensor(model.classes_).long()
+        with self._refusing():
+            return self._asked(model, inputs.flatten(1).numpy(), num_classes)
+
+    def _asked(self, model: Any, rows: NDArray[Any], num_classes: int) -> Tensor:
+        classes = torch.as_tensor(model.classes_).long()
         if hasattr(model, "predict_proba"):
             return _spread(torch.as_tensor(model.predict_proba(rows)), classes, num_classes, 0.0)
         if hasattr(model, "decision_function"):
@@ -67,6 +79,15 @@ class SklearnTraining(TrainingProcedure):
                 return _spread(values, classes, num_classes, -torch.inf)
         predicted = torch.as_tensor(model.predict(rows)).long()
         return torch.nn.functional.one_hot(predicted, num_classes).double()
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Data that the estimator does not take are a user's mistake."""
+        try:
+            yield
+        except ValueError as error:
+            name, reason = type(self.estimator).__name__, str(error).partition("\n")[0]
+            raise UserError(f"estimator must take these features, got {name} ({reason}); scale them") from error
 
     def describe(self) -> str:
         """The estimator's own words in one line."""
@@ -78,8 +99,9 @@ def _made(path: str, settings: dict[str, Any]) -> Any:
     try:
         return getattr(importlib.import_module(module), name)(**settings)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
         raise UserError(
-            f"estimator must be the path of a class that takes the settings, got {path} ({error})"
+            f"estimator must be the path of a class that takes the settings, got {path} ({reason}); correct it"
         ) from error
 
 

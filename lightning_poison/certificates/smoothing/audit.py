@@ -45,6 +45,7 @@ from lightning_poison.errors import UserError
 __all__ = ["audit"]
 
 _CELLS = 2**16  # M
+_FARTHEST = 2.0**30  # the largest k: below it |r| is at most h / 2 but for a share of 2^-22
 _REACH = 14.0  # what M covers, in standard deviations of D under Q
 _DEVIATIONS = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0)  # of R, tried for c
 _ROUNDING = 1e-9
@@ -72,8 +73,9 @@ def _bound(margins: Margins, tilt: Tensor, sign: Tensor) -> Tensor:
     bounds = berry_esseen_at(margins, tilt, sign)
     deviations = margins.moments(tilt).variance.clamp(min=0).sqrt().tolist()
     for row, (t, deviation) in enumerate(zip(tilt.abs().tolist(), deviations, strict=True)):
-        if t > 0 and deviation > 0:
-            sharper = _lattice_bound(_cells(margins, row, float(sign[row]), _REACH * deviation / _CELLS), t)
+        spacing = _REACH * deviation / _CELLS
+        if t > 0 and 0 < float(margins.peak[row]) < _FARTHEST * spacing:
+            sharper = _lattice_bound(_cells(margins, row, float(sign[row]), spacing), t)
             bounds[row] = torch.minimum(bounds[row], torch.tensor(sharper, dtype=torch.float64))
     return bounds
 
@@ -177,6 +179,7 @@ def _rest_term(t: float, h: float, mean: float, variance: float, cut: float) -> 
     """At least E_Q[exp(-tR) 1(-R > c)]."""
     if variance == 0:
         return 0.0 if cut >= mean else math.inf
+    h *= 1 + 1e-6  # r is a little larger where k is rounded
     thetas = t + (cut - mean) / variance * torch.linspace(0.25, 1.5, 26, dtype=torch.float64)
     bennett = variance * (torch.expm1(thetas * h) - thetas * h) / h**2
     exponents = t * mean + (t - thetas) * (cut - mean) + bennett

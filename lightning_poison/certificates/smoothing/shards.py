@@ -90,7 +90,7 @@ def smoothed_ridge_on_shards(
     moments = _over_slabs([_second_moments(part) for part in features]).sum(0)
     strength = regularisation * (float(moments.trace()) / len(moments) or 1.0)
     factor, failed = torch.linalg.cholesky_ex(moments + strength * torch.eye(len(moments)).to(moments))
-    if int(failed):
+    if int(failed) or not torch.isfinite(factor).all():
         raise UserError(f"regularisation must be larger for these features, got {regularisation:g}; try 1.0")
     num_points = int(_over_slabs([torch.tensor(len(part), dtype=torch.float64) for part in labels]).sum())
     orders = [part.long().argsort(stable=True) for part in labels]

@@ -21,6 +21,7 @@ from lightning_poison.certificates.smoothing.votes import DenseVotes
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_number
 from lightning_poison.functional.ridge import Ridge, rows_per_chunk
+from lightning_poison.functional.scale import unit_of
 
 if TYPE_CHECKING:
     from lightning_poison.report import ReportFigure
@@ -105,11 +106,13 @@ class SmoothedRidge(CertifiedLearner):
         if self.strength == "relative":
             return self.regularisation
         warnings.warn(_UNPROVED, stacklevel=2)
+        unit = unit_of(features)
+        features = features.double() * unit
         if self.intercept:
-            constant = features.new_full((len(features), 1), float(features.double().square().mean().sqrt()))
+            constant = features.new_full((len(features), 1), float(features.square().mean().sqrt()))
             features = torch.cat([features, constant], dim=1)
-        absolute = strength_of_equation_6(features, self.labels, self.q)
-        return absolute * features.shape[1] / float(features.double().square().sum())
+        absolute = strength_of_equation_6(features, self.labels, self.q)  # which depends on no scale
+        return absolute * features.shape[1] / float(features.square().sum()) * unit * unit
 
     def votes(self, features: Tensor) -> Iterator[DenseVotes]:
         """The weights of points over training points in the order of their labels, chunk by chunk.

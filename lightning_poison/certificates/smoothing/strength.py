@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
+from lightning_poison.functional.scale import unit_of
 
 __all__ = ["strength_of_equation_6"]
 
@@ -35,7 +36,7 @@ def strength_of_equation_6(features: Tensor, labels: Tensor, q: float) -> float:
         2.0
     """
     points, dimensions = features.shape
-    features, labels = features.double(), labels.double()
+    features, labels = features.double() * unit_of(features), labels.double()
     values = torch.linalg.eigvalsh(features.T @ features)
     if points <= dimensions or float(values[0]) <= 1e-13 * float(values[-1]):
         got = f"{points} points and {dimensions} dimensions, smallest eigenvalue {float(values[0]):.2g}"

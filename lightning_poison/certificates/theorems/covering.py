@@ -10,11 +10,13 @@ from torch import Tensor
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_finite, check_integer, check_number
 from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.scale import unit_of
 
 __all__ = ["BallCovering", "cover_by_balls"]
 
 _ORDERS = {"l1": 1.0, "l2": 2.0, "linf": torch.inf}
 _ROWS = 512
+_EPS = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,13 @@ def cover_by_balls(
     if len(inputs) < 2 or len(inputs) != len(labels):
         raise UserError(f"inputs must be two or more, with a label each, got {len(inputs)} and {len(labels)} labels")
     points = check_finite("inputs", inputs, remedy="remove the broken samples").flatten(1).double()
+    unit = unit_of(points)
+    scaled, reach = points * unit, rho * unit
     shuffled = torch.randperm(len(points), generator=generator(seed, "covering"))
     chosen_from, held_out = shuffled[::2], shuffled[1::2]
-    centres = chosen_from[_greedy(_within(points, labels, chosen_from, chosen_from, rho, order), max_balls)]
-    inside = _within(points, labels, centres, held_out, rho, order, exact=True)
+    centres = chosen_from[_greedy(_within(scaled, labels, chosen_from, chosen_from, reach, order), max_balls)]
+    rounded_down = reach * (1 - 4 * (points.shape[1] + 8) * _EPS)
+    inside = _within(scaled, labels, centres, held_out, rounded_down, order, exact=True)
     return BallCovering(
         points[centres],
         labels[centres].long(),

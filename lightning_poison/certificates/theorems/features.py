@@ -22,7 +22,8 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_finite, check_integer, check_number
+from lightning_poison.functional.scale import unit_of
 
 __all__ = ["feature_strengths", "linear_risk", "robust_weights"]
 
@@ -52,7 +53,7 @@ def linear_risk(strengths: Tensor, weights: Tensor, eps: float = 0.0) -> float:
         eps: l-infinity size of the change; 0 gives the standard risk.
 
     Raises:
-        UserError: eps is negative, or all weights are 0.
+        UserError: eps is negative, numbers are not finite, or all weights are 0.
 
     Example:
         >>> strengths = feature_strengths(10_000)
@@ -63,7 +64,8 @@ def linear_risk(strengths: Tensor, weights: Tensor, eps: float = 0.0) -> float:
         [0.1587, 0.1738]
     """
     eps = check_number("eps", eps, minimum=0)
-    a, w = strengths.double(), weights.double()
+    a, w = check_finite("strengths", strengths).double(), check_finite("weights", weights).double()
+    w = w * unit_of(w)  # the sign of the classifier has no scale
     size = float(torch.linalg.vector_norm(w))
     if not size > 0:
         raise UserError("weights must not all be 0, got a classifier without a sign; give one a positive weight")
@@ -81,13 +83,13 @@ def robust_weights(strengths: Tensor, eps: float) -> Tensor:
         shape (D,), float64.
 
     Raises:
-        UserError: eps is so large that no feature is left.
+        UserError: eps is so large that no feature is left, or strengths are not finite.
 
     Example:
         >>> robust_weights(torch.tensor([1.0, 0.1]), eps=0.25)
         tensor([0.7500, 0.0000], dtype=torch.float64)
     """
-    a = strengths.double()
+    a = check_finite("strengths", strengths).double()
     if not check_number("eps", eps, minimum=0) < float(a.abs().max()):
         raise UserError(f"eps must be less than the largest strength {float(a.abs().max()):g}, got {eps:g}")
     return a.sign() * (a.abs() - eps).clamp(min=0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_poison.attacks import class_scores, frozen_eval
-from lightning_poison.functional.checks import check_choice, check_labels
+from lightning_poison.functional.checks import check_choice, check_finite, check_labels
 
 __all__ = ["lipschitz_estimate", "training_margins"]
 
@@ -60,6 +60,9 @@ def lipschitz_estimate(model: nn.Module, inputs: Tensor, norm: str = "l2", batch
     Returns:
         kappa, in units of probability for each unit of distance.
 
+    Raises:
+        UserError: a gradient is not finite.
+
     Example:
         >>> round(lipschitz_estimate(nn.Identity(), torch.zeros(1, 2)), 4)  # softmax at (0, 0)
         0.7071
@@ -74,5 +77,5 @@ def lipschitz_estimate(model: nn.Module, inputs: Tensor, norm: str = "l2", batch
             for share in shares.unbind(1):
                 (gradient,) = torch.autograd.grad(share.sum(), points, retain_graph=True)
                 total += torch.linalg.vector_norm(gradient.flatten(1).double(), ord=order, dim=1)
-            steepest = max(steepest, float(total.max()))
+            steepest = max(steepest, float(check_finite("gradients", total, remedy="the network overflows").max()))
     return steepest

@@ -1,6 +1,7 @@
 """Elections against every change of votes that the adversary can make, counted by hand."""
 
-from itertools import permutations, product
+from functools import cache
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_the_run_off_outlasts_every_change_of_ballots(num_classes: int, most: in
         assert found.prediction.item() == winner
         assert found.radius.item() <= fewest - 1, ballots
         exact += found.radius.item() == fewest - 1
-    assert exact > 0.6 * problems
+    assert exact == problems or (spread > 1 and exact > 0.9 * problems)
 
 
 def test_a_run_off_can_be_lost_by_missing_it() -> None:
@@ -132,6 +133,99 @@ def test_a_run_off_can_be_lost_by_missing_it() -> None:
     # Class 0 wins every duel by more than one voter, but one voter less and it is in none.
     assert run_off_winner([(2, 0, 1), *ballots[1:]]) == 1
     assert found.radius.item() == 0
+
+
+@cache
+def fewest_to_overtake(one: int, two: int) -> int:
+    """Votes that must leave the leader before two rivals are past it: gaps fall by 2 and 1 (Rezaei et al.)."""
+    if one <= 0 and two <= 0:
+        return 0
+    return 1 + min(fewest_to_overtake(max(one - first, 0), max(two - second, 0)) for first, second in ((2, 1), (1, 2)))
+
+
+def published_run_off_radius(ballots: list[tuple[int, ...]]) -> int:
+    """The certificate of Rezaei et al. (2023) for DPA, as they compute it: the two rivals by dynamic programming."""
+    classes, winner = sorted(ballots[0]), run_off_winner(ballots)
+    votes = {label: sum(ballot[0] == label for ballot in ballots) for label in classes}
+    other = next(label for label in sorted(classes, key=lambda label: (-votes[label], label)) if label != winner)
+
+    def gap(leader: int, rival: int) -> int:
+        return max(votes[leader] - votes[rival] + (leader < rival), 0)
+
+    rivals = [label for label in classes if label != winner]
+    needed = [fewest_to_overtake(gap(winner, one), gap(winner, two)) for one, two in combinations(rivals, 2)]
+    for rival in rivals:
+        preferred = sum(1 if b.index(winner) < b.index(rival) else -1 for b in ballots) + (winner < rival)
+        in_the_run_off = 0 if rival == other else -(-gap(other, rival) // 2)
+        needed.append(max(-(-preferred // 2), in_the_run_off, 0))
+    return max(min(needed) - 1, 0)
+
+
+def learned_ballots(stream: np.random.Generator, voters: int, num_classes: int) -> list[tuple[int, ...]]:
+    """Lists of learners that agree more or less."""
+    scores = stream.normal(0, 1, num_classes) + stream.normal(0, 1.5, (voters, num_classes))
+    return [tuple(int(label) for label in (-row).argsort(kind="stable")) for row in scores]
+
+
+def ranks_of(problems: list[list[tuple[int, ...]]]) -> torch.Tensor:
+    return torch.tensor([[[b.index(label) for label in range(len(b))] for b in ballots] for ballots in problems])
+
+
+@pytest.mark.parametrize(("voters", "num_classes"), [(100, 10), (30, 4), (11, 6)])
+def test_the_run_off_certifies_as_much_as_the_published_one(voters: int, num_classes: int) -> None:
+    """Two rivals that pass the winner together need more changes than the second of them alone."""
+    stream = np.random.default_rng(0)
+    problems = [learned_ballots(stream, voters, num_classes) for _ in range(60)]
+    found = certify_run_off(ranks_of(problems), OneVote(), MANY)
+    published = torch.tensor([published_run_off_radius(ballots) for ballots in problems])
+    assert found.prediction.tolist() == [run_off_winner(ballots) for ballots in problems]
+    assert (found.radius >= published).all()
+    assert (found.radius == published).double().mean() > 0.95
+    votes = torch.tensor([[ballot[0] for ballot in ballots] for ballots in problems])
+    if voters == 100:
+        plurality = certify_plurality(votes, num_classes, OneVote(), MANY).radius.double().mean()
+        assert found.radius.double().mean() > 1.2 * plurality
+
+
+def test_two_rivals_share_what_is_taken_from_the_winner() -> None:
+    """8 : 5 : 5 first places, and nobody who prefers another class to the first: three changes bring both past it.
+
+    Two are enough for either alone: two of its voters to one rival leave 6 : 7 : 5.
+    """
+    ballots = [(0, 1, 2)] * 8 + [(1, 0, 2)] * 5 + [(2, 0, 1)] * 5
+    found = certify_run_off(ranks_of([ballots]), OneVote(), MANY)
+    assert (found.prediction.item(), found.radius.item()) == (0, 2)
+    changed = [(1, 0, 2), (1, 0, 2), (2, 0, 1), *ballots[3:]]
+    assert run_off_winner(changed) != 0
+
+
+@pytest.mark.parametrize("spread", [1, 2, 3])
+def test_no_attack_within_the_radius_overturns_a_run_off_of_many(spread: int) -> None:
+    """Greedy attacks on elections too large to enumerate: towards two rivals at once, and towards each alone."""
+    stream, broken = np.random.default_rng(spread), 0
+    for _ in range(25):
+        voters, num_classes = 30, 5
+        ballots = learned_ballots(stream, voters, num_classes)
+        users = np.array([[(part + step) % voters for step in range(spread)] for part in range(voters)])
+        adversary = OneVote() if spread == 1 else SharedParts(torch.tensor(users))
+        found = certify_run_off(ranks_of([ballots]), adversary, MANY)
+        winner, radius = found.prediction.item(), found.radius.item()
+        for _ in range(60):
+            chosen = [label for label in stream.permutation(num_classes) if label != winner][:2]
+            favoured = sorted(range(voters), key=lambda voter: (ballots[voter][0] != winner, stream.random()))
+            changes = radius + 1
+            parts = [part for part in favoured if part % spread == 0][: max(changes, 0)]
+            changed = list(ballots)
+            for count, part in enumerate(parts):
+                for voter in users[part]:
+                    best = (
+                        [chosen[count % 2], chosen[1 - count % 2]] if stream.random() < 0.7 else [chosen[0], chosen[1]]
+                    )
+                    changed[voter] = (*best, *(label for label in ballots[voter] if label not in best))
+                if count + 1 <= radius:
+                    assert run_off_winner(changed) == winner
+            broken += run_off_winner(changed) != winner
+    assert broken > 0
 
 
 def test_with_two_classes_the_run_off_is_the_plurality() -> None:

@@ -185,7 +185,9 @@ def test_words_tell_the_probability_and_what_it_is_over() -> None:
         ({"runs": 0}, "runs must be an integer of at least 1"),
         ({"jobs": 0}, "jobs must be an integer of at least 1, got 0; -1 means every core"),
         ({"radius": "huge"}, "radius must be one of tight, kl"),
-        ({"procedure": "ridge"}, "procedure must be a TrainingProcedure or a CertifiedLearner, got str"),
+        ({"procedure": "ridge"}, "procedure must be a TrainingProcedure or a CertifiedLearner, got 'ridge'; make one"),
+        ({"cache": 5}, "cache must be the path of a folder, got 5; None keeps models in memory"),
+        ({"features": RawFeatures}, r"features must be a LabelFreeFeatures such as RawFeatures\(\), got the class Raw"),
     ],
 )
 def test_errors_say_what_is_wrong(arguments: dict[str, Any], message: str) -> None:

@@ -210,6 +210,15 @@ def test_extreme_weights_give_probabilities(tail: str, classes: int, q: float) -
     assert smoothed.log_error[1] >= math.log(wrong)  # one label decides
 
 
+@pytest.mark.parametrize("q", [1e-260, 1e-280, 1e-300])
+def test_a_lattice_too_fine_for_integers_is_not_used(q: float) -> None:
+    """Three labels whose tilted noise is 1e-20 of their weight: places on the lattice are beyond 2^63."""
+    weights, labels = torch.tensor([[1.0, 1.0, 1.0]]).double(), torch.ones(3).long()
+    sharper, audited = (smoothed_predictions(weights, labels, q, tail=tail).log_error for tail in TAILS[1:])
+    exact = math.log(3) + 2 * math.log(q)  # two of three flipped
+    assert exact <= audited <= sharper
+
+
 def test_one_training_point_and_one_class() -> None:
     smoothed = smoothed_predictions(torch.ones(1, 1), torch.tensor([1]), q=0.1, tail="audit")
     assert smoothed.log_error[0] >= math.log(0.1)
