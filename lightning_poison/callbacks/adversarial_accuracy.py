@@ -331,7 +331,9 @@ class AdversarialAccuracy(Measurement):
         loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
         if natural is None or (isinstance(loaders, (list, tuple, dict)) and len(loaders) > 1):
             return
-        sentence = disagreement(logged_accuracies(metrics, split), natural.values(), natural.samples)
+        measured = self._latest[split]
+        counted = [measured.correct / measured.samples, *natural.values()]  # of all ranks, and of this one
+        sentence = disagreement(logged_accuracies(metrics, split), counted, natural.samples)
         if sentence is not None:
             self._other_function[split] = sentence
             self._say_once(sentence, about=f"another function, {split}")

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from lightning_poison.callbacks.accuracy.logged_accuracy import NaturalAccuracie
 from lightning_poison.errors import UserError
 from lightning_poison.nets import MLP
 from lightning_poison.victims import Victim
+from tests.rank_runs import run_on_ranks
 
 STOCHASTIC = "scores of the same inputs differ from pass to pass"
 
@@ -417,3 +419,13 @@ def test_mistakes_are_told_in_a_line(name, stage, target):
         (trainer.validate if stage == "validate" else trainer.fit)(kind(), *loaders)
     assert "\n" not in str(caught.value)
     assert trainer.global_step == 0
+
+
+@pytest.mark.slow
+def test_two_processes_neither_wait_for_each_other_nor_say_it_twice(tmp_path):
+    found = run_on_ranks(Path(__file__).with_name("foreign_ranks.py"), tmp_path)
+    assert 0 < found["one"]["logged"]["val/adv_acc"] < 1
+    assert len(found["one"]["logged"]) == 7
+    for rank in ("first", "second"):
+        assert found[rank]["logged"] == pytest.approx(found["one"]["logged"], abs=1e-6)
+    assert [len(found[name]["said"]) for name in ("one", "first", "second")] == [1, 1, 0]

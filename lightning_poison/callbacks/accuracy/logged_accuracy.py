@@ -128,8 +128,8 @@ def disagreement(logged: Mapping[str, float], counted: Sequence[float], samples:
 
     Args:
         logged: by key, see :func:`logged_accuracies`.
-        counted: :meth:`NaturalAccuracies.values`.
-        samples: how many were counted.
+        counted: what it may be, such as :meth:`NaturalAccuracies.values`; the first is shown.
+        samples: how many were counted on one rank.
 
     Example:
         >>> disagreement({"val_acc": 0.967}, [0.893], 10_000).split(", so")[0]
