@@ -31,7 +31,8 @@ class Evaluation:
 
     Adversarial accuracy is untargeted the share of points that keep their label under attack (one that is wrong anyway
     does not), targeted the share that is not driven to the target. Radii are attacked from the smallest up, and a point
-    that is fooled at one counts as fooled at every larger one, whose ball holds the same example.
+    that is fooled at one counts as fooled at every larger one, whose ball holds the same example. Of a network whose
+    scores differ from pass to pass each radius counts on its own.
 
     Args:
         attack: run at each radius; of ``PGD`` with its losses the worst case for each point counts.
@@ -148,8 +149,9 @@ class Evaluation:
                     targets=None if targets is None else targets[standing],
                     sample_ids=rows[standing],
                 )
-            standing = standing[~result.fooled.cpu()]
-            withstood[name] = len(standing)
+            withstood[name] = int((~result.fooled).sum())
+            if result.criterion != "fresh evaluation":  # of which every radius has its own: the luckiest would decide
+                standing = standing[~result.fooled.cpu()]
         return {"natural": self._natural(network, subject), "attacked": len(rows), "withstood": withstood}
 
     def _at(self, radius: float) -> Attack:

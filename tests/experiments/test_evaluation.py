@@ -34,6 +34,15 @@ def linear(classes: int = 3) -> nn.Linear:
     return net
 
 
+class Noise(nn.Module):
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        return scores + self.size * torch.randn_like(scores)
+
+
 def reach(net: nn.Linear, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """(n, K): the l_inf radius at which a linear network takes class j for the label; 0 where it does already."""
     scores = net(inputs).detach()
@@ -109,6 +118,21 @@ def test_accuracy_never_rises_with_the_radius_and_order_and_own_radius_do_not_ma
 )
 def test_it_says_what_it_measures(arguments, words: str) -> None:
     assert words in Evaluation(**{"attack": PGD(), "eps": (0.1,), **arguments}).in_words(7)
+
+
+@pytest.mark.filterwarnings("ignore::lightning_poison.attacks.StochasticVictimWarning")
+def test_a_network_with_noise_is_not_judged_by_the_luckiest_radius() -> None:
+    subject, net = subject_of(), linear()
+    noisy = nn.Sequential(net, Noise(0.3))
+    radii = tuple(1e-7 * (1 + place) for place in range(8))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shares = torch.stack([noisy(subject.inputs).argmax(dim=1) == subject.labels for _ in range(2000)])
+        share = shares.double().mean(dim=0).detach()
+        withstood = Evaluation(PGD(steps=2), radii).measure(noisy, subject)["withstood"]
+    error = float((share * (1 - share)).sum().sqrt())
+    assert error > 4
+    assert list(withstood.values()) == pytest.approx([float(share.sum())] * 8, abs=4 * error)
 
 
 def test_nobody_is_left_to_attack() -> None:
