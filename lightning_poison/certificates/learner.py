@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures, RandomConvFeatures
-from lightning_poison.certificates.features.base import check_as_many, in_own_order
+from lightning_poison.certificates.features.base import PointSource, check_as_many, in_own_order
 from lightning_poison.certificates.guarantee import Certainty, LabelScope, Promise, guarantee, reach_of
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
@@ -85,7 +85,7 @@ class CertifiedLearner(ABC):
 
     def fit(
         self,
-        inputs: Tensor | Iterable[Tensor],
+        inputs: Tensor | Iterable[Tensor] | PointSource,
         labels: Tensor,
         num_classes: int,
         advance: Advance = _silent,
@@ -94,7 +94,7 @@ class CertifiedLearner(ABC):
         """Fit the feature map, then the learner.
 
         Args:
-            inputs: shape (n, ...), or batches of such.
+            inputs: shape (n, ...), or batches of such, which are kept in memory; or a :class:`PointSource`.
             labels: shape (n,), integers in [0, K): the training labels as they are, flips included.
             num_classes: K.
             advance: called with the number of points turned into features, batch by batch.

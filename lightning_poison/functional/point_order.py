@@ -58,7 +58,7 @@ class OwnOrder:
     @property
     def different(self) -> int:
         """How many different points there are."""
-        return len(self.order) if self.first is None else len(self.first.unique())
+        return len(self.order) if self.first is None else int(torch.unique(self.first).numel())
 
     def alike(self, values: Tensor, dim: int = 0) -> Tensor:
         """Values of points in this order, each replaced by that of the first point that equals it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite
 from lightning_poison.functional.point_order import OwnOrder, PointsInOrder
 
-__all__ = ["LabelFreeFeatures", "as_batches", "binary_scale", "in_own_order", "rescaled"]
+__all__ = ["LabelFreeFeatures", "PointSource", "as_batches", "binary_scale", "in_own_order", "rescaled"]
 
 Batches = Tensor | Iterable[Tensor]
 
@@ -87,14 +88,21 @@ def as_batches(inputs: Batches) -> Iterable[Tensor]:
         raise UserError("inputs must hold at least one training point, got none; check the training data set")
 
 
+class PointSource(Protocol):
+    """Training inputs that do not fit into memory, and can be read in any order."""
+
+    def in_own_order(self, labels: Tensor, advance: Callable[[int], object]) -> tuple[Iterable[Tensor], OwnOrder]:
+        """As :func:`in_own_order`."""
+        ...
+
+
 def in_own_order(
-    inputs: Batches, labels: Tensor, advance: Callable[[int], object] = lambda _: None
+    inputs: Batches | PointSource, labels: Tensor, advance: Callable[[int], object] = lambda _: None
 ) -> tuple[Iterable[Tensor], OwnOrder]:
     """Training inputs in an order that no label decides, so that a feature map may look at the order.
 
     Args:
-        inputs: shape (n, ...), or batches of such, which are kept in memory; or what has a method ``in_own_order`` of
-            its own, for data that do not fit into memory.
+        inputs: shape (n, ...), or batches of such, which are kept in memory; or a source of its own order.
         labels: shape (n,), integers: the training labels. They order equal inputs, among which the order is all the
             same to a feature map.
         advance: called with the number of points read, batch by batch.
@@ -110,10 +118,8 @@ def in_own_order(
         >>> sorted(own.order.tolist()), len(torch.cat(list(batches)))
         ([0, 1, 2], 3)
     """
-    source = getattr(inputs, "in_own_order", None)
-    if source is not None:
-        found: tuple[Iterable[Tensor], OwnOrder] = source(labels, advance)
-        return found
+    if hasattr(inputs, "in_own_order"):
+        return inputs.in_own_order(labels, advance)
     batches = list(as_batches(inputs))
     points = batches[0] if len(batches) == 1 else torch.cat(batches)
     check_as_many(len(points), labels)

@@ -52,7 +52,7 @@ def deal_parts(features: Tensor, count: int, dealing: Dealing = "hash", seed: in
     check_choice("dealing", dealing, ("order", "hash", "clusters"))
     own = OwnOrder.by_keys(point_keys(features, seed.to_bytes(16, "little", signed=True)), torch.zeros(len(features)))
     first = own.alike(torch.arange(len(features)))
-    different, which = first.unique(return_inverse=True)
+    different, which = torch.unique(first, return_inverse=True)
     if check_integer("parts", count, minimum=1) > len(different):
         got = f"{count} for {len(different)} different points"
         raise UserError(f"parts must be at most the number of training points, got {got}")
