@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures, RandomConvFeatures
-from lightning_poison.certificates.features.base import PointSource, check_as_many, in_own_order
+from lightning_poison.certificates.features.base import PointSource, all_batches, check_as_many, in_own_order
 from lightning_poison.certificates.guarantee import Certainty, LabelScope, Promise, guarantee, reach_of
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_finite, check_labels
+from lightning_poison.functional.checks import check_choice, check_finite, check_kind, check_labels
 from lightning_poison.functional.point_order import OwnOrder
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class CertifiedLearner(ABC):
     """
 
     def __init__(self, features: LabelFreeFeatures | None = None) -> None:
+        check_kind("features", features, LabelFreeFeatures, "RawFeatures()", optional=True)
         self.has_own_features = features is not None
         self.features: LabelFreeFeatures = features if features is not None else RandomConvFeatures()
         self.labels = torch.empty(0, dtype=torch.int64)
@@ -167,10 +168,11 @@ class CertifiedLearner(ABC):
             UserError: the features are not finite.
         """
         features = []
-        for batch in torch.split(inputs, _BATCH) if isinstance(inputs, Tensor) else inputs:
-            found = self.features.transform(batch)
-            features.append(check_finite("features", found, remedy="clean the inputs or change the feature map"))
-            advance(len(batch))
+        for part in all_batches(inputs):
+            for batch in torch.split(part, _BATCH):
+                found = self.features.transform(batch)
+                features.append(check_finite("features", found, remedy="clean the inputs or change the feature map"))
+                advance(len(batch))
         return torch.cat(features) if features else torch.empty(0, 0)
 
     @abstractmethod
@@ -272,6 +274,7 @@ class CertifiedLearner(ABC):
 def _labels_of(labels: Tensor, num_classes: int, scope: LabelScope) -> Tensor:
     """Labels in [0, K), and K for all others where these are allowed; int64."""
     check_choice("scope", scope, get_args(LabelScope))
+    labels = torch.as_tensor(labels)  # lists and arrays are taken, too
     if scope == "any" and not labels.is_floating_point():
         classes = labels.long()
         labels = torch.where((classes < 0) | (classes >= num_classes), num_classes, classes)

@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_poison.certificates.guarantee import reach_of
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite
+from lightning_poison.functional.checks import check_finite, kind_shown
 from lightning_poison.functional.point_order import OwnOrder, PointsInOrder
 
 __all__ = ["LabelFreeFeatures", "PointSource", "as_batches", "binary_scale", "in_own_order", "rescaled"]
@@ -78,7 +79,7 @@ def as_batches(inputs: Batches) -> Iterable[Tensor]:
         UserError: there are no inputs, or they are not float.
     """
     seen = False
-    for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
+    for batch in all_batches(inputs):
         if not batch.is_floating_point():
             raise UserError(f"inputs must be float tensors, got dtype {batch.dtype}; convert pixels to [0, 1]")
         if len(batch) > 0:
@@ -86,6 +87,20 @@ def as_batches(inputs: Batches) -> Iterable[Tensor]:
             yield batch.detach()
     if not seen:
         raise UserError("inputs must hold at least one training point, got none; check the training data set")
+
+
+def all_batches(inputs: Batches) -> Iterable[Tensor]:
+    """``inputs`` as an iterable of tensors, whatever dtype and size; NumPy arrays are taken, too.
+
+    Raises:
+        UserError: they are something else.
+    """
+    if not isinstance(inputs, (Tensor, np.ndarray, Iterable)):
+        raise UserError(f"inputs must be a tensor or batches of tensors, got {kind_shown(inputs)}; stack the points")
+    for batch in [inputs] if isinstance(inputs, (Tensor, np.ndarray)) else inputs:
+        if not isinstance(batch, (Tensor, np.ndarray)):
+            raise UserError(f"inputs must be a tensor or batches of tensors, got {kind_shown(batch)}; stack the points")
+        yield torch.as_tensor(batch)
 
 
 class PointSource(Protocol):

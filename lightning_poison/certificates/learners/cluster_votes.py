@@ -16,6 +16,7 @@ from lightning_poison.certificates.learner import Advance
 from lightning_poison.certificates.learners.clusters import Clusters, SpectralClusters
 from lightning_poison.certificates.learners.equal_votes import EqualVotesLearner
 from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_kind
 from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["ClusterVotes"]
@@ -70,6 +71,7 @@ class ClusterVotes(EqualVotesLearner):
         transductive: bool = False,
     ) -> None:
         super().__init__(features)
+        check_kind("clusters", clusters, Clusters, "KMeansClusters(10)", optional=True)
         # A copy: two learners that were given one object must not move each other's clusters.
         self.clusters: Clusters = copy.deepcopy(clusters) if clusters is not None else SpectralClusters()
         self._transductive = bool(transductive)

@@ -12,7 +12,7 @@ from lightning_poison.certificates.features import LabelFreeFeatures
 from lightning_poison.certificates.learners.kernels import Kernel, RBFKernel
 from lightning_poison.certificates.learners.linear import LabelLinearLearner
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite, check_integer, check_number
+from lightning_poison.functional.checks import check_finite, check_integer, check_kind, check_number
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.functional.ridge import rows_per_chunk
 
@@ -59,6 +59,7 @@ class KernelRidge(LabelLinearLearner):
         seed: int = 0,
     ) -> None:
         super().__init__(features)
+        check_kind("kernel", kernel, Kernel, "RBFKernel()", optional=True)
         self.kernel: Kernel = copy.deepcopy(kernel) if kernel is not None else RBFKernel()
         self.regularisation = check_number("regularisation", regularisation, minimum=0)
         self.landmarks = check_integer("landmarks", landmarks, minimum=1)

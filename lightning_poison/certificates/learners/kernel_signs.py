@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_poison.certificates.learners.equal_votes import EqualVotesLearner
 from lightning_poison.certificates.learners.linear import LabelLinearLearner
-from lightning_poison.functional.checks import check_finite, check_number
+from lightning_poison.functional.checks import check_finite, check_kind, check_number
 
 __all__ = ["KernelSigns", "signs"]
 
@@ -41,6 +41,7 @@ class KernelSigns(EqualVotesLearner):
     """
 
     def __init__(self, method: LabelLinearLearner, share: float | None = None) -> None:
+        check_kind("method", method, LabelLinearLearner, "CertifiedRidge(intercept=False)")
         super().__init__(method.features if method.has_own_features else None)
         # A copy: fitting the method to other points must not move these votes. Its features are this learner's own.
         self.method = copy.deepcopy(method, {id(method.features): method.features})

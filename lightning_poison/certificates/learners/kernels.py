@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_poison.certificates.features.base import rescaled
 from lightning_poison.certificates.features.random_fourier import median_distance
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite, check_number
+from lightning_poison.functional.checks import check_finite, check_kind, check_number
 from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["CosineKernel", "Kernel", "RBFKernel", "SimilarityToTraining"]
@@ -136,6 +136,7 @@ class SimilarityToTraining:
     """
 
     def __init__(self, kernel: Kernel | None = None) -> None:
+        check_kind("kernel", kernel, Kernel, "RBFKernel()", optional=True)
         self.kernel: Kernel = copy.deepcopy(kernel) if kernel is not None else CosineKernel()
         self._training = torch.empty(0, 0)
 
