@@ -69,7 +69,7 @@ class TrainingInputs:
             batch_size=_BATCH,
             sampler=positions,
             num_workers=loader.num_workers,
-            collate_fn=collate,  # type: ignore[arg-type]  # a data set with __getitems__ makes more than a list
+            collate_fn=collate,  # type: ignore[arg-type]  # the items come with their seeds
             generator=torch.Generator(),  # else the global one is drawn from
         ):
             yield inputs_and_labels(batch)[0].cpu(), drawn

@@ -20,7 +20,7 @@ from lightning_poison.certificates import (
     CertifiedRidge,
     LabelFreeFeatures,
 )
-from lightning_poison.certificates.features.base import in_own_order
+from lightning_poison.certificates.features.base import PointSource, in_own_order
 from lightning_poison.certificates.guarantee import LabelScope
 from lightning_poison.datamodules import PoisonedDataModule, find_poisoned_dataset
 from lightning_poison.errors import UserError
@@ -67,7 +67,7 @@ def _check_kind(name: str, value: object, kind: type) -> None:
 
 def fit_methods(
     methods: Methods,
-    inputs: Any,
+    inputs: Iterable[Tensor] | PointSource,
     labels: Tensor,
     num_classes: int,
     progress: Progress,

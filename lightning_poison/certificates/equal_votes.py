@@ -1,4 +1,4 @@
-r"""The exact certificate of votes that are all of one size: half the margin.
+r"""The certificate of votes that are all of one size, exact up to ties: half the margin.
 
 **Learner.** Training point i votes on x with a weight :math:`w_i(x) \in \{-1, 0, 1\}` that sees no label. The score of
 class c is :math:`s_c = \sum_{i: y_i = c} w_i = P_c - N_c`, the votes for less the votes against it; the prediction is

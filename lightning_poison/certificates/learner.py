@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures, RandomConvFeatures
-from lightning_poison.certificates.features.base import check_as_many, in_own_order
+from lightning_poison.certificates.features.base import PointSource, check_as_many, in_own_order
 from lightning_poison.certificates.guarantee import Certainty, LabelScope, Promise, guarantee, reach_of
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
@@ -92,7 +92,7 @@ class CertifiedLearner(ABC):
 
     def fit(
         self,
-        inputs: Points,
+        inputs: Points | PointSource,
         labels: Tensor | npt.ArrayLike,
         num_classes: int,
         advance: Advance = _silent,
@@ -101,7 +101,8 @@ class CertifiedLearner(ABC):
         """Fit the feature map, then the learner.
 
         Args:
-            inputs: shape (n, ...), or an iterable of batches that can be read twice.
+            inputs: shape (n, ...), or an iterable of batches that can be read twice and are kept in memory; or a
+                :class:`PointSource`.
             labels: shape (n,), integers in [0, K): the training labels as they are, flips included; a tensor, an array
                 or a list.
             num_classes: K.
@@ -117,7 +118,8 @@ class CertifiedLearner(ABC):
         Raises:
             UserError: inputs and labels do not match, or hold values that no certificate can be built on.
         """
-        inputs, labels = _as_points("inputs", inputs), _labels_of(_as_labels(labels), num_classes, scope)
+        inputs = inputs if hasattr(inputs, "in_own_order") else _as_points("inputs", inputs)
+        labels = _labels_of(_as_labels(labels), num_classes, scope)
         if isinstance(inputs, Iterator):
             raise UserError("inputs must be readable twice, got an iterator; pass a tensor or a list of batches")
         self._fitted = False  # what is fitted must not meet a feature map that is not its own
@@ -180,11 +182,12 @@ class CertifiedLearner(ABC):
             UserError: inputs are no float points, or the features are not finite.
         """
         features = []
-        inputs = _as_points("inputs", inputs)
-        for batch in torch.split(inputs, _BATCH) if isinstance(inputs, Tensor) else inputs:
-            found = self.features.transform(batch)
-            features.append(check_finite("features", found, remedy="clean the inputs or change the feature map"))
-            advance(len(batch))
+        parts = _as_points("inputs", inputs)
+        for part in [parts] if isinstance(parts, Tensor) else parts:
+            for batch in torch.split(part, _BATCH):
+                found = self.features.transform(batch)
+                features.append(check_finite("features", found, remedy="clean the inputs or change the feature map"))
+                advance(len(batch))
         return torch.cat(features) if features else torch.empty(0, 0)
 
     @abstractmethod
@@ -287,6 +290,7 @@ class CertifiedLearner(ABC):
 def _labels_of(labels: Tensor, num_classes: int, scope: LabelScope) -> Tensor:
     """Labels in [0, K), and K for all others where these are allowed; int64."""
     check_choice("scope", scope, get_args(LabelScope))
+    labels = torch.as_tensor(labels)  # lists and arrays are taken, too
     if scope == "any" and not labels.is_floating_point():
         classes = labels.long()
         labels = torch.where((classes < 0) | (classes >= num_classes), num_classes, classes)

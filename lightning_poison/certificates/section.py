@@ -130,20 +130,21 @@ def _radius_table(methods: Mapping[str, CertifiedMethod]) -> ReportTable:
         "alike has a radius above ceil((N_c + N_j) / 2) - 1 where it predicts c, for any class j. Points on which it "
         "abstains count with radius 0."
     )
-    whole = [method.learner.certainty() for method in methods.values() if method.learner.certainty().of_all_points]
-    if whole:
-        caption += f" {_all_unchanged(whole)}"
+    caption += _all_unchanged([method.learner.certainty() for method in methods.values()])
     return ReportTable(caption, columns, tuple(rows))
 
 
 def _all_unchanged(certainties: Sequence[Certainty]) -> str:
     """What the smallest radius of all means, where certificates hold for all points at once."""
-    odds = min(certainty.probability for certainty in certainties)
+    whole = [certainty for certainty in certainties if certainty.of_all_points]
+    if not whole:
+        return ""
+    odds = min(certainty.probability for certainty in whole)
     surely = "" if odds == 1 else f", with probability {odds:.6g} at least"
+    others = "" if len(whole) == len(certainties) else "; of learners without such a number this is not certain"
     return (
-        "Up to the smallest radius of all, not one prediction on the evaluation points changes, whichever labels are "
-        f"changed{surely}; nothing is said of learners whose certificates hold for each point on its own only, or are "
-        "not proved."
+        " Up to the smallest radius of all, not one prediction on the evaluation points changes, whichever labels are "
+        f"changed{surely}{others}."
     )
 
 
@@ -201,7 +202,8 @@ def _labels(methods: Mapping[str, CertifiedMethod]) -> str:
         owners.setdefault(method.learner.promise().labels, []).append(label or "this learner")
     if len(owners) == 1:
         return next(iter(owners))
-    return "; ".join(f"{', '.join(names)}: {labels}" for labels, names in owners.items())
+    told = [f"{', '.join(names)}: {labels}" for labels, names in owners.items()]
+    return f"({'; '.join(told)})"
 
 
 def _reaches(methods: Mapping[str, CertifiedMethod]) -> str:

@@ -119,7 +119,7 @@ def test_probabilities_are_told_with_whom_they_hold_against() -> None:
 def test_not_one_prediction_changes_is_said_of_proofs_only() -> None:
     proof = section({"ridge": CertifiedRidge(RawFeatures())})
     assert (
-        "not one prediction on the evaluation points changes, whichever labels are changed;" in proof.tables[1].caption
+        "not one prediction on the evaluation points changes, whichever labels are changed." in proof.tables[1].caption
     )
     procedure = SklearnTraining("sklearn.naive_bayes.GaussianNB")
     alone = section({"mc": MonteCarloSmoothing(procedure, q=0.1, runs=30, alpha=0.2)})
@@ -178,7 +178,7 @@ def test_methods_against_other_labels_stand_side_by_side() -> None:
         points = CertifiedPoints(torch.arange(3), torch.tensor([0, 0, 1]), learner.certify(POINTS))
         methods[name] = CertifiedMethod(learner, points)
     found = certification_section(methods, [0, 1])
-    assert "this learner: to any of 2 classes; any_label: to any label at all" in found.tables[0].caption
+    assert "are changed (this learner: to any of 2 classes; any_label: to any label at all)" in found.tables[0].caption
     assert found.tables[0].columns == ("r", "certified accuracy", "any_label")
     assert [line.partition(":")[0] for line in found.text[:2]] == ["this learner. Threat", "any_label. Threat"]
 

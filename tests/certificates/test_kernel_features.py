@@ -84,7 +84,9 @@ def trained_on(labels: torch.Tensor, how: Callable[[nn.Module], nn.Module]) -> n
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.parametrize(
-    "how", [lambda layer: prune.l1_unstructured(layer, "weight", 0.3), weight_norm, spectral_norm], ids=str
+    "how",
+    [lambda layer: prune.l1_unstructured(layer, "weight", 0.3), weight_norm, spectral_norm],
+    ids=["pruned", "weight_norm", "spectral_norm"],
 )
 def test_no_label_comes_in_by_a_trained_network_that_is_pruned_or_reparametrised(
     how: Callable[[nn.Module], nn.Module],

@@ -5,7 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lightning_poison.certificates import CertifiedRidge, PCAFeatures, RawFeatures
+from lightning_poison.certificates import (
+    CertifiedRidge,
+    PCAFeatures,
+    RandomFourierFeatures,
+    RawFeatures,
+    SpectralFeatures,
+)
 from lightning_poison.certificates.learner import CertifiedLearner
 from lightning_poison.certificates.learners import (
     CosineKernel,
@@ -105,3 +111,40 @@ def test_points_of_another_width_are_refused(make: Callable[[], CertifiedLearner
     learner = make().fit(INPUTS, LABELS, 2)
     with pytest.raises(UserError, match=r"same shape as the training points, got \(3,\) for \(2,\)"):
         learner.certify(torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("make", LEARNERS)
+def test_arrays_and_lists_are_taken_as_tensors_are(make: Callable[[], CertifiedLearner]) -> None:
+    expected = make().fit(INPUTS, LABELS, 2).certify(POINTS)
+    for labels in (LABELS.numpy(), LABELS.tolist(), LABELS.numpy().astype("uint16"), LABELS.to(torch.int8)):
+        found = make().fit(INPUTS.numpy(), labels, 2).certify(POINTS.numpy())  # type: ignore[arg-type]
+        assert torch.equal(found.prediction, expected.prediction)
+        assert torch.equal(found.radius, expected.radius)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: CertifiedRidge(RawFeatures),
+            "features must be a LabelFreeFeatures such as RawFeatures.., got the class",
+        ),
+        (lambda: KernelRidge(kernel=3), "kernel must be a Kernel such as RBFKernel.., got 3"),
+        (lambda: KernelVotes(kernel="rbf"), "kernel must be a Kernel such as RBFKernel.., got 'rbf'"),
+        (lambda: SignedVotes(clusters=3), "clusters must be a Clusters such as KMeansClusters.10., got 3"),
+        (lambda: KernelSigns(NearestCentroid()), "method must be a LabelLinearLearner such as CertifiedRidge"),
+        (lambda: RandomFourierFeatures(5), "features must be a LabelFreeFeatures such as"),
+        (lambda: SpectralFeatures("raw"), "features must be a LabelFreeFeatures such as"),
+        (
+            lambda: CertifiedRidge(RawFeatures()).fit([[0.5, 1.0], [1.0, 0.5]], [0, 1], 2),
+            "inputs must be a tensor or batch",
+        ),
+        (
+            lambda: CertifiedRidge(RawFeatures()).fit(7, [0, 1], 2),
+            "inputs must be a tensor or batches of tensors, got 7",
+        ),
+    ],
+)
+def test_wrong_kinds_are_one_clear_line(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_poison.certificates.guarantee import reach_of
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite
+from lightning_poison.functional.checks import check_finite, kind_shown
 from lightning_poison.functional.point_order import OwnOrder, PointsInOrder
 
-__all__ = ["LabelFreeFeatures", "as_batches", "binary_scale", "in_own_order", "rescaled"]
+__all__ = ["LabelFreeFeatures", "PointSource", "as_batches", "binary_scale", "in_own_order", "rescaled"]
 
 Batches = Tensor | Iterable[Tensor]
 
@@ -77,7 +79,7 @@ def as_batches(inputs: Batches) -> Iterable[Tensor]:
         UserError: there are no inputs, or they are not float.
     """
     seen = False
-    for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
+    for batch in all_batches(inputs):
         if not batch.is_floating_point():
             raise UserError(f"inputs must be float tensors, got dtype {batch.dtype}; convert pixels to [0, 1]")
         if len(batch) > 0:
@@ -87,14 +89,35 @@ def as_batches(inputs: Batches) -> Iterable[Tensor]:
         raise UserError("inputs must hold at least one training point, got none; check the training data set")
 
 
+def all_batches(inputs: Batches) -> Iterable[Tensor]:
+    """``inputs`` as an iterable of tensors, whatever dtype and size; NumPy arrays are taken, too.
+
+    Raises:
+        UserError: they are something else.
+    """
+    if not isinstance(inputs, (Tensor, np.ndarray, Iterable)):
+        raise UserError(f"inputs must be a tensor or batches of tensors, got {kind_shown(inputs)}; stack the points")
+    for batch in [inputs] if isinstance(inputs, (Tensor, np.ndarray)) else inputs:
+        if not isinstance(batch, (Tensor, np.ndarray)):
+            raise UserError(f"inputs must be a tensor or batches of tensors, got {kind_shown(batch)}; stack the points")
+        yield torch.as_tensor(batch)
+
+
+class PointSource(Protocol):
+    """Training inputs that do not fit into memory, and can be read in any order."""
+
+    def in_own_order(self, labels: Tensor, advance: Callable[[int], object]) -> tuple[Iterable[Tensor], OwnOrder]:
+        """As :func:`in_own_order`."""
+        ...
+
+
 def in_own_order(
-    inputs: Batches, labels: Tensor, advance: Callable[[int], object] = lambda _: None
+    inputs: Batches | PointSource, labels: Tensor, advance: Callable[[int], object] = lambda _: None
 ) -> tuple[Iterable[Tensor], OwnOrder]:
     """Training inputs in an order that no label decides, so that a feature map may look at the order.
 
     Args:
-        inputs: shape (n, ...), or batches of such, which are kept in memory; or what has a method ``in_own_order`` of
-            its own, for data that do not fit into memory.
+        inputs: shape (n, ...), or batches of such, which are kept in memory; or a source of its own order.
         labels: shape (n,), integers: the training labels. They order equal inputs, among which the order is all the
             same to a feature map.
         advance: called with the number of points read, batch by batch.
@@ -110,10 +133,8 @@ def in_own_order(
         >>> sorted(own.order.tolist()), len(torch.cat(list(batches)))
         ([0, 1, 2], 3)
     """
-    source = getattr(inputs, "in_own_order", None)
-    if source is not None:
-        found: tuple[Iterable[Tensor], OwnOrder] = source(labels, advance)
-        return found
+    if hasattr(inputs, "in_own_order"):
+        return inputs.in_own_order(labels, advance)
     batches = list(as_batches(inputs))
     points = batches[0] if len(batches) == 1 else torch.cat(batches)
     check_as_many(len(points), labels)

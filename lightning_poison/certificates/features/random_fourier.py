@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, binary_scale, spread_inputs
 from lightning_poison.certificates.features.random_conv import RandomConvFeatures
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite, check_integer, check_number
+from lightning_poison.functional.checks import check_finite, check_integer, check_kind, check_number
 from lightning_poison.functional.random_streams import generator
 
 __all__ = ["RandomFourierFeatures", "median_distance"]
@@ -47,6 +47,7 @@ class RandomFourierFeatures(LabelFreeFeatures):
         bandwidth: float | None = None,
         seed: int = 0,
     ) -> None:
+        check_kind("features", features, LabelFreeFeatures, "RawFeatures()", optional=True)
         self.features: LabelFreeFeatures = features if features is not None else RandomConvFeatures()
         self.end_to_end = self.features.end_to_end
         self.dim = check_integer("dim", dim, minimum=1)

@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812  # torch's own custom
 from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches, binary_scale
 from lightning_poison.certificates.features.hog import HOGFeatures
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite, check_integer
+from lightning_poison.functional.checks import check_finite, check_integer, check_kind
 from lightning_poison.functional.graphs import (
     SpectralEmbedding,
     nearest_neighbours,
@@ -78,6 +78,7 @@ class SpectralFeatures(LabelFreeFeatures):
     def __init__(
         self, features: LabelFreeFeatures | None = None, dim: int = 10, neighbours: int = 10, seed: int = 0
     ) -> None:
+        check_kind("features", features, LabelFreeFeatures, "RawFeatures()", optional=True)
         self.features: LabelFreeFeatures = features if features is not None else HOGFeatures()
         self._map = SpectralMap(dim, neighbours, seed)
         self.end_to_end = self.features.end_to_end

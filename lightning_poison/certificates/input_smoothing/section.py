@@ -26,8 +26,8 @@ def smoothing_guarantee(smoothing: InputSmoothing) -> tuple[str, ...]:
         Classifier: the victim smoothed by Gaussian noise (sigma 0.5), NOT the victim itself: it predicts what ...
     """
     threat = (
-        "Threat: an adversary who knows everything changes an evaluation input by at most r in l2 norm, in pixel "
-        "units of [0, 1]; training is not attacked, and noisy pixels are not cut back to [0, 1]."
+        "Threat: an adversary who knows everything but the noise that is drawn changes an evaluation input by at most "
+        "r in l2 norm, in pixel units of [0, 1]; training is not attacked, and noisy pixels are not cut back to [0, 1]."
     )
     classifier = (
         f"Classifier: the victim smoothed by Gaussian noise (sigma {smoothing.sigma:g}), NOT the victim itself: it "
