@@ -118,12 +118,12 @@ class CertifiedLearner(ABC):
         Raises:
             UserError: inputs and labels do not match, or hold values that no certificate can be built on.
         """
-        inputs = inputs if hasattr(inputs, "in_own_order") else _as_points("inputs", inputs)
+        points: Any = inputs if hasattr(inputs, "in_own_order") else _as_points("inputs", inputs)
         labels = _labels_of(_as_labels(labels), num_classes, scope)
-        if isinstance(inputs, Iterator):
+        if isinstance(points, Iterator):
             raise UserError("inputs must be readable twice, got an iterator; pass a tensor or a list of batches")
         self._fitted = False  # what is fitted must not meet a feature map that is not its own
-        batches, own = in_own_order(inputs, labels)
+        batches, own = in_own_order(points, labels)
         self.features.fit(batches)
         self.fit_features(own.alike(self.transform(batches, advance)), labels[own.order], num_classes, scope)
         self.order = own.order[self.order]

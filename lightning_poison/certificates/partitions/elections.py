@@ -211,13 +211,10 @@ def _fewest_to_oust(votes: Tensor, counts: Tensor, prediction: Tensor, adversary
     Rivals come by growing gap. A sum of two gaps, of which one is that of a later rival, is at least that of the first
     and the next rival, so most pairs need not be looked at.
     """
-    gaps = (
-        counts.gather(1, prediction[:, None])
-        - counts
-        + (prediction[:, None] < torch.arange(counts.shape[1], device=counts.device))
-    )
-    order = gaps.scatter(1, prediction[:, None], UNREACHABLE).argsort(dim=1, stable=True)[:, :-1]
-    gaps, own = gaps.gather(1, order), votes == prediction[:, None]
+    leader, classes = prediction[:, None], torch.arange(counts.shape[1], device=counts.device)
+    gaps = counts.gather(1, leader) - counts + (leader < classes)
+    order = gaps.scatter(1, leader, UNREACHABLE).argsort(dim=1, stable=True)[:, :-1]
+    gaps, own = gaps.gather(1, order), votes == leader
     alone = [_to_precede(votes, counts, rival, prediction).fewest(adversary) for rival in order.unbind(1)]
     fewest = torch.full_like(prediction, UNREACHABLE)
     for second in range(1, len(alone)):

@@ -137,7 +137,7 @@ def test_a_run_off_can_be_lost_by_missing_it() -> None:
 
 @cache
 def fewest_to_overtake(one: int, two: int) -> int:
-    """Votes that must leave the leader before two rivals are past it: gaps fall by 2 and 1 (Rezaei et al.)."""
+    """Votes that must leave the leader before two rivals are past it: gaps fall by 2 and 1, either way."""
     if one <= 0 and two <= 0:
         return 0
     return 1 + min(fewest_to_overtake(max(one - first, 0), max(two - second, 0)) for first, second in ((2, 1), (1, 2)))
