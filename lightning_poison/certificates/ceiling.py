@@ -22,7 +22,8 @@ def radius_ceiling(prediction: Tensor, labels: Tensor, num_classes: int) -> Tens
     r, gives the mirror image of y', with c and j renamed. If the prediction were c after any r changes, it would be c
     at both; but renaming c and j must turn the one prediction, c, into j. QED.
 
-    A learner that breaks ties by class number does not commute with renaming where there is a tie; this project's
+    Where neither c nor j has a label renaming them changes none, and such a learner predicts neither of them: there is
+    no radius, and the ceiling is 0. A learner that breaks ties by class number does not commute with renaming where there is a tie; this project's
     certificates count ties against themselves and stay below the ceiling.
 
     Args:
@@ -31,7 +32,7 @@ def radius_ceiling(prediction: Tensor, labels: Tensor, num_classes: int) -> Tens
         num_classes: K.
 
     Returns:
-        shape (m,), int64; n where there is one class only.
+        shape (m,), int64, at least 0; n where there is one class only.
 
     Example:
         >>> radius_ceiling(torch.tensor([0, 1]), torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2]), num_classes=3)
@@ -43,5 +44,6 @@ def radius_ceiling(prediction: Tensor, labels: Tensor, num_classes: int) -> Tens
         return torch.full((len(prediction),), len(labels))
     counts = torch.bincount(labels.long(), minlength=num_classes)
     pairs = torch.div(counts[:, None] + counts[None, :] + 1, 2, rounding_mode="floor") - 1
+    pairs = pairs.clamp(min=0)  # of two classes without labels
     pairs.fill_diagonal_(torch.iinfo(torch.int64).max)
     return pairs.min(dim=1).values[prediction.long()]  # small integers would be a mask, or too small for the radius
