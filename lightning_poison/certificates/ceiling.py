@@ -22,8 +22,9 @@ def radius_ceiling(prediction: Tensor, labels: Tensor, num_classes: int) -> Tens
     r, gives the mirror image of y', with c and j renamed. If the prediction were c after any r changes, it would be c
     at both; but renaming c and j must turn the one prediction, c, into j. QED.
 
-    A learner that breaks ties by class number does not commute with renaming where there is a tie; this project's
-    certificates count ties against themselves and stay below the ceiling.
+    Where neither c nor j has a label renaming them changes none, and such a learner predicts neither of them: there is
+    no radius, and the ceiling is 0. A learner that breaks ties by class number does not commute with renaming where
+    there is a tie; this project's certificates count ties against themselves and stay below the ceiling.
 
     Args:
         prediction: shape (m,), integers in [0, K).

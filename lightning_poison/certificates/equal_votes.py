@@ -18,8 +18,12 @@ again. The argument starts anew: m / 2 changes, rounded up, make the margin 0 or
 
 So nobody gets more than half the margin out of votes of size 1, and these do; weights of different sizes fall to
 changes of the largest ones. (The same number follows from the theorem of
-:mod:`lightning_poison.certificates.label_linear`, whose gains are 2, 1 and 0 here.) A tie counts against us: where m is
-even and c has the lower index, it takes one change more. Scores are integers, and nothing is rounded.
+:mod:`lightning_poison.certificates.label_linear`, whose gains are 2, 1 and 0 here.) Scores are integers, and nothing is
+rounded.
+
+**Ties** count against us, so that the radius may be one below the largest that is true: where m is even and c has a
+lower index than every rival of margin m, c wins the tie that m / 2 changes make. One more alters the prediction, as
+:math:`P_c + N_j \ge m` leaves a vote for c or against j to change. In every other case the radius is exact.
 
 **How large it gets.** Votes of +1 in x's cluster and 0 elsewhere have a margin of at most the cluster's size; -1
 elsewhere adds the rival's points outside: with pure clusters :math:`m = N_c + N_j` for classes of N points, the largest
@@ -41,7 +45,7 @@ __all__ = ["certify_equal_votes"]
 def certify_equal_votes(scores: Tensor, num_points: int) -> LabelFlipCertificate:
     """Certify predictions from class scores that count votes of -1, 0 and 1.
 
-    The theorem and its proof stand at the head of this module.
+    The theorem and its proof stand at the head of this module, and what "up to ties" means.
 
     Args:
         scores: shape (m, K), int64: votes for each class less votes against it, one vote a training point.

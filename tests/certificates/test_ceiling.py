@@ -28,7 +28,7 @@ def fewest_changes_to_a_conflict(labels: tuple[int, ...], num_classes: int, pred
 
 @pytest.mark.parametrize("labels", [(0, 0, 0, 1, 1), (0, 0, 1, 2, 2, 2), (0, 0, 0, 0, 0), (1, 0, 2, 0, 1, 1, 2), (0,)])
 def test_it_is_one_below_the_fewest_changes_after_which_the_answers_would_conflict(labels: tuple[int, ...]) -> None:
-    expected = [fewest_changes_to_a_conflict(labels, 3, prediction) - 1 for prediction in range(3)]
+    expected = [max(fewest_changes_to_a_conflict(labels, 3, prediction) - 1, 0) for prediction in range(3)]
     assert radius_ceiling(torch.arange(3), torch.tensor(labels), 3).tolist() == expected
 
 
@@ -43,6 +43,11 @@ def test_the_mean_over_mnist_like_counts() -> None:
     assert ceiling.double().mean().item() == pytest.approx(
         sum(value * int(share) for value, share in zip(by_hand, test_counts, strict=True)) / 10_000
     )
+
+
+def test_classes_that_nobody_has_have_the_ceiling_zero() -> None:
+    assert radius_ceiling(torch.arange(5), torch.tensor([0, 0, 0]), 5).tolist() == [1, 0, 0, 0, 0]
+    assert radius_ceiling(torch.tensor([3, 4]), torch.arange(3), 5).tolist() == [0, 0]
 
 
 def test_one_class_has_no_rival() -> None:

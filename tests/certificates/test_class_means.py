@@ -202,23 +202,65 @@ def test_distances_that_cancel_never_certify_a_tie() -> None:
     assert certified > 0
 
 
-def test_no_relabelling_moves_a_mean_further_than_the_bound() -> None:
-    """On a line, where distances add up, the bound is reached whenever all that moves lies on one side."""
+def test_no_relabelling_moves_two_means_further_than_the_bound() -> None:
+    """On a line, where distances add up, the bound is reached wherever what moves lies on the right sides."""
     draw, reached = np.random.default_rng(4), 0
     for _ in range(40):
         features = draw.exponential(1, (7, 1)) * draw.choice([1, 5])
         labels = np.array([0, 0, 0, 0, 1, 1, 1])
-        centroids = Centroids(torch.tensor(features), torch.tensor(labels), 2)
-        moved = np.zeros(4)
+        bound = Centroids(torch.tensor(features), torch.tensor(labels), 2).moved(0, 1).numpy()
+        moved = np.zeros(3)
         for other in product(range(2), repeat=7):
             changed = np.array(other)
             changes = int((changed != labels).sum())
-            if changes < 4:
-                shift = abs(features[changed == 0].mean() - features[labels == 0].mean())
+            if changes < 3:
+                shift = sum(abs(features[changed == c].mean() - features[labels == c].mean()) for c in (0, 1))
                 moved[changes:] = np.maximum(moved[changes:], shift)
-        assert (moved <= centroids.shifts[0].numpy()).all()
-        reached += int((moved[1:] > centroids.shifts[0].numpy()[1:] * (1 - 1e-9)).sum())
-    assert reached > 40
+        assert (moved <= bound).all()
+        reached += int((moved[1:] > bound[1:] * (1 - 1e-9)).sum())
+    assert reached > 20
+
+
+def test_changes_of_a_third_class_move_two_means_no_further_either() -> None:
+    draw = np.random.default_rng(5)
+    labels = np.array([0, 0, 0, 1, 1, 1, 2])
+    for _ in range(8):
+        features = draw.normal(0, 1, (7, 2)) * draw.exponential(2, (7, 1))
+        centroids = Centroids(torch.tensor(features), torch.tensor(labels), 3)
+        bound = centroids.moved(0, 1).numpy()
+        np.testing.assert_array_equal(bound, centroids.moved(1, 0).numpy())
+        for other in product(range(3), repeat=7):
+            changed = np.array(other)
+            changes = int((changed != labels).sum())
+            if changes < 3:
+                shifts = [features[changed == c].mean(0) - features[labels == c].mean(0) for c in (0, 1)]
+                assert sum(np.linalg.norm(shift) for shift in shifts) <= bound[changes]
+
+
+def test_the_bound_is_the_definition_and_stops_where_it_is_enough() -> None:
+    """V_c(s, t) + V_j(t, s) over all s + t = r, by trying every a and b below them."""
+    draw = np.random.default_rng(6)
+    for sizes in ((5, 4, 3), (2, 6, 0), (7, 1, 4), (6, 6, 0)):
+        labels = np.repeat([0, 1, 2], sizes)
+        features = draw.normal(0, 1, (len(labels), 3))
+
+        def moves(
+            label: int, out: int, into: int, labels: np.ndarray = labels, features: np.ndarray = features
+        ) -> float:
+            away = np.linalg.norm(features - features[labels == label].mean(0), axis=1)
+            own, others = (np.sort(away[side])[::-1] for side in (labels == label, labels != label))
+            return max(
+                (own[:a].sum() + others[:b].sum()) / (len(own) - a + min(b, len(others)))
+                for a in range(out + 1)
+                for b in range(into + 1)
+            )
+
+        wanted = [max(moves(0, s, r - s) + moves(1, r - s, s) for s in range(r + 1)) for r in range(min(sizes[:2]))]
+        centroids = Centroids(torch.tensor(features), torch.tensor(labels), 3)
+        np.testing.assert_allclose(centroids.moved(0, 1).numpy(), wanted, rtol=1e-12)
+        stopped = centroids.moved(0, 1, enough=wanted[-1] / 2).numpy()
+        np.testing.assert_array_equal(stopped, centroids.moved(0, 1).numpy()[: len(stopped)])
+        assert stopped[-1] > wanted[-1] / 2 or len(wanted) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -321,7 +363,7 @@ def test_distances_whose_squares_vanish_or_overflow_are_certified_as_any(exponen
     scale = 2.0**exponent
     inputs = torch.tensor([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]]).double() * scale
     centroids = Centroids(inputs, torch.arange(6) // 3, 2)
-    assert int(centroids.certify(torch.tensor([[0.125]]).double() * scale).radius) == 1
+    assert int(centroids.certify(torch.tensor([[0.125]]).double() * scale).radius) == 2
     # one change alters this prediction in exact arithmetic, but squares of 1e-162 are mostly rounding
     small = torch.tensor([[-1.0], [-2.0], [6.0], [-1.0], [-5.0]]).double() * 1e-162
     point = torch.tensor([[4.047563552856445e-162]]).double()

@@ -41,6 +41,27 @@ def test_no_relabelling_breaks_the_radius_and_the_next_change_levels(
     assert tight > problems / 3 or values == (0,)
 
 
+@pytest.mark.parametrize(("classes", "n"), [(2, 7), (3, 6)])
+def test_a_radius_is_one_below_the_true_one_exactly_where_the_prediction_wins_the_tie(classes: int, n: int) -> None:
+    draw, one_below = np.random.default_rng(n), 0
+    every = np.array(list(product(range(classes), repeat=n)))
+    for _ in range(150):
+        votes, labels = draw.integers(-1, 2, n), draw.integers(0, classes, n)
+        scores, changes = scores_of(votes, every, classes), (every != labels).sum(1)
+        before = scores[changes == 0][0]
+        own = int(before.argmax())
+        margins = {rival: int(before[own] - before[rival]) for rival in range(classes) if rival != own}
+        least = min(margins.values())
+        if least == 0:
+            continue
+        broken = int(changes[scores.argmax(1) != own].min())
+        radius = certify_equal_votes(torch.tensor(before[None]), n).radius.item()
+        wins_ties = least % 2 == 0 and all(own < rival for rival, margin in margins.items() if margin == least)
+        assert broken - 1 - radius == wins_ties
+        one_below += wins_ties
+    assert one_below > 10
+
+
 @pytest.mark.parametrize("margin", range(8))
 def test_the_radius_by_hand(margin: int) -> None:
     certificate = certify_equal_votes(torch.tensor([[margin, 0, -3]]), 100)

@@ -67,7 +67,7 @@ class MeanSimilarity(CertifiedLearner):
 class NearestCentroid(CertifiedLearner):
     """The class whose mean is nearest in l2, with certificates that are sound but not exact.
 
-    The radius bounds how far changed labels can move each mean (``certificates.centroids``); the true number of changes
+    The radius bounds how far changed labels can move two means (``certificates.centroids``); the true number of changes
     is larger. :class:`MeanSimilarity` and ``KernelVotes`` are close relatives with exact certificates.
 
     Args:
@@ -77,7 +77,7 @@ class NearestCentroid(CertifiedLearner):
         >>> from lightning_poison.certificates.features import RawFeatures
         >>> inputs, labels = torch.tensor([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]]), torch.arange(6) // 3
         >>> NearestCentroid(RawFeatures()).fit(inputs, labels, num_classes=2).certify(torch.tensor([[0.1]]))
-        LabelFlipCertificate(prediction=tensor([0]), radius=tensor([1]))
+        LabelFlipCertificate(prediction=tensor([0]), radius=tensor([2]))
     """
 
     def __init__(self, features: LabelFreeFeatures | None = None) -> None:

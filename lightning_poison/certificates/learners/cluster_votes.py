@@ -34,7 +34,7 @@ class _Groups:
 
 
 class ClusterVotes(EqualVotesLearner):
-    r"""The class that is most frequent in a point's cluster, with exact label-flip certificates.
+    r"""The class that is most frequent in a point's cluster, with certificates that are exact up to ties.
 
     Training points of x's cluster vote with +1, the others not at all. The clusters see features only and are kept when
     the same points are fitted again with other labels, so flipped labels rename clusters and move none. The certificate
@@ -92,7 +92,7 @@ class ClusterVotes(EqualVotesLearner):
         return torch.bincount(flat, minlength=self.clusters.clusters * self.num_classes).reshape(-1, self.num_classes)
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
-        """Exact certificates of points whose features are known."""
+        """Certificates of points whose features are known, exact up to ties."""
         self._check_features(features)
         groups = self._divided(features)
         counts = self.label_counts

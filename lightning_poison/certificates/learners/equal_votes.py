@@ -17,14 +17,14 @@ _EXACT = 2**24  # sums of fewer votes are exact in float32
 
 
 class EqualVotesLearner(LabelLinearLearner):
-    """A label-linear learner whose weights are -1, 0 or 1: exact certificates by counting.
+    """A label-linear learner whose weights are -1, 0 or 1: certificates by counting, exact up to ties.
 
     No training point weighs more than another, so an adversary finds none that is worth more than two votes; weighted
     learners lose their heaviest points first. The theorem is that of :mod:`lightning_poison.certificates.equal_votes`.
     """
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
-        """Exact certificates of points whose features are known."""
+        """Certificates of points whose features are known, exact up to ties."""
         self._check_features(features)
         if self.num_points >= _EXACT:
             raise UserError(f"labels must be fewer than {_EXACT} for votes, got {self.num_points}; take a part of them")

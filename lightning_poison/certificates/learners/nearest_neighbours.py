@@ -15,7 +15,7 @@ __all__ = ["NearestNeighbours"]
 
 
 class NearestNeighbours(EqualVotesLearner):
-    """Each of the k most similar training points has a vote, with exact certificates.
+    """Each of the k most similar training points has a vote, with certificates that are exact up to ties.
 
     Args:
         features: the feature map; None: that of :class:`CertifiedLearner`.
