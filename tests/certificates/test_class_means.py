@@ -337,6 +337,28 @@ def test_extremes(make: type[MeanSimilarity] | type[NearestCentroid]) -> None:
         make(RawFeatures()).certify(torch.ones(1, 2))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_training_points_decides_nothing(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    labels, order = draw.integers(0, 3, 40), draw.permutation(40)
+    similarity = torch.tensor(draw.integers(-5, 9, (6, 40)) / 10 + (labels == 0) * 0.4)
+    features = torch.tensor(draw.normal(0, 1, (40, 2)) + 2.0 * labels[:, None])
+    points = features[:8] + 0.1
+    for one, other in (
+        (
+            certify_class_means(similarity, torch.tensor(labels), 3),
+            certify_class_means(similarity[:, order], torch.tensor(labels[order]), 3),
+        ),
+        (
+            Centroids(features, torch.tensor(labels), 3).certify(points),
+            Centroids(features[order], torch.tensor(labels[order]), 3).certify(points),
+        ),
+    ):
+        assert torch.equal(one.prediction, other.prediction)
+        assert torch.equal(one.radius, other.radius)
+        assert int(one.radius.max()) > 0
+
+
 def test_bad_input_is_one_clear_line() -> None:
     with pytest.raises(UserError, match="labels must lie in"):
         certify_class_means(torch.ones(1, 3), torch.tensor([0, 1, 2]), 2)

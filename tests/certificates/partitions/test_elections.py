@@ -246,6 +246,31 @@ def test_blocks_of_points_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(certify_plurality(votes[:0], 5, OneVote(), 100)) == 0
 
 
+def test_the_order_of_voters_decides_nothing() -> None:
+    stream = np.random.default_rng(0)
+    ranks = ranks_of([learned_ballots(stream, 12, 4) for _ in range(30)])
+    votes, order = ranks.argmin(2), torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    costs = torch.randint(1, 9, votes.shape, generator=torch.Generator().manual_seed(1))
+    users = torch.stack([torch.arange(12), (torch.arange(12) + 5) % 12], 1)
+    moved = order.argsort()[users]  # where each part's voters stand now
+    for one, other in (
+        (certify_plurality(votes, 4, OneVote(), 99), certify_plurality(votes[:, order], 4, OneVote(), 99)),
+        (
+            certify_plurality(votes, 4, PricedVotes(costs), 99),
+            certify_plurality(votes[:, order], 4, PricedVotes(costs[:, order]), 99),
+        ),
+        (
+            certify_plurality(votes, 4, SharedParts(users), 99),
+            certify_plurality(votes[:, order], 4, SharedParts(moved), 99),
+        ),
+        (certify_run_off(ranks, OneVote(), 99), certify_run_off(ranks[:, order], OneVote(), 99)),
+        (certify_run_off(ranks, SharedParts(users), 99), certify_run_off(ranks[:, order], SharedParts(moved), 99)),
+    ):
+        assert torch.equal(one.prediction, other.prediction)
+        assert torch.equal(one.radius, other.radius)
+        assert int(one.radius.max()) > 0
+
+
 def test_one_class_withstands_everything_and_voters_without_labels_stay() -> None:
     votes = torch.zeros(1, 3, dtype=torch.int64)
     assert certify_plurality(votes, 1, OneVote(), 17).radius.item() == 17
