@@ -130,18 +130,14 @@ def test_arrays_and_lists_are_taken_as_tensors_are(make: Callable[[], CertifiedL
             "features must be a LabelFreeFeatures such as RawFeatures.., got the class",
         ),
         (lambda: KernelRidge(kernel=3), "kernel must be a Kernel such as RBFKernel.., got 3"),
-        (lambda: KernelVotes(kernel="rbf"), "kernel must be a Kernel such as RBFKernel.., got 'rbf'"),
-        (lambda: SignedVotes(clusters=3), "clusters must be a Clusters such as KMeansClusters.10., got 3"),
+        (lambda: KernelVotes(kernel="rbf"), "kernel must be a Kernel such as CosineKernel.., got 'rbf'"),
+        (lambda: SignedVotes(clusters=3), "clusters must be a Clusters such as KMeansClusters.3., got 3"),
         (lambda: KernelSigns(NearestCentroid()), "method must be a LabelLinearLearner such as CertifiedRidge"),
         (lambda: RandomFourierFeatures(5), "features must be a LabelFreeFeatures such as"),
         (lambda: SpectralFeatures("raw"), "features must be a LabelFreeFeatures such as"),
         (
-            lambda: CertifiedRidge(RawFeatures()).fit([[0.5, 1.0], [1.0, 0.5]], [0, 1], 2),
-            "inputs must be a tensor or batch",
-        ),
-        (
             lambda: CertifiedRidge(RawFeatures()).fit(7, [0, 1], 2),
-            "inputs must be a tensor or batches of tensors, got 7",
+            "inputs must be points or batches of points, got int",
         ),
     ],
 )

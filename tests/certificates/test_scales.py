@@ -89,8 +89,10 @@ def certified(
         return None
 
 
-@pytest.mark.parametrize("make", BY_SCALE.values(), ids=BY_SCALE.keys())
-def test_what_depends_on_no_scale_is_the_same_at_every_scale(make: Callable[[], CertifiedLearner]) -> None:
+# Not of Monte Carlo: its draws belong to points by a hash of their bytes, which are others at another scale.
+@pytest.mark.parametrize("name", [name for name in BY_SCALE if not name.startswith("monte")])
+def test_what_depends_on_no_scale_is_the_same_at_every_scale(name: str) -> None:
+    make = BY_SCALE[name]
     expected = certified(make, INPUTS, POINTS)
     assert expected is not None
     for exponent in EXPONENTS:

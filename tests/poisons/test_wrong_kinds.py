@@ -94,7 +94,7 @@ def test_a_space(space, shown):
 
 
 def test_classes_are_a_list():
-    for given in (3, {0}, torch.tensor([0])):
+    for given in (3, {0}, torch.tensor([[0]])):
         with pytest.raises(UserError, match=r"^classes must be a list such as \[0, 1\]"):
             RandomPoints(classes=given)
     for given, sentence in ((3, "must be a list"), ([], "must name at least one"), ([0, 0], "must differ")):
@@ -105,11 +105,7 @@ def test_classes_are_a_list():
 @pytest.mark.parametrize("kind", [list, tuple, OmegaConf.create, np.array, lambda classes: range(*classes)])
 def test_classes_in_any_sequence(kind):
     given = kind([0, 2])
-    if isinstance(given, np.ndarray):
-        with pytest.raises(UserError, match=r"^classes must be a list such as \[0, 1\]"):
-            RandomPoints(classes=given)
-        return
-    expected = list(given)
+    expected = [int(label) for label in given]
     for rule in (RandomPoints(classes=given), LabelNoise(classes=given), PlacedPoisons(1.0, classes=given)):
         assert rule.classes == expected
         assert type(rule.classes) is list
