@@ -18,6 +18,7 @@ from lightning_poison.certificates import (
     CertifiedPoints,
     RawFeatures,
 )
+from lightning_poison.trainer.positions import draw_positions
 
 TWO_RANKS = """
 import json, sys
@@ -63,19 +64,21 @@ def run_two_ranks(case: str) -> None:
 @pytest.mark.slow
 def test_two_ranks_give_the_numbers_of_one_and_count_repeats_once() -> None:
     run_two_ranks("numbers")
-    wanted = expected(points=TensorDataset(*(part[:29] for part in VAL.tensors)))
+    drawn = draw_positions(len(VAL), 29, VAL.tensors[1])
+    wanted = expected(points=TensorDataset(*(part[drawn] for part in VAL.tensors)))
     for rank in (0, 1):
         assert same(json.loads(Path(f"found{rank}.json").read_text()), wanted)
     (table,) = Path.cwd().rglob("certificates.csv")
-    assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == [str(row) for row in range(29)]
+    assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == [str(row) for row in drawn.tolist()]
 
 
 @pytest.mark.slow
 def test_two_ranks_give_a_transductive_method_all_points() -> None:
     run_two_ranks("together")
-    inputs, labels = (part[:29] for part in VAL.tensors)
+    drawn = draw_positions(len(VAL), 29, VAL.tensors[1])
+    inputs, labels = (part[drawn] for part in VAL.tensors)
     learner = Together(RawFeatures(), 0.1).fit(*TRAIN.tensors, 3)
-    wanted = CertifiedPoints(torch.arange(29), labels, learner.certify(inputs)).values(RADII)
+    wanted = CertifiedPoints(drawn, labels, learner.certify(inputs)).values(RADII)
     for rank in (0, 1):
         assert same(json.loads(Path(f"found{rank}.json").read_text()), wanted)
 

@@ -52,7 +52,7 @@ def asked(data):
     trainer = trainer_of(data)
     return {
         "paths": clean_num_classes(trainer, torch.nn.Linear(4, 6), DATA.tensors[0]),
-        "crafting": clean_training_set(trainer).num_classes,
+        "crafting": clean_training_set(trainer, torch.arange(len(DATA))).num_classes,
         "report": data_facts(trainer, None).get("num_classes"),
         "experiment": Subject.of(data, no_progress).num_classes,
         "command line": num_classes_for(data, LabelFlips(RandomPoints(), NewClass()), None),
@@ -78,6 +78,6 @@ def test_not_declared_yet(number):
 def test_one_loader_in_a_list(kind):
     data = data_of(10, lambda loader: kind([loader]))
     trainer = trainer_of(data)
-    assert clean_training_set(trainer).labels.tolist() == DATA.tensors[1].tolist()
+    assert clean_training_set(trainer, torch.arange(len(DATA))).labels.tolist() == DATA.tensors[1].tolist()
     assert data_facts(trainer, None)["training_points"] == 12
     assert Subject.of(data, no_progress).labels.tolist() == DATA.tensors[1].tolist()

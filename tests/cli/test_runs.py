@@ -261,5 +261,8 @@ def test_nan_in_the_data_is_one_line(run_cli: Cli, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))},
     )
     assert ran.returncode == 2
-    assert "inputs must be finite, got NaN or infinity in 64 of 64 samples" in ran.stderr.splitlines()[-1]
+    assert (
+        "inputs must be finite, got 64 NaN or infinite of 64 values; remove the broken samples"
+        in ran.stderr.splitlines()[-1]
+    )
     assert "Traceback" not in ran.stderr

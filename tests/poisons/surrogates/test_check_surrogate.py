@@ -73,7 +73,7 @@ class TwoInputs(nn.Module):
         (Unwritten(), r"^the network Unwritten cannot take inputs of shape \(1,\) \(NotImplementedError\); let its"),
         (
             TwoInputs(),
-            r"^the network TwoInputs cannot take .* missing 1 required positional argument: 'lengths'\); let",
+            r"^the network TwoInputs cannot be used: forward of TwoInputs must take the inputs alone, got .*lengths",
         ),
         (nn.Linear(2, 2), r"^the network Linear cannot take .*; let its forward take .*, or name a surrogate$"),
     ],
