@@ -15,7 +15,7 @@ from lightning_poison.certificates.features import LabelFreeFeatures, RandomConv
 from lightning_poison.certificates.guarantee import guarantee
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite, check_kind, check_labels
+from lightning_poison.functional.checks import check_finite, check_integer, check_kind, check_labels
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -107,6 +107,7 @@ class CertifiedLearner(ABC):
         Raises:
             UserError: inputs and labels do not match, or hold values that no certificate can be built on.
         """
+        num_classes = check_integer("num_classes", num_classes, minimum=1)
         inputs, labels = _as_points("inputs", inputs), check_labels("labels", _as_labels(labels), num_classes)
         if isinstance(inputs, Iterator):
             raise UserError("inputs must be readable twice, got an iterator; pass a tensor or a list of batches")
@@ -127,6 +128,7 @@ class CertifiedLearner(ABC):
         """
         self._fitted = False
         features, labels = _as_tensor("features", features), _as_labels(labels)
+        num_classes = check_integer("num_classes", num_classes, minimum=1)
         # A copy: labels that are flipped in place afterwards are not those that were fitted.
         self.labels, self.num_classes = check_labels("labels", labels, num_classes).long().clone(), num_classes
         if len(features) != len(labels):
