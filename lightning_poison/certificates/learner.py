@@ -16,7 +16,7 @@ from lightning_poison.certificates.features.base import PointSource, check_as_ma
 from lightning_poison.certificates.guarantee import Certainty, LabelScope, Promise, guarantee, reach_of
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_choice, check_finite, check_kind, check_labels
+from lightning_poison.functional.checks import check_choice, check_finite, check_integer, check_kind, check_labels
 from lightning_poison.functional.point_order import OwnOrder
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class CertifiedLearner(ABC):
         Raises:
             UserError: inputs and labels do not match, or hold values that no certificate can be built on.
         """
+        num_classes = check_integer("num_classes", num_classes, minimum=1)
         points: Any = inputs if hasattr(inputs, "in_own_order") else _as_points("inputs", inputs)
         labels = _labels_of(_as_labels(labels), num_classes, scope)
         if isinstance(points, Iterator):
@@ -144,6 +145,7 @@ class CertifiedLearner(ABC):
             UserError: as for :meth:`fit`.
         """
         self._fitted = False
+        num_classes = check_integer("num_classes", num_classes, minimum=1)
         features, labels = _as_tensor("features", features), _labels_of(_as_labels(labels), num_classes, scope)
         self.scope, self.num_classes = scope, num_classes + (scope == "any")
         check_as_many(len(features), labels)

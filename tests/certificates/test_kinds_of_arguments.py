@@ -110,6 +110,13 @@ def test_training_points_of_a_wrong_kind(
 
 
 @every_learner
+@pytest.mark.parametrize("num_classes", ["2", 0, None, 2.0])
+def test_a_number_of_classes_of_a_wrong_kind(make: Callable[[], CertifiedLearner], num_classes: Any) -> None:
+    with pytest.raises(UserError, match="num_classes must be an integer of at least 1"):
+        make().fit(INPUTS, LABELS, num_classes)
+
+
+@every_learner
 def test_evaluation_points_of_a_wrong_kind(make: Callable[[], CertifiedLearner]) -> None:
     learner = make().fit(INPUTS, LABELS, 2)
     for points, message in [
