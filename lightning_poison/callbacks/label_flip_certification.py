@@ -17,7 +17,13 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset
 from lightning_poison.callbacks.attacked_baseline import AttackedBaseline
 from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
 from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
-from lightning_poison.callbacks.certification_methods import certify_points, class_count, fit_methods, named_methods
+from lightning_poison.callbacks.certification_methods import (
+    certify_points,
+    class_count,
+    fit_methods,
+    named_methods,
+    with_any_label,
+)
 from lightning_poison.callbacks.training_points import fetch, the_training_loader, trained_on
 from lightning_poison.certificates import (
     AttackedPoints,
@@ -125,6 +131,9 @@ class LabelFlipCertification(Measurement):
         undefended_points = check_integer("undefended_points", undefended_points, minimum=1)
         self.baseline = AttackedBaseline(undefended, undefended_points) if undefended else None
         self.any_label = bool(any_label)
+        taken = [name for name in self.methods if with_any_label(name) in self.methods] if any_label else []
+        if taken:
+            raise UserError(f"method names must not end in _any_label with any_label, got {with_any_label(taken[0])!r}")
         self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
         self._trained_on: DataLoader[Any] | None = None
         self._training: _Training | None = None

@@ -95,11 +95,11 @@ class Data(LightningDataModule):
         return DataLoader(self.sets["test"], batch_size=7)
 
 
-def victim(package: Any) -> Any:
+def victim(package: Any, inputs: int = 8) -> Any:
     class Victim(package.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.net = nn.Sequential(nn.Linear(8, 6), nn.Dropout(0.2), nn.Linear(6, 3))
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 6), nn.Dropout(0.2), nn.Linear(6, 3))
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             return nn.functional.cross_entropy(self.net(batch[0]), batch[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import random
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from certification_runs import trainer, victim
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from lightning_poison.callbacks import LabelFlipCertification
 from lightning_poison.callbacks.certification_data import TrainingInputs
 from lightning_poison.callbacks.certification_methods import fit_methods
 from lightning_poison.certificates import (
@@ -186,3 +189,37 @@ def test_a_collate_function_that_mixes_points_is_refused() -> None:
     inputs = TrainingInputs(DataLoader(data, collate_fn=mixed), range(COUNT))
     with pytest.raises(UserError, match="collate_fn take each point on its own"):
         fit_methods(learners(), inputs, TRUTH, CLASSES, no_progress)
+
+
+class Turned:
+    """Augmentation that draws from a generator of its own."""
+
+    def __init__(self) -> None:
+        self.stream = np.random.default_rng(5)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return (image.flip(1) if self.stream.random() < 0.5 else image) * float(0.5 + self.stream.random())
+
+
+def test_in_a_run_neither_a_moved_file_nor_augmentation_alters_a_certified_prediction(
+    package: Any, tmp_path: Path
+) -> None:
+    def tables(root: Path) -> dict[str, dict[str, tuple[int, int]]]:
+        data = module(root, train_transform=Turned(), val_split=0.4)
+        callback = LabelFlipCertification(learners(), any_label=True)
+        run = trainer(package, callback, default_root_dir=root)
+        run.validate(victim(package, SIDE * SIDE), datamodule=data, verbose=False)
+        names = [Path(path).name for path, _ in data.val_dataloader().dataset.samples]
+        found = {}
+        for path in Path(run.log_dir).rglob("certificates_*.csv"):
+            rows = list(csv.DictReader(path.open()))
+            found[path.stem] = {names[int(row["index"])]: (int(row["prediction"]), int(row["radius"])) for row in rows}
+        return found
+
+    before = tables(write_folder(tmp_path / "clean", TRUTH))
+    assert len(before) == 6
+    assert any(radius >= 1 for table in before.values() for _, radius in table.values())
+    for point in (1, 8, 30):
+        for name, table in tables(write_folder(tmp_path / str(point), moved(point))).items():
+            for image, (prediction, radius) in before[name].items():
+                assert radius < 1 or table[image][0] == prediction

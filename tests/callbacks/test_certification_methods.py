@@ -133,7 +133,7 @@ def test_labels_beyond_the_declared_classes_are_refused_and_a_class_of_the_flips
     with pytest.raises(UserError, match=r"labels must be among the 2 classes that Data declares, got 2; correct"):
         trainer(package, certification()).fit(victim(package), Data(num_classes=2))
     callback, model = certification(), victim(package)
-    model.net[2] = nn.Linear(6, 4)
+    model.net[3] = nn.Linear(6, 4)
     flips = FlipLabels(LabelFlips(RandomPoints(count=3), NewClass()))
     trainer(package, flips, callback).fit(model, Data(num_classes=3))
     assert "to any of 4 classes: labels" in " ".join(callback.report_sections()[0].text)
@@ -168,6 +168,10 @@ def test_a_transductive_method_sees_all_evaluation_points_at_once(package: Any) 
         ({"method": {}}, "at least one certified learner"),
         ({"radii": [-1]}, "radii must be an integer of at least 0"),
         ({"published": {"x": {10: 97.0}}}, "published accuracy of x must lie in"),
+        (
+            {"method": {"a": CertifiedRidge(), "a_any_label": CertifiedRidge()}, "any_label": True},
+            "must not end in _any_l",
+        ),
         ({"suffix": "a/b"}, "suffix must be letters, digits and"),
         ({"method": CertifiedRidge}, "method must be a CertifiedLearner, got the class CertifiedRidge; call it"),
         ({"method": [CertifiedRidge()]}, "method must be a CertifiedLearner, got list"),

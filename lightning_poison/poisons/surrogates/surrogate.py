@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.attacks.outputs import SelectOutput
@@ -66,6 +67,8 @@ def check_output(network: nn.Module, inputs: Tensor) -> None:
     Example:
         >>> check_output(nn.Linear(2, 3), torch.rand(1, 2))
     """
+    if any(is_lazy(parameter) for parameter in network.parameters()):
+        return
     try:
         with frozen_eval(network), torch.no_grad():
             output = network(inputs.to(device_of(network)))

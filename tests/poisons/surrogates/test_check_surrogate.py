@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import TrainingSet
 from lightning_poison.poisons.surrogates import check_surrogate, surrogate_network
+from lightning_poison.poisons.surrogates.surrogate import check_output
 
 LABELS = torch.arange(400) % 2
 
@@ -73,7 +74,7 @@ class TwoInputs(nn.Module):
         (Unwritten(), r"^the network Unwritten cannot take inputs of shape \(1,\) \(NotImplementedError\); let its"),
         (
             TwoInputs(),
-            r"^the network TwoInputs cannot be used: forward of TwoInputs must take the inputs alone, got .*lengths",
+            r"^the network TwoInputs cannot be used: forward .* must take the inputs alone, got .*\(inputs, lengths\);",
         ),
         (nn.Linear(2, 2), r"^the network Linear cannot take .*; let its forward take .*, or name a surrogate$"),
     ],
@@ -83,3 +84,9 @@ def test_a_network_that_nobody_has_named_is_not_called_a_surrogate(network, mess
         surrogate_network(None, replace(data(), network=network), 0)
     with pytest.raises(UserError, match=r"^the surrogate "):
         check_surrogate(network, data())
+
+
+def test_weights_that_the_training_will_make_are_waited_for():
+    lazy = nn.LazyLinear(2)
+    check_output(lazy, data().inputs[:2])
+    assert lazy.has_uninitialized_params()
