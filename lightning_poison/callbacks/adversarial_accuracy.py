@@ -18,17 +18,18 @@ from lightning_poison.attacks.robustness_curve import check_sweep
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
 from lightning_poison.callbacks.accuracy.arguments import checked_sweep, given_attacks
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
-from lightning_poison.callbacks.accuracy.logged_accuracy import disagreement, logged_accuracies
 from lightning_poison.callbacks.accuracy.names import short_names
 from lightning_poison.callbacks.accuracy.round import TRIED, AttackRound
 from lightning_poison.callbacks.accuracy.sections import attack_section
 from lightning_poison.callbacks.accuracy.tables import describe_attack, doubts
 from lightning_poison.callbacks.base import Measurement
+from lightning_poison.callbacks.natural_accuracy import NaturalAccuracies, other_function
 from lightning_poison.callbacks.target_classes import TargetRule, checked_classes, target_in_words
 from lightning_poison.errors import UserError
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.report import Section
 from lightning_poison.trainer.evaluation import evaluation_loader, first_items, validation_batches
+from lightning_poison.trainer.ranks import from_all_ranks
 
 __all__ = ["AdversarialAccuracy"]
 
@@ -116,6 +117,7 @@ class AdversarialAccuracy(Measurement):
         self._attacks: dict[str, Attack] = {}
         self._round: AttackRound | None = None
         self._compared = True  # with what the module logs of the same evaluation
+        self._natural: list[NaturalAccuracies] = []  # of each rank, where every evaluated sample was counted
         self._other_function: dict[str, str] = {}
         self._said: set[str] = set()
 
@@ -151,7 +153,12 @@ class AdversarialAccuracy(Measurement):
         """Nothing was measured in this run."""
         super().forget()
         self.history, self._latest = [], {}
-        self._compared, self._other_function, self._said = True, {}, set()
+        self._compared, self._other_function, self._said, self._natural = True, {}, set(), []
+
+    @property
+    def compares_forward(self) -> bool:
+        """Whether every evaluated sample is counted without an attack, and compared with what the module logs."""
+        return self.max_samples is None and self.source is None and self.target is None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Build the attacks, so that their mistakes surface before any work."""
@@ -327,13 +334,8 @@ class AdversarialAccuracy(Measurement):
             return
         self._compared = True
         metrics = dict(trainer.callback_metrics)  # on every rank, as it may be computed now
-        natural, split = self._round.natural, self.prefix(trainer)
-        loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
-        if natural is None or (isinstance(loaders, (list, tuple, dict)) and len(loaders) > 1):
-            return
-        measured = self._latest[split]
-        counted = [measured.correct / measured.samples, *natural.values()]  # of all ranks, and of this one
-        sentence = disagreement(logged_accuracies(metrics, split), counted, natural.samples)
+        split = self.prefix(trainer)
+        sentence = other_function(trainer, metrics, self._natural, stochastic=self._latest[split].stochastic)
         if sentence is not None:
             self._other_function[split] = sentence
             self._say_once(sentence, about=f"another function, {split}")
@@ -350,6 +352,8 @@ class AdversarialAccuracy(Measurement):
             return {}
         split = self.prefix(trainer)
         measured, self._attacks = self._round.measured(trainer, split, epoch), self._round.ready
+        natural = self._round.natural
+        self._natural = [] if natural is None else from_all_ranks(trainer, natural.on_cpu)
         if not measured.samples:
             rank_zero_warn(f"{self.key} was not measured: none of the evaluated samples has a class that is attacked")
             return {}

@@ -8,8 +8,10 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_poison.attacks import StochasticVictimWarning
 from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import Measurement
+from lightning_poison.callbacks.natural_accuracy import ForwardCheck
 from lightning_poison.callbacks.paths.pictures import PathPictures, take_pictures
 from lightning_poison.callbacks.paths.suspects import Suspects, find_suspects
 from lightning_poison.callbacks.paths.table import PathTable
@@ -27,9 +29,10 @@ from lightning_poison.trainer.weights import evaluated_weights
 __all__ = ["AdversarialPaths"]
 
 _TRIED = 4  # points of a trial
+_STOCHASTIC = str(StochasticVictimWarning("a path ends where most of nine further passes find the prediction flipped"))
 
 
-class AdversarialPaths(Measurement):
+class AdversarialPaths(Measurement, ForwardCheck):
     """How many sign-gradient steps the decision boundary is away from training points.
 
     Paths start at the points as the training set gives them (without weights ever moving) and lead away from the
@@ -94,6 +97,7 @@ class AdversarialPaths(Measurement):
         self.pictures = pictures
         self.history: list[dict[str, float]] = []
         self._paths: PathTable | None = None
+        self._stochastic = False
         self._suspects: Suspects | None = None
         self._pictures: PathPictures | None = None
         self._sections: list[Section] | None = None  # drawn once a measurement: a fit, a test and a twin each ask
@@ -123,6 +127,7 @@ class AdversarialPaths(Measurement):
         super().forget()
         self.history = []
         self._paths = self._suspects = self._pictures = self._sections = None
+        self._stochastic = False
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse a second one of the same name, which would write the same file."""
@@ -192,7 +197,11 @@ class AdversarialPaths(Measurement):
         walker = self._walker(trainer, pl_module)
         positions = drawn_positions(trained_on(trainer, walker.loader), self.max_samples)
         mine = positions[trainer.global_rank :: trainer.world_size]
-        paths = PathTable.of(from_all_ranks(trainer, lambda: walker.follow(mine)))
+        rows, stochastic = zip(*from_all_ranks(trainer, lambda: walker.follow(mine)), strict=True)
+        paths = PathTable.of(rows)
+        if any(stochastic) and not self._stochastic:
+            rank_zero_warn(_STOCHASTIC)
+        self._stochastic = any(stochastic)
         if not len(paths.index):
             rank_zero_warn(f"no adversarial path was measured: every point drawn belongs to the target {self.target}")
             return {}
@@ -225,7 +234,11 @@ class AdversarialPaths(Measurement):
             f"Paths of {len(paths.index):,} training points {aim}: steps of {self.step:g} along the sign of the "
             f"gradient, {box} [0, 1], at most {self.max_steps}. A short path means that the boundary is near."
         )
-        count = int(paths.flipped.sum())
-        if not count:
-            return (what,)
-        return what, f"{count:,} of these points carry a flipped label; their paths lead away from the clean class."
+        text = [what]
+        if count := int(paths.flipped.sum()):
+            text.append(f"{count:,} of these points carry a flipped label; their paths lead away from the clean class.")
+        if self._stochastic:
+            text.append(f"Mind: {_STOCHASTIC}.")
+        if self.other_function is not None:
+            text.append(f"Mind: {self.other_function}.")
+        return tuple(text)

@@ -57,6 +57,10 @@ class RunState(Callback):
     def forget(self) -> None:
         """Start from nothing."""
 
+    def is_due(self, trainer: Any) -> bool:
+        """Whether to measure in the present epoch: in the last one that is planned."""
+        return is_last_epoch(trainer)
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Forget another run."""
         if self._keeper.begins(trainer, stage):
@@ -95,6 +99,7 @@ class Measurement(RunState):
 
     def forget(self) -> None:
         """No weights of this run were measured yet, and nothing failed."""
+        super().forget()
         self._measured_weights = self._failure = None
         self._gave_up = False
 

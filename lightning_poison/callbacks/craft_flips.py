@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from lightning_poison.attacks import frozen_eval
-from lightning_poison.callbacks.base import RunState
+from lightning_poison.attacks import StochasticVictimWarning, frozen_eval, is_stochastic
 from lightning_poison.callbacks.crafting import clean_training_set, copy_of, loader_dataset, poison_pictures
 from lightning_poison.callbacks.flip_labels import FlipLabels
+from lightning_poison.callbacks.natural_accuracy import ForwardCheck
 from lightning_poison.callbacks.training_points import trained_on
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.datamodules.train_loader import check_train_loader
@@ -23,6 +25,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.files import check_file
 from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.nets.running import device_of
 from lightning_poison.poisons import PointPoison, Poison, PoisonList, TrainingSet
 from lightning_poison.poisons.description import describe
 from lightning_poison.poisons.points.points_file import check_points_path
@@ -30,6 +33,7 @@ from lightning_poison.poisons.restoring import restored_poisons
 from lightning_poison.poisons.surrogates import check_output, looks_through_network
 from lightning_poison.report import ReportFigure, Section
 from lightning_poison.report.run_sections import flip_counts, flip_figure
+from lightning_poison.trainer.evaluation import without_logging
 from lightning_poison.trainer.folders import note_run, planned_report_folder, recall_run, report_folder
 from lightning_poison.trainer.ranks import from_rank_zero, shards_weights
 from lightning_poison.trainer.weights import on_root_device
@@ -37,9 +41,10 @@ from lightning_poison.trainer.weights import on_root_device
 __all__ = ["CraftFlips"]
 
 _PICTURES = 16
+_STOCHASTIC = str(StochasticVictimWarning("the strategy sees one draw of them; other draws may choose others"))
 
 
-class CraftFlips(RunState):
+class CraftFlips(ForwardCheck):
     """Chooses flips with the network of a clean run, at the end of ``fit``, and writes them down.
 
     Three lines in anybody's project::
@@ -108,6 +113,7 @@ class CraftFlips(RunState):
         self._training_set: TrainingSet | None = None
         self._positions: Tensor | None = None
         self._pictures: ReportFigure | None = None
+        self._stochastic = False
 
     @property
     def state_key(self) -> str:
@@ -135,6 +141,8 @@ class CraftFlips(RunState):
 
     def forget(self) -> None:
         """Nothing was crafted in this run."""
+        super().forget()
+        self._stochastic = False
         self.flips = self._step = self._training_set = self._pictures = self._positions = None
         self._finished = False
 
@@ -178,6 +186,10 @@ class CraftFlips(RunState):
         text = [f"{self.flips.short()} by {how}{through if looks_through_network(self.poison) else ''}."]
         if self._path is not None:
             text.append(f"{self.flips.reader} applies {self._path.name} to the same training data.")
+        if self._stochastic:
+            text.append(f"Mind: {_STOCHASTIC}.")
+        if self.other_function is not None and looks_through_network(self.poison):
+            text.append(f"Mind: {self.other_function}.")
         if not len(self.flips):
             return [Section(title, tuple(text))]
         suffix = "" if self.name is None else f"-{self.name}"
@@ -246,8 +258,7 @@ class CraftFlips(RunState):
         first = TrainingSet(
             training_set.labels[:1], training_set.num_classes, dataset=Subset(training_set.dataset, [0])
         )
-        # The module, too: a copied forward may still run parts of the module that it was copied from.
-        with kept_random_state(None, pl_module.device), frozen_eval(pl_module):
+        with self._looking_on(pl_module, network):
             check_output(network, first.inputs)
 
     def _note_positions(self, trainer: Any) -> None:
@@ -286,9 +297,11 @@ class CraftFlips(RunState):
             flips: PoisonList = self.flips.check(training_set)
         else:
             network = training_set.network or pl_module
-            # The module, too: a copied forward may still run parts of the module that it was copied from.
-            with kept_random_state(None, pl_module.device), frozen_eval(pl_module), frozen_eval(network):
+            with self._looking_on(pl_module, network), warnings.catch_warnings():
                 try:
+                    if self._is_stochastic(training_set, network):
+                        rank_zero_warn(_STOCHASTIC)
+                        warnings.simplefilter("ignore", StochasticVictimWarning)  # said once, not by each attack
                     flips = self.poison.craft(training_set, self.seed)
                 except UserError as error:
                     raise UserError(f"{describe(self.poison)}: {error}") from error
@@ -298,6 +311,29 @@ class CraftFlips(RunState):
             flips.write(self._path)
         self._pictures = self._picture(loader_dataset(training_set), flips)
         return flips.state_dict()
+
+    @staticmethod
+    @contextmanager
+    def _looking_on(pl_module: Any, network: nn.Module) -> Iterator[None]:
+        """Leave the module as it is: a copied forward may still run parts of the module that it was copied from."""
+        with (
+            kept_random_state(None, pl_module.device),
+            without_logging(pl_module),
+            without_logging(network),
+            frozen_eval(pl_module),
+            frozen_eval(network),
+        ):
+            yield
+
+    def _is_stochastic(self, training_set: TrainingSet, network: nn.Module) -> bool:
+        """Whether the strategy looks at scores that differ from pass to pass."""
+        labels = training_set.labels[:3]
+        few = TrainingSet(labels, training_set.num_classes, dataset=Subset(training_set.dataset, range(len(labels))))
+        self._stochastic = False
+        if looks_through_network(self.poison):
+            with suppress(UserError):  # the strategy says better what is wrong with the network
+                self._stochastic = is_stochastic(network, few.inputs.to(device_of(network)))
+        return self._stochastic
 
     def _shared_training_set(self, trainer: Any, pl_module: Any = None) -> TrainingSet:
         """One for all of these callbacks, so that they read inputs and run the module's network once."""

@@ -11,9 +11,10 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.attacks import StochasticVictimWarning, class_scores, frozen_eval, is_stochastic
 from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import Measurement
+from lightning_poison.callbacks.natural_accuracy import ForwardCheck
 from lightning_poison.callbacks.training_points import (
     fetch,
     the_training_loader,
@@ -25,6 +26,7 @@ from lightning_poison.datamodules import find_poisoned_dataset
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import ReportFigure, ReportTable, Section
+from lightning_poison.trainer.evaluation import without_logging
 from lightning_poison.trainer.positions import draw_positions
 from lightning_poison.trainer.progress import progress
 from lightning_poison.trainer.ranks import from_all_ranks
@@ -38,8 +40,10 @@ _WARNING = (
     "learning rate decay, and compare only runs that memorised equally much."
 )
 
+_STOCHASTIC = str(StochasticVictimWarning("each flipped point is judged by one pass"))
 
-class PoisonMemorization(Measurement):
+
+class PoisonMemorization(Measurement, ForwardCheck):
     """Measures which flipped training points the victim predicts as their flipped, and which as their clean label.
 
     Logs at the end of training epochs, with the victim in eval mode:
@@ -49,7 +53,8 @@ class PoisonMemorization(Measurement):
     - ``poison/count``: number of flipped points measured. Without flips it is 0, and the shares are not logged.
 
     Flipped points that the training loader's sampler never yields are left out, as nobody could memorise them; a
-    warning says how many they are. Every rank predicts every flipped point, and the numbers are rank zero's.
+    warning says how many they are. Every rank predicts every flipped point, and the numbers are rank zero's. Where the
+    victim's scores of the same inputs differ from pass to pass, a point is judged by one pass, and this is said.
 
     Args:
         every_n_epochs: measure after every n-th epoch and after the last one; None: only after the last.
@@ -82,10 +87,12 @@ class PoisonMemorization(Measurement):
         self.history, self._measured = [], None
 
     def try_out(self, trainer: Any, pl_module: Any) -> None:
-        """Predict one flipped point, to no other end than finding mistakes early."""
+        """Predict a few flipped points, to no other end than finding mistakes early."""
         flipped = self._flipped_points(trainer)
         if flipped is not None and len(flipped.position):
-            self._predict(trainer, pl_module, replace(flipped, position=flipped.position[:1]), in_silence=True)
+            tried = self._predict(trainer, pl_module, replace(flipped, position=flipped.position[:3]), in_silence=True)
+            if tried.stochastic:
+                rank_zero_warn(_STOCHASTIC)
             if flipped.never:
                 rank_zero_warn(
                     f"{flipped.never} of the flipped points are never trained on, as the training loader's sampler "
@@ -109,8 +116,8 @@ class PoisonMemorization(Measurement):
         if flipped is None or not len(flipped.position):
             return {"poison/count": 0.0}
         predictions = from_all_ranks(trainer, lambda: self._predict(trainer, pl_module, flipped))[0]
-        self._measured = _Measured(flipped, *predictions)
-        fitted, clean = shares(flipped.old_label, flipped.new_label, self._measured.predictions)
+        self._measured = _Measured(flipped, predictions)
+        fitted, clean = shares(flipped.old_label, flipped.new_label, predictions.labels)
         values = {"poison/fitted": fitted, "poison/clean": clean, "poison/count": float(len(flipped.position))}
         kept = [entry for entry in self.history if entry["epoch"] != epoch]
         self.history = [*kept, {"epoch": float(epoch), **values}]
@@ -138,27 +145,34 @@ class PoisonMemorization(Measurement):
 
     def _predict(
         self, trainer: Any, pl_module: Any, flipped: _FlippedPoints, *, in_silence: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """What the victim predicts at the points, shape (m,), int64, and the first inputs; both on the CPU."""
+    ) -> _Predictions:
         predictions: list[Tensor] = []
         pictures: list[Tensor] = []
+        stochastic = False
         model = selected_output(pl_module, self.output)
         shown = nullcontext(lambda _: None) if in_silence else progress(trainer, "Memorisation", len(flipped.position))
-        with kept_random_state(0, pl_module.device), shown as advance, frozen_eval(model), torch.no_grad():
+        with (
+            kept_random_state(0, pl_module.device),
+            without_logging(pl_module),
+            shown as advance,
+            frozen_eval(model),
+            torch.no_grad(),
+        ):
             for part in torch.split(flipped.position, self.batch_size):
                 inputs, _ = fetch(trainer, pl_module, flipped.loader, part)
-                if not pictures:
-                    pictures.append(inputs[:_PICTURES].detach().float().cpu().clone())
                 with trainer.precision_plugin.forward_context():
+                    if not pictures:
+                        pictures.append(inputs[:_PICTURES].detach().float().cpu().clone())
+                        stochastic = is_stochastic(model, inputs)
                     predictions.append(class_scores(model, inputs).argmax(dim=1).cpu())
                 advance(len(part))
-        return torch.cat(predictions), pictures[0]
+        return _Predictions(torch.cat(predictions), pictures[0], stochastic)
 
     def report_sections(self) -> list[Section]:
         """Shares per clean class, some flipped points, and a warning where not all flips were memorised."""
         if (measured := self._measured) is None:
             return []
-        flipped, predictions = measured.flipped, measured.predictions
+        flipped, predictions = measured.flipped, measured.predictions.labels
         fitted, clean = shares(flipped.old_label, flipped.new_label, predictions)
         summary = f"Of {len(predictions)} flipped training points {fitted:.1%} are predicted as the flipped label"
         text = [f"{summary}, {clean:.1%} still as the clean label."]
@@ -166,6 +180,10 @@ class PoisonMemorization(Measurement):
             text.append(f"{flipped.never} flipped points are never trained on and are left out.")
         if fitted < 1:
             text.append(_WARNING)
+        if measured.predictions.stochastic:
+            text.append(f"Mind: {_STOCHASTIC}.")
+        if self.other_function is not None:
+            text.append(f"Mind: {self.other_function}.")
         table = ReportTable(
             "Flipped points by clean label",
             ("clean label", "flipped", "fitted", "still clean", "other"),
@@ -202,10 +220,24 @@ class _FlippedPoints:
 
 
 @dataclass(frozen=True)
+class _Predictions:
+    """What the victim predicts at the points.
+
+    Attributes:
+        labels: shape (m,), int64, on the CPU.
+        pictures: the first inputs, shape (n, ...), on the CPU.
+        stochastic: whether the victim's scores differ from pass to pass.
+    """
+
+    labels: Tensor
+    pictures: Tensor
+    stochastic: bool
+
+
+@dataclass(frozen=True)
 class _Measured:
     flipped: _FlippedPoints
-    predictions: Tensor
-    pictures: Tensor
+    predictions: _Predictions
 
 
 def shares(old_label: Tensor, new_label: Tensor, predictions: Tensor) -> tuple[float, float]:
@@ -248,7 +280,7 @@ def _is_poisoned(loader: Any) -> bool:
 
 
 def _figures(measured: _Measured) -> tuple[ReportFigure, ...]:
-    pictures = measured.pictures
+    pictures = measured.predictions.pictures
     if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
         return ()
     from lightning_poison.plots import image_grid

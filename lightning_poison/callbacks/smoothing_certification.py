@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.attacks import frozen_eval
 from lightning_poison.attacks.model import check_samples
 from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
+from lightning_poison.callbacks.natural_accuracy import ForwardCheck
 from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints, smoothing_section
+from lightning_poison.certificates.input_smoothing.votes import check_deterministic
 from lightning_poison.datamodules.labels import known_labels
 from lightning_poison.functional.checks import check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.report import Section
 from lightning_poison.trainer.batches import inputs_and_labels
-from lightning_poison.trainer.evaluation import EvaluatedSamples, evaluation_loader, first_items, validation_batches
+from lightning_poison.trainer.evaluation import (
+    EvaluatedSamples,
+    evaluation_loader,
+    first_items,
+    validation_batches,
+    without_logging,
+)
 from lightning_poison.trainer.folders import report_folder
 from lightning_poison.trainer.progress import progress
 from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero
@@ -30,7 +39,7 @@ __all__ = ["SmoothingCertification"]
 _RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-class SmoothingCertification(Measurement):
+class SmoothingCertification(Measurement, ForwardCheck):
     """Certify the smoothed victim against changes of validation and test inputs.
 
     The smoothed victim predicts what the victim most often predicts on copies of the input with Gaussian noise. Its
@@ -64,6 +73,8 @@ class SmoothingCertification(Measurement):
         [0.0, 0.5]
     """
 
+    also_outside_fit = True
+
     def __init__(
         self,
         method: InputSmoothing | None = None,
@@ -95,33 +106,35 @@ class SmoothingCertification(Measurement):
         refuse_equal_suffixes(self, trainer)
 
     def try_out(self, trainer: Any, pl_module: Any) -> None:
-        """Ask the victim about one point with noise, to no other end than finding mistakes early."""
+        """Ask the victim about a few points, to no other end than finding mistakes early."""
         loader = evaluation_loader(trainer)
         if loader is None:
             return
         samples = EvaluatedSamples(trainer, self.max_samples, known_labels)
-        batch = first_items(trainer, pl_module, loader, samples.some(1))
+        batch = first_items(trainer, pl_module, loader, samples.some(3))
         if batch is None:
             return
         inputs, labels = inputs_and_labels(batch)
         model = selected_output(pl_module, self.output)
         with self._undisturbed(trainer, pl_module), frozen_eval(model), torch.no_grad():
-            check_samples(inputs, labels, None)
-            class_scores(model, inputs)
+            check_deterministic(model, check_samples(inputs, labels, None))
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start from zero."""
+        super().on_validation_epoch_start(trainer, pl_module)
         if self.is_due(trainer):
             self.attempt(trainer, lambda: self._begin(trainer), together=False)
 
     def on_test_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start from zero."""
+        super().on_test_epoch_start(trainer, pl_module)
         self._begin(trainer)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Certify the batch that has just been validated."""
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         if dataloader_idx == 0 and self.is_due(trainer):
             self.attempt(trainer, lambda: self._certify(trainer, pl_module, batch), together=False)
 
@@ -129,6 +142,7 @@ class SmoothingCertification(Measurement):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Certify the batch that has just been tested."""
+        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
         if dataloader_idx == 0:
             self._certify(trainer, pl_module, batch)
 
@@ -157,7 +171,10 @@ class SmoothingCertification(Measurement):
             return []
         suffix = self.suffix.strip("_")
         title = f"Input smoothing, {suffix}" if suffix else "Input smoothing"
-        return [smoothing_section(self._points, self.method, self.radii, title)]
+        section = smoothing_section(self._points, self.method, self.radii, title)
+        if self.other_function is not None:
+            section = replace(section, text=(*section.text, f"Mind: {self.other_function}."))
+        return [section]
 
     def report_notes(self) -> dict[str, str]:
         """For each logged key, how it was measured."""
@@ -177,6 +194,7 @@ class SmoothingCertification(Measurement):
             torch.inference_mode(False),
             kept_random_state(self.method.seed, pl_module.device),
             trainer.precision_plugin.forward_context(),
+            without_logging(pl_module),
         ):
             yield
 

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_poison.attacks import FGSM, PGD, StochasticVictimWarning
 from lightning_poison.callbacks import AdversarialAccuracy
-from lightning_poison.callbacks.accuracy.logged_accuracy import NaturalAccuracies, disagreement, logged_accuracies
+from lightning_poison.callbacks.natural_accuracy import NaturalAccuracies, disagreement, logged_accuracies, readings
 from lightning_poison.errors import UserError
 from lightning_poison.nets import MLP
 from lightning_poison.victims import Victim
@@ -330,12 +330,27 @@ def test_every_way_of_counting_is_known():
     assert counted.values() == pytest.approx(expected, abs=1e-6)
     assert max(expected) - min(expected) > 0.2
     for value in expected:
-        assert disagreement({"val_acc": value}, counted.values(), 10**6) is None
-        assert disagreement({"val_acc": 100 * value}, counted.values(), 10**6) is None
-    assert disagreement({"val_acc": max(expected) + 0.03}, counted.values(), 10**6) is not None
-    assert disagreement({"val_acc": max(expected) + 0.03}, counted.values(), counted.samples) is None  # a rank's share
-    assert disagreement({"val_acc": 0.1, "val_accuracy": expected[0]}, counted.values(), 10**6) is None
+        assert disagreement({"val_acc": value}, counted.values()) is None
+        assert disagreement({"val_acc": 100 * value}, counted.values()) is None
+    assert disagreement({"val_acc": max(expected) + 0.03}, counted.values()) is not None
+    assert disagreement({"val_acc": max(expected) + 0.03}, counted.values(), slack=0.02) is None
+    assert disagreement({"val_acc": 0.1, "val_accuracy": expected[0]}, counted.values()) is None
     assert NaturalAccuracies().values() == []
+
+
+def test_every_way_of_counting_over_ranks_is_known():
+    parts, shares = [], []
+    for count, right in ((90, 80), (30, 10)):
+        labels = torch.arange(count) % 3
+        predictions = torch.where(torch.arange(count) < right, labels, (labels + 1) % 3)
+        parts.append(NaturalAccuracies())
+        parts[-1].update(labels, predictions, 3)
+        shares.append(right / count)
+    found = readings(parts)
+    for value in (90 / 120, shares[0], sum(shares) / 2):  # of all, of the first rank, mean of the ranks
+        assert min(abs(value - one) for one in found) < 1e-12
+    assert min(abs(shares[1] - one) for one in found) > 0.1  # only rank zero writes a log
+    assert readings([NaturalAccuracies()]) == []
 
 
 @pytest.mark.parametrize(

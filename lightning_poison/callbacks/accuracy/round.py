@@ -26,8 +26,8 @@ from lightning_poison.attacks.samples import Samples
 from lightning_poison.attacks.stochastic import fooling_draws
 from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
 from lightning_poison.callbacks.accuracy.counts import AttackCounts
-from lightning_poison.callbacks.accuracy.logged_accuracy import NaturalAccuracies
 from lightning_poison.callbacks.accuracy.own_inputs import own_positions, prepared_attacks
+from lightning_poison.callbacks.natural_accuracy import NaturalAccuracies
 from lightning_poison.callbacks.target_classes import TargetRule, targets_of
 from lightning_poison.datamodules.labels import known_labels
 from lightning_poison.errors import UserError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,12 +11,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.attacks import Trace, adversarial_paths, class_scores, frozen_eval, path_trace
+from lightning_poison.attacks import (
+    StochasticVictimWarning,
+    Trace,
+    adversarial_paths,
+    class_scores,
+    frozen_eval,
+    path_trace,
+)
 from lightning_poison.attacks.model import check_samples
 from lightning_poison.callbacks.paths.table import COLUMNS, PathTable
 from lightning_poison.callbacks.target_classes import targets_of
 from lightning_poison.callbacks.training_points import clean_labels, fetch
 from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.trainer.evaluation import without_logging
 from lightning_poison.trainer.progress import progress
 
 __all__ = ["PathTarget", "PathWalker"]
@@ -62,19 +71,19 @@ class PathWalker:
         if len(positions):
             with self.undisturbed():
                 inputs, labels = self.fetch(positions)
-                inputs = inputs.nan_to_num(nan=0, posinf=0, neginf=0)
+                inputs = check_samples(inputs.nan_to_num(nan=0, posinf=0, neginf=0), labels, None)
                 self.probabilities(inputs)
                 targets = self._targets(inputs, labels.cpu())
                 if targets is None:  # with a target some points may be of that class
                     adversarial_paths(self.model, inputs, labels.long(), None, **{**self._settings, "max_steps": 1})
-                else:
-                    check_samples(inputs, labels, None)
 
-    def follow(self, positions: Tensor) -> Tensor:
-        """The rows of a :class:`PathTable` for points of the training set, shape (m, 6), int64.
+    def follow(self, positions: Tensor) -> tuple[Tensor, bool]:
+        """The rows of a :class:`PathTable` for points of the training set, shape (m, 6), int64; whether by a majority.
 
-        Points whose target is their own class are left out.
+        Points whose target is their own class are left out. Where the victim's scores differ from pass to pass, a
+        path ends where most of several passes find it ended.
         """
+        stochastic = False
         parts = [torch.empty((0, len(COLUMNS)), dtype=torch.int64)]
         shown = progress(self.trainer, "adversarial paths", len(positions))
         with self.undisturbed(), shown as advance:
@@ -92,10 +101,11 @@ class PathWalker:
                     **self._settings,
                     advance=advance,
                 )
+                stochastic |= result.stochastic
                 flipped = (clean != labels.cpu())[keep].long()
                 columns = (block[keep], clean[keep], result.target, result.length, result.reached.long(), flipped)
                 parts.append(torch.stack(columns, dim=1))
-        return torch.cat(parts)
+        return torch.cat(parts), stochastic
 
     def ends(self, table: PathTable, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Where the paths of a few rows of ``table`` start and end, shape (m, ...) each, on the CPU."""
@@ -119,9 +129,14 @@ class PathWalker:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Random streams of its own, and the precision in which the victim is trained."""
-        precision = self.trainer.precision_plugin.forward_context()
-        with kept_random_state(0, self.pl_module.device), precision:
+        """Random streams of its own, and the precision in which the victim is trained; a stochastic one is told of."""
+        with (
+            kept_random_state(0, self.pl_module.device),
+            self.trainer.precision_plugin.forward_context(),
+            without_logging(self.pl_module),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", StochasticVictimWarning)  # said once, not of each block of points
             yield
 
     @property

@@ -9,15 +9,37 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.attacks import class_scores, frozen_eval
+from lightning_poison.attacks import class_scores, frozen_eval, is_stochastic
 from lightning_poison.attacks.model import batch_layout
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite
 from lightning_poison.functional.gaussian_noise import fill_gaussian
 
-__all__ = ["NoisyVotes"]
+__all__ = ["NoisyVotes", "check_deterministic"]
 
 _COPIES = 100  # drawn from one stream
+
+
+def check_deterministic(model: nn.Module, inputs: Tensor) -> int:
+    """The number of a model's classes, if its scores of an input depend on nothing but that input.
+
+    The theorem is about the function that is smoothed: its copies' votes must be independent draws.
+
+    Args:
+        model: maps (n, ...) to logits (n, K); call it within ``frozen_eval(model)``.
+        inputs: shape (m, ...), float, at least one.
+
+    Raises:
+        UserError: the scores of the same inputs differ from pass to pass, or in other company.
+    """
+    company = torch.cat([inputs[:3], 0.5 * inputs[:1], 1 - inputs[:1]])[:3]
+    if is_stochastic(model, company):
+        raise UserError(
+            "the victim's scores of the same input differ from pass to pass (noise, dropout or augmentation that stay "
+            "on in eval mode, or statistics of the batch), so that there is no function to certify; switch that off in "
+            "eval mode, the smoothing draws its own noise"
+        )
+    return class_scores(model, inputs[:1]).shape[1]
 
 
 class NoisyVotes:
@@ -52,7 +74,7 @@ class NoisyVotes:
             self._inputs = check_finite("inputs", inputs.clone(), remedy="remove the broken samples")
             self._buffer = self._inputs.new_empty(max(batch_size, _COPIES), *inputs.shape[1:])
             self._layout = batch_layout(model, self._inputs)
-            self.num_classes = class_scores(model, self._inputs[:1]).shape[1] if len(inputs) else 2
+            self.num_classes = check_deterministic(model, self._inputs) if len(inputs) else 2
 
     def count(
         self, rows: Tensor, first: int, last: int, stream: str, advance: Callable[[int], object] = lambda _: None
