@@ -229,25 +229,16 @@ def _attacked(
 def _on_the_first_rank(
     trainer: Any, work: Callable[[Tensor, Tensor, Tensor], _Result], features: Tensor, index: Tensor, labels: Tensor
 ) -> _Result:
-    """What the first rank makes of the features, positions and labels of all points, each once, in their order."""
+    """What the first rank makes of the features, positions and labels of all points, in their order."""
     shares = from_all_ranks(trainer, lambda: (features, index, labels))
     rows = torch.cat([share[1] for share in shares])
-    order = _once(rows)
+    order = rows.argsort()  # each stands there once, see EvaluationPoints
 
     def result() -> _Result:
         together = torch.cat([share[0] for share in shares if len(share[0])])
         return work(together[order], rows[order], torch.cat([share[2] for share in shares])[order])
 
     return from_rank_zero(trainer, result)  # it may train for hours, and the others wait
-
-
-def _once(index: Tensor) -> Tensor:
-    """Where each position stands for the first time, in the order of the positions; those below 0 are repeats."""
-    order = index.argsort(stable=True)
-    order = order[index[order] >= 0]
-    first = torch.ones(len(order), dtype=torch.bool)
-    first[1:] = index[order][1:] != index[order][:-1]
-    return order[first]
 
 
 def _read(trainer: Any, learner: CertifiedLearner, points: EvaluationPoints) -> tuple[Tensor, Tensor, Tensor]:
