@@ -197,13 +197,15 @@ def _fewest_flips(problem: _Problem, labels: Tensor, size: int) -> tuple[Tensor,
     gains from that value up, sorted, are the largest of all labels.
 
     Rivals come by growing margin. The sum of the k largest bounds limits that of the k largest gains, so a rival whose
-    margin needs more bounds than the best rival so far needs gains is out, and so is every later one.
+    margin needs more bounds than the best rival so far needs gains is out, and so is every later one. Where both are
+    equal the rival cannot improve on the best one either, as f_j is no less than what the bounds need: to look at it
+    would cost time and change no radius. A margin of at most 0 counts as one bound; the nearest rival is looked at all
+    the same, as n + 1 is more than 1, and the radius is 0 for f_j = 0 and 1 alike.
     """
     n, prediction, rivals, margins = len(labels), problem.prediction, problem.rivals, problem.margins
     top, index = problem.bounds.topk(size, dim=1)
     complete_from = top[:, -1] if size < n else torch.full_like(top[:, -1], -torch.inf)
     at_least = torch.searchsorted(top.cumsum(1), margins.contiguous()) + 1
-    at_least = torch.where(margins > 0, at_least, 0)
     weights, labels = problem.weights.gather(1, index), labels[index]
     fewest = torch.full_like(prediction, n + 1)
     exact = torch.ones_like(prediction, dtype=torch.bool)
@@ -219,7 +221,6 @@ def _fewest_flips(problem: _Problem, labels: Tensor, size: int) -> tuple[Tensor,
             margins[rows, rank],
             complete_from[rows],
         )
-        found = torch.where(known & (found > size), n + 1, found)
         fewest[rows] = torch.minimum(fewest[rows], found)
         exact[rows] &= known
     return fewest, exact
@@ -228,7 +229,12 @@ def _fewest_flips(problem: _Problem, labels: Tensor, size: int) -> tuple[Tensor,
 def _crossing(
     weights: Tensor, labels: Tensor, prediction: Tensor, rival: Tensor, margin: Tensor, complete_from: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """f_j of one rival a row from selected labels, and whether it is certain."""
+    """f_j of one rival a row from selected labels, and whether it is certain.
+
+    It is where no gain in use is below ``complete_from``; equality will do, as a label outside the selection has no
+    larger gain, and a demand for more would only select more labels for the same answer. Where all gains together do
+    not reach the margin, f_j is certain once all n labels are selected, and n + 1 stands for infinity.
+    """
     gains = flip_gains(weights, labels == prediction[:, None], labels == rival[:, None])
     gains = gains.sort(dim=1, descending=True).values
     below = torch.searchsorted(gains.cumsum(1), margin[:, None])[:, 0]

@@ -83,6 +83,19 @@ def test_selection_equals_plain_sorting(monkeypatch: pytest.MonkeyPatch, first_s
     assert max(radii) > 50
 
 
+def test_a_rival_known_for_certain_leaves_another_one_uncertain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores 36, 27, 12. The three heaviest labels are worth nothing to class 1, which beats class 0 by two of its own.
+
+    To class 2 they are worth 9 each, enough for its margin of 24 and more than any other label has: three changes,
+    known for certain from these three labels alone. That says nothing about class 1, which needs two other labels.
+    """
+    weights = torch.tensor([[4.0] * 9 + [9.0] * 3 + [2.0] * 6])
+    labels = torch.tensor([0] * 9 + [1] * 3 + [2] * 6)
+    for first_size in (3, 18):
+        monkeypatch.setattr(label_linear, "_FIRST_SIZE", first_size)
+        assert certify_label_linear(weights, labels, 3).radius.tolist() == [1]
+
+
 def exact_radius(weights: list[float], labels: list[int], classes: int, own: int) -> int:
     """The theorem in rational arithmetic."""
     exact = [Fraction(w) for w in weights]

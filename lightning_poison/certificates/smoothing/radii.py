@@ -9,7 +9,9 @@ eqs. 8 and 10; K classes: eq. 25). r changed labels turn the law mu of the drawn
 :math:`KL(\rho \| \mu) = r (1 - \tfrac{Kq}{K-1}) \log\tfrac{(1-q)(K-1)}{q}`. By the data-processing inequality a
 prediction of mu-probability p has a rho-probability b with :math:`kl(b \| p) \le KL(\rho \| \mu)`, so that b > 1/2 as
 long as this is below :math:`kl(1/2 \| p) = -\tfrac12 \log 4p(1-p)`. The paper also admits equality, where b = 1/2 is
-possible; ties count against us.
+possible; ties count against us. In float64 no result can tell ``<`` from ``<=`` by being wrong: the quotient of the two
+divergences is rounded down by more than it can err, so that it is strictly below the exact one, and a whole number r
+would be certified rightly. We stay with ``<``, which then gives r - 1: never too large, and safe without that slack.
 
 **Tight radius**: the largest r with 1 - p < :math:`\varepsilon_r`, see
 :mod:`lightning_poison.certificates.smoothing.thresholds`; the necessary and sufficient condition for a black-box
