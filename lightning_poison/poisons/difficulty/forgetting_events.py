@@ -33,6 +33,10 @@ class ForgettingEvents(ScoreSelector):
     first, then those with most events over all runs, then those that were wrong most often.
 
     Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
         net: makes the network when called with ``num_classes=K``; None: one for the shape of the inputs.
         recipe: how it is trained; None: 20 epochs.
         runs: how many training runs, of different initial weights and orders of the points.

@@ -49,6 +49,11 @@ class ColouringScore(ClassGraphSelector, ScoreSelector):
 
     Args:
         count: how many points in all; scores in different classes are then compared.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
+        space: where distances are taken; None: between the inputs.
+        gamma: the distance up to which points are joined.
         quantile: the share of the pairs of a class that are joined; with neither, that which gives a point two
             neighbours on average, or more where many distances are equal.
         p: exponent of the norm, at least 1; the thesis takes the largest difference, "inf".

@@ -43,6 +43,10 @@ class TrajectoryMatching(ScoreSelector):
     as a baseline.
 
     Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
         attack: perturbs the copies, towards the new label where the clean data have that class; None: PGD of radius
             0.1 with 10 steps. Sizes are shares of the range of the inputs where these leave [0, 1].
         surrogate: the network that is attacked; None: the one that came along with the data, else one trained now.
