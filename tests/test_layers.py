@@ -7,7 +7,7 @@ import configparser
 from collections.abc import Mapping
 from pathlib import Path
 
-import networkx
+import networkx as nx
 import pytest
 
 import lightning_poison
@@ -114,14 +114,14 @@ def cycles(sources: Mapping[str, str]) -> list[list[str]]:
                 return defining(origin, original)
         return None
 
-    graph = networkx.DiGraph(
+    graph = nx.DiGraph(
         (module, found)
         for module in sources
         for origin, original, _ in taken[module]
         if (found := defining(origin, original)) is not None
     )
     graph.remove_nodes_from([module for module in sources if module.endswith("__init__")])
-    groups = [sorted(group) for group in networkx.strongly_connected_components(graph)]
+    groups = [sorted(group) for group in nx.strongly_connected_components(graph)]
     return sorted(group for group in groups if len(group) > 1 or graph.has_edge(group[0], group[0]))
 
 
