@@ -14,11 +14,11 @@ from lightning_poison.functional.buckets import order_ranks
 from lightning_poison.functional.checks import check_integer_field, check_kind
 from lightning_poison.functional.forgetting import forgetting_events
 from lightning_poison.functional.random_streams import mix_seed
-from lightning_poison.nets import SmallNet
+from lightning_poison.nets import SmallNet, net_for
 from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.ranking import ScoreSelector
-from lightning_poison.poisons.surrogates import check_surrogate, net_for
+from lightning_poison.poisons.surrogates import check_surrogate
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["ForgettingEvents"]

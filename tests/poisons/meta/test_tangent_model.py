@@ -8,11 +8,10 @@ from torch import nn
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.forced_fit import ForcedFit
-from lightning_poison.nets import MLP, PoolCNN
+from lightning_poison.nets import MLP, PoolCNN, default_nets
 from lightning_poison.poisons import GumbelFlips, LabelFlips, MetaFlips, TrainingSet
-from lightning_poison.poisons.meta.default_nets import default_nets, fresh_surrogate
 from lightning_poison.poisons.meta.outer_points import OuterAttack
-from lightning_poison.poisons.meta.tangent_model import TangentModel
+from lightning_poison.poisons.meta.tangent_model import TangentModel, fresh_surrogate
 
 STREAM = torch.Generator().manual_seed(0)
 POINTS = torch.rand(14, 1, 8, 8, generator=STREAM)
