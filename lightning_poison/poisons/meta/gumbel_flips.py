@@ -23,7 +23,7 @@ from lightning_poison.nets.building import build_net, check_net_maker
 from lightning_poison.nets.defaults import mlp_for
 from lightning_poison.poisons.budget import BudgetedSelector, Share
 from lightning_poison.poisons.candidates import Candidates
-from lightning_poison.poisons.meta.outer_points import OuterAttack, input_box
+from lightning_poison.poisons.meta.outer_attack import OuterAttack, input_box
 
 __all__ = ["GumbelFlips"]
 
@@ -160,8 +160,8 @@ class _Problem:
         return torch.cat(rows)
 
     def _attacked(self, network: nn.Module, weights: dict[str, Tensor]) -> Tensor:
-        def value(inputs: Tensor) -> Tensor:
-            return -margin(functional_call(network, weights, (inputs,)), self.labels)
+        def value(inputs: Tensor, rows: Tensor) -> Tensor:
+            return -margin(functional_call(network, weights, (inputs,)), self.labels[rows])
 
         return self.attack.descend(self.inputs, value)
 

@@ -26,7 +26,7 @@ from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.budget import BudgetedSelector, Share
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.meta.forced_greedy import Flippable, OuterPoints, closeness, forced_greedy, single_effects
-from lightning_poison.poisons.meta.outer_points import OuterAttack, input_box
+from lightning_poison.poisons.meta.outer_attack import OuterAttack, input_box
 from lightning_poison.poisons.meta.roles import Roles
 from lightning_poison.poisons.meta.tangent_model import TangentModel, fresh_surrogate
 

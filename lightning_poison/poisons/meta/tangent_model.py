@@ -15,7 +15,7 @@ from lightning_poison.functional.fresh_networks import fresh_network
 from lightning_poison.functional.kernel_fit import KernelFit
 from lightning_poison.functional.tangents import Tangents, tangent_kernel, tangents
 from lightning_poison.nets.building import build_net
-from lightning_poison.poisons.meta.outer_points import OuterAttack
+from lightning_poison.poisons.meta.outer_attack import OuterAttack
 
 __all__ = ["TangentModel", "fresh_surrogate"]
 
@@ -71,8 +71,11 @@ class TangentModel:
         for own, rival in torch.unique(pairs, dim=0).tolist():
             rows = (pairs == torch.tensor([own, rival])).all(dim=1).nonzero()[:, 0]
             margin = {name: weight[own] - weight[rival] for name, weight in weights.items()}
-            for part in torch.split(rows, _BLOCK):
-                attacked[part] = attack.descend(inputs[part], partial(self._value, direction=margin))
+
+            def value(points: Tensor, _: Tensor, margin: dict[str, Tensor] = margin) -> Tensor:
+                return self._value(points, margin)
+
+            attacked[rows] = attack.descend(inputs[rows], value, _BLOCK)
         return attacked
 
     def _tangents(self, inputs: Tensor) -> Tangents:
