@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import configparser
+from collections.abc import Mapping
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 import lightning_poison
@@ -76,3 +78,76 @@ def test_every_layer_is_known_to_the_packaging() -> None:
         ".".join(("lightning_poison", *path.parent.relative_to(PACKAGE).parts)) for path in PACKAGE.rglob("__init__.py")
     }
     assert declared == found | {"lightning_poison.configs"}
+
+
+def cycles(sources: Mapping[str, str]) -> list[list[str]]:
+    """Modules that import each other, directly or over others, also within functions and for type checkers only.
+
+    A name that a package passes on counts as imported from the module that defines it, and packages themselves are
+    left out: otherwise every package would import its modules, and they it.
+
+    Args:
+        sources: the text of each module by its full name, packages as ``package.__init__``.
+    """
+    taken = {
+        module: [
+            (node.module or "", alias.name, alias.asname or alias.name)
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        ]
+        + [
+            (*alias.name.rpartition(".")[::2], "")
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        ]
+        for module, text in sources.items()
+    }
+
+    def defining(package: str, name: str) -> str | None:
+        for module in (f"{package}.{name}", package):
+            if module in sources:
+                return module
+        for origin, original, here in taken.get(f"{package}.__init__", []):
+            if here == name and (origin, original) != (package, name):
+                return defining(origin, original)
+        return None
+
+    graph = nx.DiGraph(
+        (module, found)
+        for module in sources
+        for origin, original, _ in taken[module]
+        if (found := defining(origin, original)) is not None
+    )
+    graph.remove_nodes_from([module for module in sources if module.endswith("__init__")])
+    groups = [sorted(group) for group in nx.strongly_connected_components(graph)]
+    return sorted(group for group in groups if len(group) > 1 or graph.has_edge(group[0], group[0]))
+
+
+def test_no_modules_import_each_other() -> None:
+    sources = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path.read_text(encoding="utf-8")
+        for path in modules()
+    }
+    assert len(sources) > 50
+    assert cycles(sources) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from p.a import x",
+        "import p.a",
+        "from p import a",
+        "from p import x",
+        "def late():\n    from p.a import x",
+        "if TYPE_CHECKING:\n    from p.a import x",
+        "from p.c import x",
+    ],
+)
+def test_hidden_cycles_are_found(back: str) -> None:
+    package = {"p.__init__": "from p.a import x\nfrom p.b import y", "p.a": "from p.b import y\nx = 1"}
+    assert cycles({**package, "p.b": "y = 1", "p.c": "from p.a import x"}) == []
+    found = cycles({**package, "p.b": back, "p.c": "from p.a import x"})
+    assert found == [["p.a", "p.b", "p.c"] if "p.c" in back else ["p.a", "p.b"]]

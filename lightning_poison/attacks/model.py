@@ -22,12 +22,34 @@ __all__ = [
     "check_floats",
     "check_samples",
     "class_scores",
+    "eval_mode",
     "frozen_eval",
     "input_gradients",
     "without_history",
 ]
 
 _FAST: ContextVar[FastInputGradients | None] = ContextVar("fast input gradients", default=None)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """A network and its parts in eval mode; each is in its own again on the way out, also after an exception.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.Dropout().eval())
+        >>> with eval_mode(net):
+        ...     net.training
+        False
+        >>> net.training, net[1].training
+        (True, False)
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 @contextmanager
@@ -54,7 +76,6 @@ def frozen_eval(model: Callable[..., Any]) -> Iterator[None]:
         (True, True)
     """
     module = model if isinstance(model, nn.Module) else nn.Module()
-    modes = [(part, part.training) for part in module.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     if any(is_lazy(parameter) for parameter, _ in flags):
         raise UserError(
@@ -66,15 +87,13 @@ def frozen_eval(model: Callable[..., Any]) -> Iterator[None]:
             torch.inference_mode(False),
             torch.enable_grad(),
             kept_state(module),
+            eval_mode(module),
             _fast_input_gradients(FastInputGradients()),
         ):
-            module.eval()
             for parameter, _ in flags:
                 parameter.requires_grad_(False)
             yield
     finally:
-        for part, mode in modes:
-            part.training = mode
         with torch.inference_mode(False):
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)

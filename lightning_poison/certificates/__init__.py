@@ -18,7 +18,7 @@ from lightning_poison.certificates.features import (
     SpectralFeatures,
     UnchangedInputs,
 )
-from lightning_poison.certificates.guarantee import Certainty, Promise, guarantee
+from lightning_poison.certificates.guarantee import Certainty, Promise
 from lightning_poison.certificates.input_smoothing import InputSmoothing
 from lightning_poison.certificates.label_linear import LabelFlipCertificate, certify_label_linear
 from lightning_poison.certificates.learner import CertifiedLearner
@@ -113,7 +113,6 @@ __all__ = [
     "certify_label_linear",
     "certify_together",
     "default_radii",
-    "guarantee",
     "kl_radius",
     "optimal_label_flips",
     "radius_ceiling",

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from lightning_poison.certificates.learner import CertifiedLearner
-
-__all__ = ["Certainty", "LabelScope", "Promise", "guarantee", "reach_of"]
+__all__ = ["Certainty", "LabelScope", "Promise", "reach_of"]
 
 LabelScope = Literal["declared", "counted", "any"]
 """Which labels an adversary may write: one of the K declared classes; one of K classes that were counted in the
@@ -178,22 +175,3 @@ class Promise:
 def reach_of(end_to_end: bool) -> str:
     """How far a guarantee goes: "end-to-end" or "not end-to-end, the head only"."""
     return "end-to-end" if end_to_end else "not end-to-end, the head only"
-
-
-def guarantee(learner: CertifiedLearner) -> str:
-    """Say what the certified accuracy at r means: threat model, learner, meaning, reach and assumptions.
-
-    Args:
-        learner: the certified learner; fitted, as its numbers of points and classes are part of the statement.
-
-    Returns:
-        one line for each of them.
-
-    Example:
-        >>> import torch
-        >>> from lightning_poison.certificates import CertifiedRidge, RawFeatures
-        >>> learner = CertifiedRidge(RawFeatures(), 0.1).fit(torch.eye(3), torch.tensor([0, 0, 1]), num_classes=2)
-        >>> print(guarantee(learner).splitlines()[3])
-        Reach: end-to-end, as the features were built from inputs alone. Assumption: the kind of features and the ...
-    """
-    return "\n".join(learner.promise().lines())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_poison.certificates.features import LabelFreeFeatures, RandomConvFeatures
 from lightning_poison.certificates.features.base import PointSource, check_as_many, in_own_order
-from lightning_poison.certificates.guarantee import Certainty, LabelScope, Promise, guarantee, reach_of
+from lightning_poison.certificates.guarantee import Certainty, LabelScope, Promise, reach_of
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_finite, check_integer, check_kind, check_labels
@@ -267,8 +267,17 @@ class CertifiedLearner(ABC):
         )
 
     def guarantee(self) -> str:
-        """What the certificates promise, in lines of words."""
-        return guarantee(self)
+        """What the certified accuracy at r means: threat model, learner, meaning, reach and assumptions, a line each.
+
+        The learner is fitted, as its numbers of points and classes are part of the statement.
+
+        Example:
+            >>> from lightning_poison.certificates import CertifiedRidge, RawFeatures
+            >>> learner = CertifiedRidge(RawFeatures(), 0.1).fit(torch.eye(3), torch.tensor([0, 0, 1]), num_classes=2)
+            >>> print(learner.guarantee().splitlines()[3])
+            Reach: end-to-end, as the features were built from inputs alone. Assumption: the kind of features ...
+        """
+        return "\n".join(self.promise().lines())
 
     def note(self) -> str:
         """What the certificates promise in the few words that fit beside a number."""

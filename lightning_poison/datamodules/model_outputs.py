@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from lightning_poison.attacks.model import eval_mode
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.poisons import PoisonList
@@ -76,11 +77,5 @@ def _can_run(model: Any) -> bool:
 
 
 def _output(model: nn.Module, item: Tensor) -> Any:
-    modes = [(part, part.training) for part in model.modules()]
-    try:
-        with torch.no_grad(), kept_random_state():
-            model.eval()
-            return model(item.unsqueeze(0).to(getattr(model, "device", "cpu")))
-    finally:
-        for part, mode in modes:
-            part.training = mode
+    with torch.no_grad(), kept_random_state(), eval_mode(model):
+        return model(item.unsqueeze(0).to(getattr(model, "device", "cpu")))

@@ -17,7 +17,7 @@ from lightning_poison.ensembles.recipe import TrainingRecipe
 from lightning_poison.ensembles.sequential import SequentialTrainer
 from lightning_poison.ensembles.trained import TrainedNetwork
 from lightning_poison.functional.isolation import isolated_run
-from lightning_poison.functional.workers import worker_pool
+from lightning_poison.functional.workers import in_workers
 
 __all__ = ["train_in_processes"]
 
@@ -38,18 +38,13 @@ def train_in_processes(
     joblib shares the work out: over one process for each core, or what a surrounding ``joblib.parallel_config`` says,
     such as the workers of a Dask cluster. The arguments are those of :func:`train_networks`.
     """
-    from joblib import delayed
-    from joblib.parallel import get_active_backend
-
-    shared = inputs.detach().numpy()
+    shared, settings = inputs.detach().numpy(), (recipe, order_seed, history)
     rows = (
-        (member, shared, labels[row].numpy(), None if watched is None else watched[row].numpy())
+        (member, shared, labels[row].numpy(), None if watched is None else watched[row].numpy(), *settings)
         for row, member in enumerate(members)
     )
-    jobs = get_active_backend()[1]
-    pool = worker_pool(-1 if jobs is None else jobs, return_as="generator")
     trained = []
-    for network in pool(delayed(_train)(*row, recipe, order_seed, history) for row in rows):
+    for network in in_workers(_train, rows, jobs=None):
         trained.append(network)
         advance(network.epochs)
     return trained

@@ -10,14 +10,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.progress import Progress
-from lightning_poison.functional.workers import worker_pool
+from lightning_poison.functional.workers import in_workers
 
 __all__ = ["Ticker", "side_by_side"]
 
@@ -78,16 +78,11 @@ def side_by_side(
         return
     with _counted(folder, description, total, progress) as notes:
         tickers = [Ticker(notes / str(number)) for number in range(len(pieces))]
-        if jobs == 1 or len(pieces) == 1:
-            for ticker, piece in zip(tickers, pieces, strict=True):
-                _finish(work, ticker, piece)
-            return
-        from joblib import delayed
-
-        with _terminable():
-            worker_pool(jobs, batch_size=1)(
-                delayed(_finish)(work, ticker, piece) for ticker, piece in zip(tickers, pieces, strict=True)
-            )
+        jobs = 1 if len(pieces) == 1 else jobs
+        calls = ((work, ticker, piece) for ticker, piece in zip(tickers, pieces, strict=True))
+        with nullcontext() if jobs == 1 else _terminable():
+            for _ in in_workers(_finish, calls, jobs, batch_size=1, return_as="list"):
+                pass
 
 
 def _finish(work: Callable[..., None], ticker: Ticker, piece: tuple[Any, ...]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer
 from lightning_poison.functional.random_streams import generator
-from lightning_poison.functional.scale import IN_FLOAT32, unit_of
+from lightning_poison.functional.scale import IN_FLOAT32, in_units, unit_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -62,7 +62,7 @@ def nearest_neighbours(points: Tensor, count: int, queries: Tensor | None = None
 
 def _in_float32(name: str, rows: Tensor, unit: float) -> np.ndarray:
     """Rows times ``unit``, where distances fit into float32."""
-    scaled = (rows if unit == 1 else rows.double() * unit).float()
+    scaled = in_units(rows, unit).float()
     return check_finite(name, scaled, remedy="they are too large beside the points; clean the inputs").numpy()
 
 

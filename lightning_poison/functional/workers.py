@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
-__all__ = ["worker_pool"]
+__all__ = ["in_workers"]
 
 _SHARED = "1M"  # larger arrays are mapped into the workers' memory instead of copied
 
+T = TypeVar("T")
 
-def worker_pool(jobs: int, **settings: Any) -> Any:
-    """A ``joblib.Parallel`` whose workers look at the caller's arrays; ``joblib.parallel_config`` names its backend.
+
+def in_workers(
+    work: Callable[..., T], pieces: Iterable[tuple[Any, ...]], jobs: int | None, **settings: Any
+) -> Iterable[T]:
+    """``work(*piece)`` for each piece, side by side, by joblib; ``joblib.parallel_config`` names its backend.
 
     Args:
-        jobs: processes; -1: one for each core.
-        settings: more arguments of ``Parallel``.
+        work: what the workers call.
+        pieces: its arguments; arrays in them are shared.
+        jobs: processes; 1: this one, which works when it is asked for the next result; -1: one for each core; None: as
+            many as a surrounding ``parallel_config`` says, else one for each core.
+        settings: more arguments of ``joblib.Parallel``.
+
+    Returns:
+        the results in the order of the pieces, as they come.
 
     Example:
-        >>> from joblib import delayed
-        >>> worker_pool(1)(delayed(abs)(number) for number in (-1, 2))
-        [1, 2]
+        >>> list(in_workers(pow, [(2, 3), (3, 2)], jobs=1))
+        [8, 9]
     """
-    from joblib import Parallel
+    if jobs == 1:
+        return (work(*piece) for piece in pieces)
+    from joblib import Parallel, delayed
+    from joblib.parallel import get_active_backend
 
+    if jobs is None:
+        jobs = get_active_backend()[1]
+        jobs = -1 if jobs is None else jobs
     # "c": private copies of what is written to, as torch wants no read-only memory
-    return Parallel(n_jobs=jobs, max_nbytes=_SHARED, mmap_mode="c", **settings)
+    settings = {"return_as": "generator", "max_nbytes": _SHARED, "mmap_mode": "c", **settings}
+    results: Iterable[T] = Parallel(n_jobs=jobs, **settings)(delayed(work)(*piece) for piece in pieces)
+    return results

@@ -1,6 +1,6 @@
 """Which training labels are flipped, and to what."""
 
-from lightning_poison.poisons.base import Poison, Relabelling, Selector
+from lightning_poison.poisons.base import Poison, Selector
 from lightning_poison.poisons.boundary import FarthestFromBoundary, NearestToBoundary, PathLengthBucket
 from lightning_poison.poisons.budget import BudgetedSelector, Share
 from lightning_poison.poisons.candidates import Candidates
@@ -34,7 +34,7 @@ from lightning_poison.poisons.points import (
 from lightning_poison.poisons.poison_list import PoisonList
 from lightning_poison.poisons.random_points import RandomPoints
 from lightning_poison.poisons.ranking import ScoreSelector
-from lightning_poison.poisons.relabellings import NewClass, NextClass, RandomOther, ToClass
+from lightning_poison.poisons.relabellings import NewClass, NextClass, RandomOther, Relabelling, ToClass
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a poison, a selector and a relabelling are."""
+"""What a poison and a selector are."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch import Tensor
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.flip_list import FlipList
 from lightning_poison.poisons.poison_list import PoisonList
+from lightning_poison.poisons.relabellings import Relabelling
 from lightning_poison.poisons.training_set import TrainingSet
 
-__all__ = ["Poison", "Relabelling", "Selector"]
+__all__ = ["Poison", "Selector"]
 
 
 class Poison(ABC):
@@ -47,31 +48,6 @@ class Poison(ABC):
             UserError: the budget, the classes or the list do not fit the data.
         """
         self.num_classes_after(training_set.num_classes)
-
-
-class Relabelling(ABC):
-    """A rule that says which label a selected point gets."""
-
-    def num_classes_after(self, num_classes: int) -> int:
-        """Number of classes once points are relabelled."""
-        return num_classes
-
-    def eligible(self, training_set: TrainingSet) -> Tensor:
-        """Which points this rule can give another label: shape (n,), bool."""
-        return training_set.labels >= 0
-
-    @abstractmethod
-    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:
-        """The new label of each selected point, never its old one.
-
-        Args:
-            training_set: the clean data.
-            index: shape (b,), int64: the selected points, in increasing order.
-            seed: for rules that draw.
-
-        Returns:
-            shape (b,), int64.
-        """
 
 
 class Selector(ABC):

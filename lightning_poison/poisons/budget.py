@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from lightning_poison.functional.checks import check_integer_field, check_number
 from lightning_poison.poisons.base import Selector
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.classes import check_classes, existing_classes
-from lightning_poison.poisons.inherited_arguments import describe_inherited_arguments
 
 __all__ = ["BudgetedSelector", "Share", "rising"]
 
@@ -71,11 +69,6 @@ class BudgetedSelector(Selector):
     per_class: int | None = None
     fraction: float | None = None
     classes: list[int] | None = None
-
-    def __init_subclass__(cls, **arguments: Any) -> None:
-        """Complete the docstring of a strategy by the arguments that it inherits."""
-        super().__init_subclass__(**arguments)
-        describe_inherited_arguments(cls)
 
     def __post_init__(self) -> None:
         budgets = {"count": self.count, "per_class": self.per_class, "fraction": self.fraction}

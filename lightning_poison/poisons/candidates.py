@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_poison.poisons.relabellings import Relabelling
 from lightning_poison.poisons.training_set import TrainingSet
-
-if TYPE_CHECKING:
-    from lightning_poison.poisons.base import Relabelling
 
 __all__ = ["Candidates"]
 

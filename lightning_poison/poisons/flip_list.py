@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
+from lightning_poison.poisons.flip_list_csv import read_flip_list, write_flip_list
 from lightning_poison.poisons.poison_list import PoisonList
 from lightning_poison.poisons.training_set import TrainingSet
 
@@ -127,9 +128,7 @@ class FlipList(PoisonList):
         Raises:
             UserError: the folder cannot be written.
         """
-        from lightning_poison.poisons.flip_list_csv import write_flip_list
-
-        return write_flip_list(self, path)
+        return write_flip_list(path, (self.index, self.old_label, self.new_label), self.provenance)
 
     @classmethod
     def read(cls, path: str | Path) -> FlipList:
@@ -138,9 +137,9 @@ class FlipList(PoisonList):
         Raises:
             UserError: the file is missing or malformed; the message names the file and the row.
         """
-        from lightning_poison.poisons.flip_list_csv import read_flip_list
-
-        return read_flip_list(path)
+        table, provenance, rows = read_flip_list(path)
+        index, old_label, new_label = table.unbind(1)
+        return cls(index, old_label, new_label, provenance, str(path), rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python, fit for a checkpoint that is loaded with ``weights_only``."""

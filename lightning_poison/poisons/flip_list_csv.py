@@ -15,17 +15,17 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.files import write_atomically
-from lightning_poison.poisons.flip_list import FlipList
 
 __all__ = ["FORMAT_VERSION", "provenance_lines", "read_flip_list", "write_flip_list"]
 
@@ -38,15 +38,19 @@ _SHOWN = 40
 _NO_JSON = object()
 
 
-def write_flip_list(flips: FlipList, path: str | Path) -> Path:
-    """Write ``flips`` to ``path``, whole or not at all.
+def write_flip_list(path: str | Path, columns: Sequence[Tensor], provenance: Mapping[str, Any]) -> Path:
+    """Write the columns of a flip list to ``path``, whole or not at all.
+
+    Args:
+        path: of the file.
+        columns: index, old and new labels, each (b,), int64.
+        provenance: plain values that JSON can hold.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    lines = [*provenance_lines(FORMAT_VERSION, flips.provenance), _HEADER]
-    columns = (flips.index.tolist(), flips.old_label.tolist(), flips.new_label.tolist())
-    lines += [f"{index},{old},{new}" for index, old, new in zip(*columns, strict=True)]
+    lines = [*provenance_lines(FORMAT_VERSION, provenance), _HEADER]
+    lines += [f"{index},{old},{new}" for index, old, new in torch.stack(list(columns), dim=1).tolist()]
     return write_atomically(path, "\n".join(lines) + "\n")
 
 
@@ -65,11 +69,15 @@ def provenance_lines(format_version: int, provenance: Mapping[str, Any]) -> list
     return [f"# {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in facts.items()]
 
 
-def read_flip_list(path: str | Path) -> FlipList:
-    """Read a flip list; one without provenance is accepted.
+def read_flip_list(path: str | Path) -> tuple[Tensor, dict[str, Any], Tensor]:
+    """Read the table of a flip list; one without provenance is accepted.
 
     It may have gone through a spreadsheet or a data frame: separated by commas, semicolons or tabs, in quotes, with a
     byte-order mark, ``3.0`` for 3, empty rows, other columns beside the three, and these in any order.
+
+    Returns:
+        index, old and new label of each flip, shape (b, 3), int64; the provenance; and the line number of each row,
+        shape (b,), int64.
 
     Raises:
         UserError: the file is missing, empty or malformed, or a value is in doubt; the message names the file, the row
@@ -88,8 +96,7 @@ def read_flip_list(path: str | Path) -> FlipList:
         _refuse(name, header_at + 1, "this is the table of poison points; give the .pt file beside it (PointsFromFile)")
     rows, numbers = _rows(lines, header_at, header, name)
     table = torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
-    index, old_label, new_label = table.unbind(1)
-    return FlipList(index, old_label, new_label, provenance, name, torch.tensor(numbers, dtype=torch.int64))
+    return table, provenance, torch.tensor(numbers, dtype=torch.int64)
 
 
 def _lines(path: Path) -> list[str]:

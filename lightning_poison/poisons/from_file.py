@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.poisons.base import Relabelling, Selector
+from lightning_poison.poisons.base import Selector
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.flip_list import FlipList
+from lightning_poison.poisons.relabellings import Relabelling
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["FromFile"]

@@ -8,12 +8,12 @@ from typing import Any
 import lightning_poison
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_kind
-from lightning_poison.poisons.base import Poison, Relabelling, Selector
+from lightning_poison.poisons.base import Poison, Selector
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.classes import remark_on_classes
 from lightning_poison.poisons.description import arguments, describe
 from lightning_poison.poisons.flip_list import FlipList
-from lightning_poison.poisons.relabellings import NextClass
+from lightning_poison.poisons.relabellings import NextClass, Relabelling
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["LabelFlips"]

@@ -22,6 +22,12 @@ class RandomPoints(BudgetedSelector):
     seed a smaller budget draws a part of what a larger one draws, and per class the draw does not depend on the other
     classes. Points that the relabelling cannot change (those of class c under ``ToClass(c)``) are not drawn.
 
+    Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
+
     Raises:
         UserError: more than one budget is given, or one is out of range.
 

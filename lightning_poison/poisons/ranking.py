@@ -15,7 +15,14 @@ __all__ = ["ScoreSelector"]
 
 
 class ScoreSelector(BudgetedSelector):
-    """Takes the points of highest score in each share; of equal scores those that come first in the data."""
+    """Takes the points of highest score in each share; of equal scores those that come first in the data.
+
+    Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
+    """
 
     @abstractmethod
     def scores(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,34 @@ from torch import Tensor
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer_field
 from lightning_poison.functional.random_streams import generator
-from lightning_poison.poisons.base import Relabelling
 from lightning_poison.poisons.training_set import TrainingSet
 
-__all__ = ["NewClass", "NextClass", "RandomOther", "ToClass"]
+__all__ = ["NewClass", "NextClass", "RandomOther", "Relabelling", "ToClass"]
+
+
+class Relabelling(ABC):
+    """A rule that says which label a selected point gets."""
+
+    def num_classes_after(self, num_classes: int) -> int:
+        """Number of classes once points are relabelled."""
+        return num_classes
+
+    def eligible(self, training_set: TrainingSet) -> Tensor:
+        """Which points this rule can give another label: shape (n,), bool."""
+        return training_set.labels >= 0
+
+    @abstractmethod
+    def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:
+        """The new label of each selected point, never its old one.
+
+        Args:
+            training_set: the clean data.
+            index: shape (b,), int64: the selected points, in increasing order.
+            seed: for rules that draw.
+
+        Returns:
+            shape (b,), int64.
+        """
 
 
 @dataclass(frozen=True)

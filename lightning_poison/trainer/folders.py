@@ -7,18 +7,17 @@ Only rank zero knows and writes; nothing here waits for other ranks.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_poison.errors import UserError
+from lightning_poison.trainer.runs import Run, run_of
 
 __all__ = ["log_folder", "note_run", "planned_report_folder", "recall_run", "report_folder", "run_file"]
 
@@ -73,22 +72,16 @@ def log_folder(trainer: Any) -> Path:
 def note_run(trainer: Any, checkpoint: MutableMapping[str, Any]) -> None:
     """Write into a checkpoint which run it is of; called in ``on_save_checkpoint``."""
     if trainer.is_global_zero and not trainer.fast_dev_run and _own_folder(trainer) is None:
-        checkpoint[_KEY] = _run_of(trainer).name
+        checkpoint[_KEY] = _name(run_of(trainer))
 
 
 def recall_run(trainer: Any, checkpoint: Mapping[str, Any]) -> None:
     """Go on in the folder of the run that a checkpoint is of; called in ``on_load_checkpoint``."""
-    if isinstance(name := checkpoint.get(_KEY), str):
-        _runs.setdefault(trainer, _Run(name))
+    run = run_of(trainer)
+    if run.name is None and isinstance(name := checkpoint.get(_KEY), str):
+        run.name = name
 
 
-@dataclass
-class _Run:
-    name: str
-    folder: Path | None = None
-
-
-_runs: WeakKeyDictionary[Any, _Run] = WeakKeyDictionary()
 _warned: WeakSet[Any] = WeakSet()
 
 
@@ -107,11 +100,10 @@ def _folder(trainer: Any, claim: bool) -> Path | None:
         return None
     if own is not None:
         return Path(base) / "report"
-    run = _run_of(trainer) if claim else _runs.get(trainer)
-    if run is None:
-        return _next_free(base)
+    run = run_of(trainer)
     if run.folder is None:
-        mine = next((folder for folder in Path(base).glob("report*") if _owner(folder) == run.name), None)
+        known = Path(base).glob("report*") if run.name is not None else ()
+        mine = next((folder for folder in known if _owner(folder) == run.name), None)
         if mine is None and not claim:
             return _next_free(base)
         run.folder = mine if mine is not None else _claimed(base, run)
@@ -129,12 +121,12 @@ def _owner(folder: Path) -> str | None:
     return None
 
 
-def _claimed(base: str, run: _Run) -> Path:
+def _claimed(base: str, run: Run) -> Path:
     """A folder that was not there: of two runs that make it at the same moment only one succeeds."""
     for folder in _candidates(base):
         try:
             folder.mkdir(parents=True)
-            (folder / _MARK).write_text(run.name, encoding="utf-8")
+            (folder / _MARK).write_text(_name(run), encoding="utf-8")
         except FileExistsError:
             continue
         except OSError as error:
@@ -149,8 +141,10 @@ def _candidates(base: str) -> Iterator[Path]:
     return (Path(base) / (f"report_{number}" if number else "report") for number in count())
 
 
-def _run_of(trainer: Any) -> _Run:
-    return _runs.setdefault(trainer, _Run(uuid.uuid4().hex))
+def _name(run: Run) -> str:
+    """The name of a run, which it gets when it is first asked for."""
+    run.name = run.key if run.name is None else run.name
+    return run.name
 
 
 def _own_folder(trainer: Any) -> str | None:

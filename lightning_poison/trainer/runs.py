@@ -3,11 +3,43 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-__all__ = ["RunKeeper", "is_last_epoch"]
+__all__ = ["Run", "RunKeeper", "is_last_epoch", "run_of"]
 
 _RUN = "_lightning_poison_run"
+
+
+@dataclass
+class Run:
+    """What we know of the run that a Trainer is in.
+
+    Args:
+        key: tells it from other Trainers' runs; a text, as Trainer and callbacks may be pickled on their way to another
+            process.
+        name: by which folders and checkpoints know the run, those of the run that it goes on from included; None: no
+            folder had to be told yet.
+        folder: where its reports go, where the run shares its logger's folder with others; None: not known yet.
+    """
+
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    name: str | None = None
+    folder: Path | None = None
+
+
+def run_of(trainer: Any) -> Run:
+    """The run of a Trainer, always the same.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> trainer = SimpleNamespace()
+        >>> run_of(trainer) is run_of(trainer), run_of(trainer) == run_of(SimpleNamespace())
+        (True, False)
+    """
+    run: Run = vars(trainer).setdefault(_RUN, Run())
+    return run
 
 
 class RunKeeper:
@@ -34,8 +66,7 @@ class RunKeeper:
             trainer: of the run.
             stage: as given to ``setup``.
         """
-        # A name rather than the Trainer itself, as both may be pickled on their way to another process.
-        run = vars(trainer).setdefault(_RUN, uuid.uuid4().hex)
+        run = run_of(trainer).key
         new = run != self._run or (stage == "fit" and trainer.current_epoch == 0)
         self._run = run
         return new

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from lightning_poison._lightning import lightning_packages
+from lightning_poison.attacks.model import eval_mode
 from lightning_poison.certificates.retraining import TrainingProcedure
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
@@ -137,13 +138,8 @@ def _check_new(module: nn.Module, other: nn.Module) -> None:
 
 
 def _logits(module: nn.Module, inputs: Tensor) -> Tensor:
-    """In eval mode; all modes are as before afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    with torch.no_grad():
+    with torch.no_grad(), eval_mode(module):
         logits: Tensor = module(inputs)
-    for part, mode in modes:
-        part.training = mode
     return logits
 
 

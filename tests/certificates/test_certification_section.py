@@ -28,7 +28,6 @@ from lightning_poison.certificates import (
     SpectralFeatures,
     certification_section,
 )
-from lightning_poison.certificates.guarantee import guarantee
 from lightning_poison.report.section import Section
 
 INPUTS, LABELS = torch.arange(60.0)[:, None] / 60, torch.arange(60) // 30
@@ -66,13 +65,13 @@ def test_what_is_no_proof_is_not_called_one() -> None:
     noisy[::7] = 1 - noisy[::7]
     learner = SmoothedRidge(PCAFeatures(1), strength="eq6", intercept=False).fit(INPUTS, noisy, 2)
     assert learner.note().startswith("not proved; ")
-    assert "is claimed, but not proved, to keep this prediction" in guarantee(learner)
+    assert "is claimed, but not proved, to keep this prediction" in learner.guarantee()
     assert CertifiedRidge().note().startswith("proved; ")
 
 
 def test_a_promise_that_the_guarantee_rests_on_is_part_of_it() -> None:
     learner = CertifiedRidge(FrozenFeatures(torch.nn.Linear(1, 2), label_free=True)).fit(INPUTS, LABELS, 2)
-    assert "end-to-end, as long as the frozen network was trained without these labels." in guarantee(learner)
+    assert "end-to-end, as long as the frozen network was trained without these labels." in learner.guarantee()
     assert learner.promise().premises == ("the frozen network was trained without these labels",)
 
 
@@ -91,8 +90,8 @@ def test_wrappers_of_frozen_features_keep_reach_and_premise() -> None:
         ]
         for learner in learners:
             assert learner.end_to_end is free
-            assert (words in guarantee(learner)) is free
-            assert ("not end-to-end, the head only" in guarantee(learner)) is not free
+            assert (words in learner.guarantee()) is free
+            assert ("not end-to-end, the head only" in learner.guarantee()) is not free
 
 
 def test_a_wrapper_is_transductive_if_what_it_wraps_is() -> None:
@@ -100,7 +99,7 @@ def test_a_wrapper_is_transductive_if_what_it_wraps_is() -> None:
     learner = KernelSigns(votes).fit(INPUTS, LABELS, 2)
     assert learner.transductive
     assert learner.needs_all_points
-    assert "It is transductive" in guarantee(learner)
+    assert "It is transductive" in learner.guarantee()
     assert "; of these points together; " in learner.note()
     assert not KernelSigns(SignedVotes(RawFeatures())).transductive
 
@@ -108,7 +107,7 @@ def test_a_wrapper_is_transductive_if_what_it_wraps_is() -> None:
 def test_probabilities_are_told_with_whom_they_hold_against() -> None:
     alone = MonteCarloSmoothing(CertifiedRidge(RawFeatures()), q=0.1, runs=20, alpha=0.01).fit(INPUTS, LABELS, 2)
     together = MonteCarloSmoothing(CertifiedRidge(RawFeatures()), q=0.1, runs=20, alpha=0.01, points=5)
-    text = guarantee(alone)
+    text = alone.guarantee()
     assert "an adversary who knows everything but the learner's own draws" in text
     assert "must not know the seed" in text
     assert (alone.certainty().of_all_points, together.certainty().of_all_points) == (False, True)
@@ -148,8 +147,8 @@ def test_parts_that_are_trained_where_trainings_need_not_repeat_themselves_are_n
     procedure = OnAnAccelerator("sklearn.naive_bayes.GaussianNB")
     learner = PartitionAggregation(procedure, parts=3, features=RawFeatures()).fit(INPUTS, LABELS, 2)
     assert learner.certainty().kind == "not proved"
-    assert "holds with certainty" not in guarantee(learner)
-    assert "repeat themselves to the last bit" in guarantee(learner)
+    assert "holds with certainty" not in learner.guarantee()
+    assert "repeat themselves to the last bit" in learner.guarantee()
     assert learner.note().startswith("not proved; ")
     sure = PartitionAggregation(SklearnTraining("sklearn.naive_bayes.GaussianNB"), parts=3, features=RawFeatures())
     assert sure.certainty() == Certainty()
@@ -187,5 +186,5 @@ def test_all_words_are_made_of_facts() -> None:
     learner = CertifiedRidge(RawFeatures()).fit(INPUTS, LABELS, 2)
     promise = learner.promise()
     assert isinstance(promise, Promise)
-    assert "\n".join(promise.lines()) == learner.guarantee() == guarantee(learner)
+    assert "\n".join(promise.lines()) == learner.guarantee()
     assert promise.note == learner.note()

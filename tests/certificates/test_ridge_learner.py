@@ -17,7 +17,6 @@ from lightning_poison.certificates import (
     RawFeatures,
     certification_section,
     certify_label_linear,
-    guarantee,
 )
 from lightning_poison.errors import UserError
 from lightning_poison.functional.ridge import Ridge
@@ -89,7 +88,7 @@ def test_no_points_give_an_empty_certificate() -> None:
 
 
 def test_the_guarantee_names_threat_learner_reach_and_assumptions() -> None:
-    text = guarantee(CertifiedRidge(PCAFeatures(7), 0.25).fit(IMAGES[:1234], LABELS[:1234], 11))
+    text = CertifiedRidge(PCAFeatures(7), 0.25).fit(IMAGES[:1234], LABELS[:1234], 11).guarantee()
     for words in (
         "up to r of the 1,234 training labels",
         "any of 11 classes",
@@ -106,10 +105,10 @@ def test_the_guarantee_names_threat_learner_reach_and_assumptions() -> None:
 
 
 def test_features_that_may_have_seen_labels_change_the_wording() -> None:
-    text = guarantee(CertifiedRidge(FrozenFeatures(nn.Identity()), 0.1))
+    text = CertifiedRidge(FrozenFeatures(nn.Identity()), 0.1).guarantee()
     assert "not end-to-end" in text
     assert "the features may have been learnt from poisoned labels" in text
-    assert "not end-to-end" not in guarantee(CertifiedRidge(FrozenFeatures(nn.Identity(), label_free=True)))
+    assert "not end-to-end" not in CertifiedRidge(FrozenFeatures(nn.Identity(), label_free=True)).guarantee()
 
 
 @pytest.mark.parametrize("features", [RawFeatures(), FrozenFeatures(nn.Identity())])

@@ -174,8 +174,10 @@ def test_the_unit_is_a_power_of_two_that_loses_nothing() -> None:
         points = torch.tensor([1.25, -1.75, 0.0]).double() * 2.0**exponent
         unit = unit_of(points)
         assert torch.equal((points * unit) / unit, points)
-        assert float((points * unit).abs().max()) <= 1
+        assert float((points * unit).abs().max()) < 2
     assert unit_of(torch.tensor([0.0, 2.0**150], dtype=torch.float64)) == 1
+    for largest, unit in ((1.0, 1.0), (1.99, 1.0), (2.0, 0.5), (0.99, 2.0), (2.0**150, 2.0**-150)):
+        assert unit_of(torch.tensor([-largest, 0.0], dtype=torch.float64), ordinary=0) == unit
     assert unit_of(torch.zeros(3)) == unit_of(torch.empty(0)) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from functools import partial
 
 import pytest
@@ -51,3 +52,11 @@ def test_no_argument_is_a_word_that_yaml_takes_for_a_truth_value(strategy):
     if dataclasses.is_dataclass(strategy):
         names = {field.name for field in dataclasses.fields(strategy)}
         assert names.isdisjoint({"on", "off", "yes", "no", "y", "n", "true", "false", "null"})
+
+
+@pytest.mark.parametrize("strategy", [getattr(poisons, name) for name in poisons.__all__])
+def test_every_argument_of_a_selector_is_in_its_own_docstring_also_an_inherited_one(strategy):
+    if inspect.isclass(strategy) and issubclass(strategy, poisons.Selector):
+        _, _, described = inspect.cleandoc(strategy.__dict__["__doc__"]).partition("Args:\n")
+        for argument in inspect.signature(strategy).parameters:
+            assert f"\n    {argument}: " in f"\n{described}", f"{strategy.__name__} does not describe {argument}"

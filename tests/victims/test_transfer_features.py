@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset, SubsetRandomSampler
 
-from lightning_poison.certificates import CertifiedRidge, guarantee
+from lightning_poison.certificates import CertifiedRidge
 from lightning_poison.datamodules import Digits
 from lightning_poison.errors import UserError
 from lightning_poison.nets import MLP
@@ -36,7 +36,7 @@ def test_they_separate_classes_that_the_network_never_saw() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert (certificate.prediction == labels).double().mean() > 0.93
     assert features.transform(inputs).shape == (len(inputs), 10)
-    text = guarantee(learner)
+    text = learner.guarantee()
     assert "end-to-end, as long as nobody changes the labels of the other data that" in text
     assert "a network trained on other data (Digits classes 0, 2, 3, 4, 5, 6, 8, 9; seed 0)" in text
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from lightning_poison.certificates.guarantee import reach_of
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_finite, kind_shown
+from lightning_poison.functional.checks import kind_shown
 from lightning_poison.functional.point_order import OwnOrder, PointsInOrder
 
-__all__ = ["LabelFreeFeatures", "PointSource", "as_batches", "binary_scale", "in_own_order", "rescaled"]
+__all__ = ["LabelFreeFeatures", "PointSource", "as_batches", "in_own_order"]
 
 Batches = Tensor | Iterable[Tensor]
 
@@ -151,50 +150,6 @@ def check_as_many(count: int, labels: Tensor) -> None:
     """
     if count != len(labels):
         raise UserError(f"inputs must match the labels, got {count} inputs for {len(labels)} labels")
-
-
-def binary_scale(values: Tensor) -> float:
-    """The largest power of two that is not above the largest magnitude, 1 where there is none.
-
-    Dividing by it rounds nothing, and squares of what is left neither overflow nor vanish: what does not depend on the
-    unit of the inputs comes out the same for inputs near the largest and the smallest numbers.
-
-    Args:
-        values: any shape and float dtype.
-
-    Raises:
-        UserError: a value is not finite.
-
-    Example:
-        >>> binary_scale(torch.tensor([0.3, -5.0])), binary_scale(torch.zeros(2))
-        (4.0, 1.0)
-    """
-    largest = float(check_finite("inputs", values, remedy="clean them").abs().max()) if values.numel() else 0.0
-    return 2.0 ** (math.frexp(largest)[1] - 1) if largest > 0 else 1.0
-
-
-def rescaled(points: Tensor) -> Tensor:
-    """Each point divided by a power of two of its own, see :func:`binary_scale`.
-
-    Args:
-        points: shape (N, ...), any float dtype.
-
-    Raises:
-        UserError: a value is not finite.
-
-    Example:
-        >>> rescaled(torch.tensor([[0.0, 3.0], [0.0, 0.0], [1e-200, 0.0]], dtype=torch.float64))[:2].tolist()
-        [[0.0, 1.5], [0.0, 0.0]]
-    """
-    rows = check_finite("inputs", points, remedy="clean them").flatten(1)
-    if not rows.numel():
-        return points
-    exponent = torch.frexp(rows.abs().amax(1)).exponent - 1
-    # In two steps, as 2^1074 is no number.
-    half = exponent // 2
-    for part in (half, exponent - half):
-        rows = torch.ldexp(rows, -part[:, None])
-    return rows.reshape(points.shape)
 
 
 def spread_inputs(inputs: Batches, count: int) -> Tensor:

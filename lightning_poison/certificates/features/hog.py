@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own custom
 
-from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches, rescaled
+from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches
 from lightning_poison.certificates.features.pca import PCAFeatures
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.ridge import rows_per_chunk
+from lightning_poison.functional.scale import rescaled
 
 __all__ = ["HOGFeatures", "deskewed"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches, binary_scale
+from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer
+from lightning_poison.functional.scale import unit_of
 
 __all__ = ["PCAFeatures"]
 
@@ -28,7 +29,7 @@ class PCAFeatures(LabelFreeFeatures):
 
     def __init__(self, dim: int = 64) -> None:
         self.dim = check_integer("dim", dim, minimum=1)
-        self._scale = 1.0
+        self._unit = 1.0
         self._mean: Tensor | None = None
         self._basis: Tensor | None = None
 
@@ -36,8 +37,9 @@ class PCAFeatures(LabelFreeFeatures):
         """Find mean and components."""
         shift, count, total, second = None, 0, torch.zeros(()), torch.zeros(())
         for batch in as_batches(inputs):
-            self._scale = binary_scale(batch) if shift is None else self._scale
-            rows = check_finite("inputs", batch).flatten(1).double() / self._scale
+            rows = check_finite("inputs", batch, remedy="clean them").flatten(1).double()
+            self._unit = unit_of(rows, ordinary=0) if shift is None else self._unit
+            rows = rows * self._unit
             shift = rows.mean(0) if shift is None else shift  # sums of squares around an early mean cancel less
             rows = rows - shift
             count, total, second = count + len(rows), total + rows.sum(0), second + rows.T @ rows
@@ -53,7 +55,7 @@ class PCAFeatures(LabelFreeFeatures):
         """Project (N, ...) to (N, dim), float64."""
         if self._mean is None or self._basis is None:
             raise UserError("PCAFeatures must be fitted before transform, got no components; call fit(inputs) first")
-        return ((inputs.flatten(1).double() / self._scale - self._mean) @ self._basis) * self._scale
+        return ((inputs.flatten(1).double() * self._unit - self._mean) @ self._basis) / self._unit
 
     def describe(self) -> str:
         """The map in a few words."""

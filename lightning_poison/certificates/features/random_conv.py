@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own custom
 
-from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, binary_scale, spread_inputs
+from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, spread_inputs
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import check_integer, check_number
+from lightning_poison.functional.checks import check_finite, check_integer, check_number
 from lightning_poison.functional.random_streams import generator
 from lightning_poison.functional.ridge import rows_per_chunk
+from lightning_poison.functional.scale import in_units, unit_of
 
 __all__ = ["RandomConvFeatures"]
 
@@ -58,15 +59,15 @@ class RandomConvFeatures(LabelFreeFeatures):
         self.grid = check_integer("grid", grid, minimum=1)
         self.threshold = check_number("threshold", threshold)
         self.seed = seed
-        self._scale = 1.0
+        self._unit = 1.0
         self._kernel: Tensor | None = None
         self._bias: Tensor | None = None
 
     def fit(self, inputs: Batches) -> RandomConvFeatures:
         """Draw filters from patches of 2,000 to 4,000 inputs, evenly spread over all."""
-        some = spread_inputs(inputs, _FIT_POINTS)
-        self._scale = binary_scale(some)
-        images = _as_images((some / self._scale).float())
+        some = check_finite("inputs", spread_inputs(inputs, _FIT_POINTS), remedy="clean them")
+        self._unit = unit_of(some, ordinary=0)
+        images = _as_images(in_units(some, self._unit).float())
         height, width = (max(min(self.patch_size, side // 2), 1) for side in images.shape[2:])
         stream = generator(self.seed, "random convolution features")
         patches = _patches(images, (height, width), stream)
@@ -84,7 +85,7 @@ class RandomConvFeatures(LabelFreeFeatures):
             raise UserError(
                 "RandomConvFeatures must be fitted before transform, got no filters; call fit(inputs) first"
             )
-        images = _as_images((inputs / self._scale).float())
+        images = _as_images(in_units(inputs, self._unit).float())
         channels, height, width = self._kernel.shape[1:]
         if images.shape[1] != channels:
             got = f"{images.shape[1]} for {channels}"

@@ -8,11 +8,12 @@ import sys
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, binary_scale, spread_inputs
+from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, spread_inputs
 from lightning_poison.certificates.features.random_conv import RandomConvFeatures
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer, check_kind, check_number
 from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.scale import unit_of
 
 __all__ = ["RandomFourierFeatures", "median_distance"]
 
@@ -93,7 +94,7 @@ class RandomFourierFeatures(LabelFreeFeatures):
 
 def median_distance(points: Tensor) -> float:
     """The median of the positive distances between points (n, d), float64; 1 where there are none."""
-    scale = binary_scale(points)
-    distances = torch.pdist(points / scale)
+    unit = unit_of(points, ordinary=0)
+    distances = torch.pdist(points * unit)
     positive = distances[distances > 0]
-    return min(float(positive.median()) * scale, sys.float_info.max) if len(positive) else 1.0
+    return min(float(positive.median()) / unit, sys.float_info.max) if len(positive) else 1.0

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own custom
 
-from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches, binary_scale
+from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches
 from lightning_poison.certificates.features.hog import HOGFeatures
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer, check_kind
@@ -16,6 +16,7 @@ from lightning_poison.functional.graphs import (
     neighbour_weights,
     spectral_embedding,
 )
+from lightning_poison.functional.scale import in_units, unit_of
 
 __all__ = ["SpectralFeatures", "SpectralMap"]
 
@@ -33,14 +34,14 @@ class SpectralMap:
         self.dim = check_integer("dim", dim, minimum=1)
         self.neighbours = check_integer("neighbours", neighbours, minimum=1)
         self.seed = check_integer("seed", seed, minimum=0)
-        self._scale = 1.0
+        self._unit = 1.0
         self._points: Tensor | None = None
         self._embedding: SpectralEmbedding
 
     def fit(self, points: Tensor) -> Tensor:
         """Embed points (n, d) along their own graph: (n, dim), float64."""
-        self._scale = binary_scale(points)
-        points = (points / self._scale).float()
+        self._unit = unit_of(check_finite("inputs", points, remedy="clean them"), ordinary=0)
+        points = in_units(points, self._unit).float()
         self._embedding = spectral_embedding(points, self.dim, self.neighbours, self.seed)
         self._points = points
         return F.normalize(self._embedding.coordinates)
@@ -50,7 +51,7 @@ class SpectralMap:
         if self._points is None:
             raise UserError("a spectral map must be fitted before it is extended, got no points; call fit first")
         count = min(self.neighbours, len(self._points))
-        distances, index = nearest_neighbours(self._points, count, (points / self._scale).float())
+        distances, index = nearest_neighbours(self._points, count, in_units(points, self._unit).float())
         return F.normalize(self._embedding.extended(neighbour_weights(distances), index))
 
 

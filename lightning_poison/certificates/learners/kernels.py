@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.features.base import rescaled
 from lightning_poison.certificates.features.random_fourier import median_distance
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_kind, check_number
 from lightning_poison.functional.ridge import rows_per_chunk
+from lightning_poison.functional.scale import rescaled
 
 __all__ = ["CosineKernel", "Kernel", "RBFKernel", "SimilarityToTraining"]
 

@@ -22,7 +22,7 @@ from lightning_poison.certificates.retraining.training_sets import TrainingSets
 from lightning_poison.errors import UserError
 from lightning_poison.functional.isolation import isolated_run
 from lightning_poison.functional.random_streams import mix_seed
-from lightning_poison.functional.workers import worker_pool
+from lightning_poison.functional.workers import in_workers
 
 __all__ = ["TrainedModels", "train_all"]
 
@@ -62,7 +62,7 @@ class TrainedModels:
 
     def _ask(self, question: Callable[..., _Result], inputs: Tensor) -> Iterator[_Result]:
         settings = self.procedure, self.num_classes, self.cache, _array(inputs)
-        return _side_by_side(self.jobs, question, ((run, model, *settings) for run, model in enumerate(self.models)))
+        return iter(in_workers(question, ((run, model, *settings) for run, model in enumerate(self.models)), self.jobs))
 
 
 def train_all(
@@ -100,22 +100,12 @@ def train_all(
     advance(len(sets) - len(missing))
     models: list[Any] = [None] * len(sets)
     settings = procedure, _array(inputs), sets, num_classes, seed, folder
-    for run, model in zip(missing, _side_by_side(jobs, _train, ((run, *settings) for run in missing)), strict=True):
+    for run, model in zip(missing, in_workers(_train, ((run, *settings) for run in missing), jobs), strict=True):
         if folder is None and run == 0:
             _check_memory(model, len(sets))
         models[run] = model
         advance(1)
     return TrainedModels(procedure, num_classes, models, folder, jobs)
-
-
-def _side_by_side(jobs: int, work: Callable[..., _Result], arguments: Iterator[tuple[Any, ...]]) -> Iterator[_Result]:
-    """The results in order, as they come; without a second process where one is enough."""
-    if jobs == 1:
-        return (work(*each) for each in arguments)
-    from joblib import delayed
-
-    results: Iterator[_Result] = worker_pool(jobs, return_as="generator")(delayed(work)(*each) for each in arguments)
-    return results
 
 
 def _train(

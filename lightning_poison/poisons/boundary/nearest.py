@@ -28,6 +28,18 @@ class FarthestFromBoundary(_ByDistance):
     A path that does not end within ``max_steps`` counts as the longest. Of equal lengths the point that the network is
     surer of (by its margin) counts as farther.
 
+    Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
+        target: "relabelled": a path leads to the label that the point would get, where the clean data have that class,
+            else, as "untargeted" always does, out of the point's own class.
+        surrogate: the network; None: the one that came along with the data, else one that is trained now.
+        step: length of a step, in pixel units (in those of the inputs where they leave [0, 1]).
+        max_steps: the longest path that is followed.
+        clip: keep paths within [0, 1]; they get longer. The thesis does not.
+
     Raises:
         UserError: an argument is out of its range, or the surrogate does not fit the data.
 
@@ -47,6 +59,18 @@ class NearestToBoundary(_ByDistance):
 
     Points that the network gets wrong (length 0) come first. Of equal lengths the point that the network is less sure
     of (by its margin) counts as nearer.
+
+    Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
+        target: "relabelled": a path leads to the label that the point would get, where the clean data have that class,
+            else, as "untargeted" always does, out of the point's own class.
+        surrogate: the network; None: the one that came along with the data, else one that is trained now.
+        step: length of a step, in pixel units (in those of the inputs where they leave [0, 1]).
+        max_steps: the longest path that is followed.
+        clip: keep paths within [0, 1]; they get longer. The thesis does not.
 
     Raises:
         UserError: an argument is out of its range, or the surrogate does not fit the data.

@@ -36,8 +36,16 @@ class PathLengthBucket(PathSelector):
     Lengths are computed once for all buckets of a data set, and only for the classes that are asked for.
 
     Args:
+        count: how many points in all.
+        per_class: how many points of each class.
         fraction: which share of the points of the classes (not of the bucket), in [0, 1].
+        classes: the classes to choose from; None: every class.
+        target: "relabelled": a path leads to the label that the point would get, where the clean data have that class,
+            else, as "untargeted" always does, out of the point's own class.
+        surrogate: the network; None: the one that came along with the data, else one that is trained now.
+        step: length of a step, in pixel units (in those of the inputs where they leave [0, 1]).
         max_steps: the longest path that is followed; points whose path does not end are in the last bucket.
+        clip: keep paths within [0, 1]; they get longer. The thesis does not.
         bucket: number of the bucket, from 0 (nearest to the boundary) to ``num_buckets`` - 1.
         num_buckets: how many buckets there are.
         edges: "quantile": all hold equally many points (of equal lengths those of smaller margin are nearer); "width":

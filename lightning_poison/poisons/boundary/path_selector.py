@@ -26,6 +26,10 @@ class PathSelector(BudgetedSelector):
     """Follows the adversarial path of each candidate on a clean network, see :func:`attacks.adversarial_paths`.
 
     Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
         target: "relabelled": a path leads to the label that the point would get, where the clean data have that class,
             else, as "untargeted" always does, out of the point's own class.
         surrogate: the network; None: the one that came along with the data, else one that is trained now.

@@ -14,11 +14,11 @@ from lightning_poison.functional.buckets import order_ranks
 from lightning_poison.functional.checks import check_integer_field, check_kind
 from lightning_poison.functional.forgetting import forgetting_events
 from lightning_poison.functional.random_streams import mix_seed
-from lightning_poison.nets import SmallNet
+from lightning_poison.nets import SmallNet, net_for
 from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.ranking import ScoreSelector
-from lightning_poison.poisons.surrogates import check_surrogate, net_for
+from lightning_poison.poisons.surrogates import check_surrogate
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["ForgettingEvents"]
@@ -33,6 +33,10 @@ class ForgettingEvents(ScoreSelector):
     first, then those with most events over all runs, then those that were wrong most often.
 
     Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
         net: makes the network when called with ``num_classes=K``; None: one for the shape of the inputs.
         recipe: how it is trained; None: 20 epochs.
         runs: how many training runs, of different initial weights and orders of the points.

@@ -22,6 +22,10 @@ class HighestLoss(ScoreSelector):
     They are atypical, mislabelled already, or close to the decision boundary: a baseline for better strategies.
 
     Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
         surrogate: the network; None: the one that came along with the data, else one that is trained now.
 
     Raises:

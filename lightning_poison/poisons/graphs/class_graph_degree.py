@@ -26,6 +26,14 @@ class ClassGraphDegree(ClassGraphSelector, ScoreSelector):
 
     Args:
         count: how many points in all; degrees in different classes are then compared.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
+        space: where distances are taken; None: between the inputs.
+        gamma: the distance up to which points are joined.
+        quantile: the share of the pairs of a class that are joined; with neither it is a hundredth, or more where that
+            leaves a point fewer than ten neighbours.
+        p: exponent of the norm, at least 1; "inf": the largest difference.
 
     Raises:
         UserError: an argument is out of its range, both ``gamma`` and ``quantile`` are given, or (when flips are

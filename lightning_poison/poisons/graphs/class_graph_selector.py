@@ -22,6 +22,10 @@ class ClassGraphSelector(BudgetedSelector):
     """Joins the points of each class that lie close together.
 
     Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
         space: where distances are taken; None: between the inputs.
         gamma: the distance up to which points are joined.
         quantile: the share of the pairs of a class that are joined; with neither it is a hundredth, or more where that

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +15,9 @@ from lightning_poison.functional.checks import check_kind
 from lightning_poison.functional.class_graph import ClassGraph
 from lightning_poison.functional.colouring import distance_two_colouring
 from lightning_poison.functional.random_streams import mix_seed
-from lightning_poison.nets import MLP, SmallNet
+from lightning_poison.nets import SmallNet
 from lightning_poison.nets.building import check_net_maker
+from lightning_poison.nets.defaults import mlp_for
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.graphs.carried import carried_neighbours
 from lightning_poison.poisons.graphs.class_graph_selector import ClassGraphSelector, Exponent
@@ -49,6 +49,11 @@ class ColouringScore(ClassGraphSelector, ScoreSelector):
 
     Args:
         count: how many points in all; scores in different classes are then compared.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
+        space: where distances are taken; None: between the inputs.
+        gamma: the distance up to which points are joined.
         quantile: the share of the pairs of a class that are joined; with neither, that which gives a point two
             neighbours on average, or more where many distances are equal.
         p: exponent of the norm, at least 1; the thesis takes the largest difference, "inf".
@@ -112,7 +117,7 @@ class ColouringScore(ClassGraphSelector, ScoreSelector):
     ) -> TrainedNetwork:
         own_seed = mix_seed(seed, "ColouringScore", label)
         recipe = self.recipe or _long_enough(len(members))
-        net = self.net or partial(MLP, in_channels=training_set.inputs[0].numel(), image_size=1, hidden=(512, 512))
+        net = self.net or mlp_for(training_set.inputs.shape[1:], (512, 512))
         with training_set.progress(f"memorising the colours of class {label}", recipe.epochs) as advance:
             (trained,) = train_networks(
                 net,

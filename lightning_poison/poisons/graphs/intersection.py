@@ -29,6 +29,10 @@ class ClassGraphIntersection(ClassGraphSelector):
     space proposes fill up, and the flip list's provenance says how many points both proposed ("proposed_by_both").
 
     Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
         space: the first space; None: that of the inputs.
         gamma: the distance up to which points are joined in the first space.
         quantile: the share of the pairs of a class that are joined, in each space whose distance is not given; None: a

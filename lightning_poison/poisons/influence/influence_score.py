@@ -44,6 +44,10 @@ class InfluenceScore(ScoreSelector):
     does the refitted last layer; they are flipped only when all others are.
 
     Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
         weights: "last_layer": those of the last layer, which is refitted with an L2 penalty on what it sees, H being
             its exact Hessian; "network": all as they are, H being the Gauss-Newton matrix.
         surrogate: the network; None: the one that came along with the data, else one that is trained now.

@@ -14,12 +14,12 @@ from lightning_poison.ensembles import TrainingRecipe, train_networks
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer_field, check_kind
 from lightning_poison.functional.random_streams import mix_seed
-from lightning_poison.nets import SmallNet
+from lightning_poison.nets import SmallNet, net_for
 from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.influence.whole_network import Linearised
 from lightning_poison.poisons.ranking import ScoreSelector
-from lightning_poison.poisons.surrogates import Surrogate, net_for, surrogate_network
+from lightning_poison.poisons.surrogates import Surrogate, surrogate_network
 from lightning_poison.poisons.unit_box import attacked_in_box, input_range
 
 __all__ = ["TrajectoryMatching", "matching_scores"]
@@ -43,6 +43,10 @@ class TrajectoryMatching(ScoreSelector):
     as a baseline.
 
     Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
         attack: perturbs the copies, towards the new label where the clean data have that class; None: PGD of radius
             0.1 with 10 steps. Sizes are shares of the range of the inputs where these leave [0, 1].
         surrogate: the network that is attacked; None: the one that came along with the data, else one trained now.

@@ -18,11 +18,12 @@ from lightning_poison.functional.losses import margin
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.functional.random_streams import generator, mix_seed
 from lightning_poison.functional.unrolled import gumbel_softmax, mixed_labels, unrolled_training
-from lightning_poison.nets import MLP, SmallNet
+from lightning_poison.nets import SmallNet
 from lightning_poison.nets.building import build_net, check_net_maker
+from lightning_poison.nets.defaults import mlp_for
 from lightning_poison.poisons.budget import BudgetedSelector, Share
 from lightning_poison.poisons.candidates import Candidates
-from lightning_poison.poisons.meta.outer_points import OuterAttack, input_box
+from lightning_poison.poisons.meta.outer_attack import OuterAttack, input_box
 
 __all__ = ["GumbelFlips"]
 
@@ -116,7 +117,7 @@ class _Problem:
         self.clean = functional.one_hot(self.labels, classes).double()
         new_labels = torch.where(candidates.eligible, candidates.new_labels, self.labels)
         self.flipped = functional.one_hot(new_labels, classes).double()
-        net = rule.net or partial(MLP, in_channels=data.inputs[0].numel(), image_size=1, hidden=(32,))
+        net = rule.net or mlp_for(data.inputs.shape[1:], (32,))
         self.net, self.classes = net, classes
         self.attack = OuterAttack(float(rule.eps), _ATTACK_STEPS, *input_box(data.inputs))
         self.logits = [torch.zeros(share.budget, len(share.members)).double().requires_grad_() for share in shares]
@@ -159,8 +160,8 @@ class _Problem:
         return torch.cat(rows)
 
     def _attacked(self, network: nn.Module, weights: dict[str, Tensor]) -> Tensor:
-        def value(inputs: Tensor) -> Tensor:
-            return -margin(functional_call(network, weights, (inputs,)), self.labels)
+        def value(inputs: Tensor, rows: Tensor) -> Tensor:
+            return -margin(functional_call(network, weights, (inputs,)), self.labels[rows])
 
         return self.attack.descend(self.inputs, value)
 

@@ -21,15 +21,14 @@ from lightning_poison.functional.coverage import cover
 from lightning_poison.functional.forced_fit import ForcedFit
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.functional.random_streams import mix_seed
-from lightning_poison.nets import SmallNet
+from lightning_poison.nets import SmallNet, default_nets
 from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.budget import BudgetedSelector, Share
 from lightning_poison.poisons.candidates import Candidates
-from lightning_poison.poisons.meta.default_nets import default_nets, fresh_surrogate
 from lightning_poison.poisons.meta.forced_greedy import Flippable, OuterPoints, closeness, forced_greedy, single_effects
-from lightning_poison.poisons.meta.outer_points import OuterAttack, input_box
+from lightning_poison.poisons.meta.outer_attack import OuterAttack, input_box
 from lightning_poison.poisons.meta.roles import Roles
-from lightning_poison.poisons.meta.tangent_model import TangentModel
+from lightning_poison.poisons.meta.tangent_model import TangentModel, fresh_surrogate
 
 __all__ = ["MetaFlips"]
 

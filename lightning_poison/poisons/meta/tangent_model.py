@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lightning_poison.errors import UserError
 from lightning_poison.functional.forward_mode import jvp
+from lightning_poison.functional.fresh_networks import fresh_network
 from lightning_poison.functional.kernel_fit import KernelFit
 from lightning_poison.functional.tangents import Tangents, tangent_kernel, tangents
-from lightning_poison.poisons.meta.outer_points import OuterAttack
+from lightning_poison.nets.building import build_net
+from lightning_poison.poisons.meta.outer_attack import OuterAttack
 
-__all__ = ["TangentModel"]
+__all__ = ["TangentModel", "fresh_surrogate"]
 
 _BLOCK = 500
 
@@ -67,8 +71,11 @@ class TangentModel:
         for own, rival in torch.unique(pairs, dim=0).tolist():
             rows = (pairs == torch.tensor([own, rival])).all(dim=1).nonzero()[:, 0]
             margin = {name: weight[own] - weight[rival] for name, weight in weights.items()}
-            for part in torch.split(rows, _BLOCK):
-                attacked[part] = attack.descend(inputs[part], partial(self._value, direction=margin))
+
+            def value(points: Tensor, _: Tensor, margin: dict[str, Tensor] = margin) -> Tensor:
+                return self._value(points, margin)
+
+            attacked[rows] = attack.descend(inputs[rows], value, _BLOCK)
         return attacked
 
     def _tangents(self, inputs: Tensor) -> Tangents:
@@ -98,6 +105,42 @@ class TangentModel:
         weights = {name: weight.detach() for name, weight in self._network.named_parameters()}
         slope: Tensor = jvp(lambda moved: functional_call(self._network, moved, (inputs,)), (weights,), (direction,))[1]
         return _difference(slope)
+
+
+def fresh_surrogate(net: Callable[[int], nn.Module], seed: int, sample: Tensor) -> nn.Module:
+    """A network with two outputs at its initial weights, see :func:`fresh_network`.
+
+    Args:
+        net: makes it when called with ``num_classes=2``.
+        seed: of the weights.
+        sample: shape (N, ...): some inputs, which it must take.
+
+    Raises:
+        UserError: it does not, or its weights are not those of the seed.
+    """
+    network = fresh_network(partial(build_net, net, 2), seed, name="each of nets")
+    try:
+        with torch.no_grad():
+            scores = network(sample)
+            weights = dict(network.named_parameters())
+            jvp(lambda moved: functional_call(network, moved, (sample,)), (weights,), (weights,))
+    except NotImplementedError as error:
+        raise UserError(
+            f"the surrogate {type(network).__name__} has an operation without a forward derivative "
+            f"({str(error).partition(chr(10))[0][:80]}); name networks of plain layers"
+        ) from error
+    except (RuntimeError, ValueError) as error:
+        shape, reason = tuple(sample.shape[1:]), str(error).partition("\n")[0]
+        raise UserError(
+            f"the surrogate {type(network).__name__} cannot take inputs of shape {shape} ({reason}); "
+            "name networks for this data"
+        ) from error
+    if scores.shape != (len(sample), 2):
+        raise UserError(
+            f"the surrogate {type(network).__name__} must give 2 scores when made with num_classes=2, got shape "
+            f"{tuple(scores.shape)} for {len(sample)} inputs"
+        )
+    return network
 
 
 def _difference(outputs: Tensor) -> Tensor:

@@ -25,11 +25,11 @@ from lightning_poison.functional.norms import Norm, named_norm
 from lightning_poison.functional.perturbations import spend, within
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.nets.running import device_of
-from lightning_poison.poisons.base import Relabelling, Selector
+from lightning_poison.poisons.base import Selector
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.points.point_poison import PointPoison
 from lightning_poison.poisons.points.poison_points import PoisonPoints
-from lightning_poison.poisons.relabellings import NextClass
+from lightning_poison.poisons.relabellings import NextClass, Relabelling
 from lightning_poison.poisons.surrogates import Surrogate, surrogate_network
 from lightning_poison.poisons.training_set import TrainingSet
 

@@ -10,12 +10,11 @@ from torch import Tensor
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer_field, check_kind, check_number_field
 from lightning_poison.functional.random_streams import generator
-from lightning_poison.poisons.base import Relabelling
 from lightning_poison.poisons.classes import check_classes, existing_classes
 from lightning_poison.poisons.points.class_means import ClassMeans, TrainingMeans
 from lightning_poison.poisons.points.point_poison import PointPoison
 from lightning_poison.poisons.points.poison_points import PoisonPoints
-from lightning_poison.poisons.relabellings import NextClass
+from lightning_poison.poisons.relabellings import NextClass, Relabelling
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["PlacedPoisons"]

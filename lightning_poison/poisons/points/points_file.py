@@ -1,8 +1,9 @@
-"""Poison points as files: a torch file that holds everything, and a table beside it that a person can read."""
+"""The files of poison points: a torch file that holds everything, and a table beside it that a person can read."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from torch import Tensor
 from lightning_poison.errors import UserError
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.poisons.flip_list_csv import provenance_lines
-from lightning_poison.poisons.points.poison_points import PoisonPoints
 
 __all__ = ["FORMAT_VERSION", "check_points_path", "read_points", "write_points"]
 
@@ -36,21 +36,28 @@ def check_points_path(path: str | Path) -> Path:
     return target
 
 
-def write_points(points: PoisonPoints, path: str | Path) -> Path:
-    """Write ``points`` to ``path``, and their table to the same name with ``.csv``, each whole or not at all.
+def write_points(state: Mapping[str, Any], path: str | Path) -> Path:
+    """Write points to ``path``, and their table to the same name with ``.csv``, each whole or not at all.
+
+    Args:
+        state: the columns and the provenance of the points, see :meth:`PoisonPoints.state_dict`.
+        path: of the torch file.
 
     Raises:
         UserError: the folder cannot be written, or ``path`` is that of the table.
     """
     target = check_points_path(path)
     buffer = io.BytesIO()
-    torch.save({"format_version": FORMAT_VERSION, **points.state_dict()}, buffer)
-    write_atomically(target.with_suffix(".csv"), _table(points))
+    torch.save({"format_version": FORMAT_VERSION, **state}, buffer)
+    write_atomically(target.with_suffix(".csv"), _table(state))
     return write_atomically(target, buffer.getvalue())
 
 
-def read_points(path: str | Path) -> PoisonPoints:
+def read_points(path: str | Path) -> dict[str, Any]:
     """Read a torch file of poison points; nothing in it is executed.
+
+    Returns:
+        what :func:`write_points` was given.
 
     Raises:
         UserError: the file is missing, no such file, or of a later version.
@@ -64,13 +71,14 @@ def read_points(path: str | Path) -> PoisonPoints:
             error.strerror if isinstance(error, OSError) else "it is no whole torch file of tensors and plain values"
         )
         raise UserError(f"cannot read the poison points in {path} ({reason}); give the .pt file") from error
-    version = state.get("format_version") if isinstance(state, dict) else None
-    if version is None or "inputs" not in state:
+    columns: dict[str, Any] = state if isinstance(state, dict) else {}
+    version = columns.get("format_version")
+    if version is None or "inputs" not in columns:
         raise UserError(f"{path} holds no poison points; give a file that PoisonPoints.write wrote")
     if version != FORMAT_VERSION:
         raise UserError(f"{path}: format_version must be {FORMAT_VERSION}, got {version}; update lightning_poison")
-    _check_columns(state, path)
-    return PoisonPoints.from_state_dict(state, source=str(path))
+    _check_columns(columns, path)
+    return columns
 
 
 def _check_columns(state: dict[str, Any], path: str | Path) -> None:
@@ -82,9 +90,8 @@ def _check_columns(state: dict[str, Any], path: str | Path) -> None:
         raise UserError(f"{path}: provenance must be a dict; give a file that PoisonPoints.write wrote")
 
 
-def _table(points: PoisonPoints) -> str:
-    lines = [*provenance_lines(FORMAT_VERSION, points.provenance), _HEADER]
-    distance: Tensor = points.distance if points.distance is not None else torch.zeros(0)
-    columns = (points.index.tolist(), points.old_label.tolist(), points.new_label.tolist(), distance.tolist())
+def _table(state: Mapping[str, Any]) -> str:
+    lines = [*provenance_lines(FORMAT_VERSION, state["provenance"]), _HEADER]
+    columns = (state[name].tolist() for name in ("index", "old_label", "new_label", "distance"))
     lines += [f"{index},{old},{new},{far:.6g}" for index, old, new, far in zip(*columns, strict=True)]
     return "\n".join(lines) + "\n"

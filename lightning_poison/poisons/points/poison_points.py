@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.poisons.points.points_file import read_points, write_points
 from lightning_poison.poisons.poison_list import PoisonList
 from lightning_poison.poisons.training_set import TrainingSet
 
@@ -135,9 +136,7 @@ class PoisonPoints(PoisonList):
         Raises:
             UserError: the folder cannot be written.
         """
-        from lightning_poison.poisons.points.points_file import write_points
-
-        return write_points(self, path)
+        return write_points(self.state_dict(), path)
 
     @classmethod
     def read(cls, path: str | Path) -> PoisonPoints:
@@ -146,9 +145,7 @@ class PoisonPoints(PoisonList):
         Raises:
             UserError: the file is missing or malformed.
         """
-        from lightning_poison.poisons.points.points_file import read_points
-
-        return read_points(path)
+        return cls.from_state_dict(read_points(path), source=str(path))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python, fit for a checkpoint that is loaded with ``weights_only``."""

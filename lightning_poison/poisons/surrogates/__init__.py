@@ -3,7 +3,7 @@
 from lightning_poison.poisons.surrogates.checkpoint import CheckpointSurrogate
 from lightning_poison.poisons.surrogates.choice import looks_through_network, surrogate_network
 from lightning_poison.poisons.surrogates.surrogate import Surrogate, check_output, check_surrogate, surrogate_scores
-from lightning_poison.poisons.surrogates.trained import TrainedSurrogate, net_for
+from lightning_poison.poisons.surrogates.trained import TrainedSurrogate
 
 __all__ = [
     "CheckpointSurrogate",
@@ -12,7 +12,6 @@ __all__ = [
     "check_output",
     "check_surrogate",
     "looks_through_network",
-    "net_for",
     "surrogate_network",
     "surrogate_scores",
 ]

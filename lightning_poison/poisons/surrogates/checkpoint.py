@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_poison.errors import UserError
-from lightning_poison.nets import Normalize, SmallNet
+from lightning_poison.nets import Normalize, SmallNet, net_for
 from lightning_poison.nets.building import build_net, check_net_maker
 from lightning_poison.poisons.surrogates.surrogate import Surrogate, check_surrogate
-from lightning_poison.poisons.surrogates.trained import net_for
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["CheckpointSurrogate"]

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
-import torch
 from torch import nn
 
 from lightning_poison.ensembles import TrainingRecipe, train_networks
 from lightning_poison.functional.checks import check_integer_field, check_kind
 from lightning_poison.functional.random_streams import mix_seed
-from lightning_poison.nets import MLP, SmallNet, StrideCNN
+from lightning_poison.nets import SmallNet, net_for
 from lightning_poison.nets.building import check_net_maker
 from lightning_poison.poisons.surrogates.surrogate import Surrogate, check_surrogate
 from lightning_poison.poisons.training_set import TrainingSet
 
-__all__ = ["TrainedSurrogate", "net_for"]
+__all__ = ["TrainedSurrogate"]
 
 _EPOCHS, _STEPS = 5, 2000
 
@@ -30,7 +28,7 @@ class TrainedSurrogate(Surrogate):
 
     Args:
         net: makes the network when called with ``num_classes=K``; None: one for the shape of the inputs, see
-            :func:`net_for`.
+            :func:`~lightning_poison.nets.net_for`.
         recipe: how it is trained; None: for at least five epochs and two thousand steps.
         copy: number of the surrogate, for strategies that look through several of one kind.
 
@@ -72,21 +70,3 @@ class TrainedSurrogate(Surrogate):
 def _long_enough(points: int) -> TrainingRecipe:
     steps = -(-points // TrainingRecipe().batch_size)
     return TrainingRecipe(epochs=max(_EPOCHS, -(-_STEPS // steps)))
-
-
-def net_for(shape: torch.Size) -> Callable[[int], nn.Module]:
-    """A small network for inputs of a shape: ``StrideCNN`` for square images, else an ``MLP`` on the flat input.
-
-    Args:
-        shape: of one input.
-
-    Returns:
-        makes the network when called with ``num_classes=K``.
-
-    Example:
-        >>> net_for(torch.Size([3, 32, 32]))(num_classes=10)(torch.rand(2, 3, 32, 32)).shape
-        torch.Size([2, 10])
-    """
-    if len(shape) == 3 and shape[1] == shape[2] and shape[1] % 4 == 0:
-        return partial(StrideCNN, in_channels=shape[0], image_size=shape[1])
-    return partial(MLP, in_channels=shape.numel(), image_size=1)

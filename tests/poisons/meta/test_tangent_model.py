@@ -8,11 +8,10 @@ from torch import nn
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.forced_fit import ForcedFit
-from lightning_poison.nets import MLP, PoolCNN
+from lightning_poison.nets import MLP, PoolCNN, default_nets
 from lightning_poison.poisons import GumbelFlips, LabelFlips, MetaFlips, TrainingSet
-from lightning_poison.poisons.meta.default_nets import default_nets, fresh_surrogate
-from lightning_poison.poisons.meta.outer_points import OuterAttack
-from lightning_poison.poisons.meta.tangent_model import TangentModel
+from lightning_poison.poisons.meta.outer_attack import OuterAttack
+from lightning_poison.poisons.meta.tangent_model import TangentModel, fresh_surrogate
 
 STREAM = torch.Generator().manual_seed(0)
 POINTS = torch.rand(14, 1, 8, 8, generator=STREAM)
@@ -105,14 +104,18 @@ def test_the_slope_is_that_of_finite_differences():
 
 def test_unbounded_inputs_have_no_box():
     attack = OuterAttack(eps=1.0, steps=4, low=-torch.inf, high=torch.inf)
-    assert attack.descend(torch.tensor([[3.0]]), lambda x: x[:, 0]).tolist() == [[2.0]]
+    assert attack.descend(torch.tensor([[3.0]]), lambda x, _: x[:, 0]).tolist() == [[2.0]]
 
 
 def test_a_linear_value_has_its_exact_minimum():
     slope = torch.randn(7, generator=STREAM)
     inputs = torch.rand(3, 7, generator=STREAM)
-    moved = ATTACK.descend(inputs, lambda x: x @ slope)
+    moved = ATTACK.descend(inputs, lambda x, _: x @ slope)
     assert torch.allclose(moved, (inputs - 0.05 * slope.sign()).clamp(0, 1))
+    slopes = torch.randn(3, 7, generator=STREAM)  # each its own, whatever the chunks
+    moved = [ATTACK.descend(inputs, lambda x, rows: (x * slopes[rows]).sum(dim=1), size) for size in (None, 1, 2)]
+    for each in moved:
+        assert torch.allclose(each, (inputs - 0.05 * slopes.sign()).clamp(0, 1))
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 8), (13,), (1, 5, 7), (2, 9)])
@@ -144,4 +147,7 @@ def test_trained_networks_are_no_surrogates():
 
 def test_of_steps_that_overshoot_the_best_counts():
     attack = OuterAttack(eps=1.0, steps=2, low=-torch.inf, high=torch.inf)
-    assert attack.descend(torch.tensor([[0.5], [4.0]]), lambda x: (x[:, 0] - 0.1).square()).tolist() == [[0.5], [3.0]]
+    assert attack.descend(torch.tensor([[0.5], [4.0]]), lambda x, _: (x[:, 0] - 0.1).square()).tolist() == [
+        [0.5],
+        [3.0],
+    ]
