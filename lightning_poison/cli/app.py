@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger
 
@@ -20,16 +20,19 @@ import lightning_poison.attacks
 import lightning_poison.certificates
 import lightning_poison.nets
 import lightning_poison.victims  # noqa: F401  # see above
-from lightning_poison.callbacks import EpochSeed, PredictionWriter, Report
+from lightning_poison.callbacks import EpochSeed, LineProgress, PredictionWriter, Report
 from lightning_poison.cli.checkpoints import resolve_checkpoint
-from lightning_poison.cli.config_file import SaveConfig
-from lightning_poison.cli.linking import check_known, num_classes_for
-from lightning_poison.cli.loggers import claim_folder, loggers_for
-from lightning_poison.cli.look_ahead import look_ahead
 from lightning_poison.cli.parser import ConfigFile, Parser
-from lightning_poison.cli.preflight import check_data, check_launcher, check_root, check_seed
-from lightning_poison.cli.progress import progress_callbacks
-from lightning_poison.cli.run_folder import discard_unbegun
+from lightning_poison.cli.preflight import (
+    check_data,
+    check_known,
+    check_launcher,
+    check_root,
+    check_seed,
+    look_ahead,
+    num_classes_for,
+)
+from lightning_poison.cli.run_folder import SaveConfig, claim_folder, discard_unbegun, loggers_for
 from lightning_poison.cli.wording import instantiation_line, twins_line
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
@@ -147,7 +150,7 @@ class PoisonCLI(LightningCLI):
         extra = [self.report, EpochSeed(int(seed)), self.predictions]
         if config["enable_checkpointing"] is not False and not config["barebones"] and not config["fast_dev_run"]:
             extra.append(self._get(self.config_init, "checkpoint"))
-        extra += progress_callbacks(config, config["callbacks"] or [])
+        extra += _progress_callbacks(config, config["callbacks"] or [])
         try:
             trainer = self._instantiate_trainer({**config, **kwargs}, extra)
         except (TypeError, ValueError) as error:  # two options that exclude each other
@@ -230,3 +233,12 @@ class PoisonCLI(LightningCLI):
             self.trainer.predict(**{**kwargs, "return_predictions": False})
         if self.predictions.path is not None:
             print(self.predictions.path)
+
+
+def _progress_callbacks(trainer_config: Mapping[str, Any], callbacks: Iterable[Any]) -> list[Callback]:
+    """A bar on a terminal, whole lines in a pipe."""
+    if trainer_config.get("enable_progress_bar") is False or trainer_config.get("barebones"):
+        return []
+    if sys.stdout.isatty() or any(isinstance(callback, ProgressBar) for callback in callbacks):
+        return []
+    return [LineProgress()]

@@ -7,14 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
 
+import jsonargparse
 import yaml  # type: ignore[import-untyped]  # ships no types
-from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader, set_parsing_settings  # type: ignore[attr-defined]  # public, not in __all__
+from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings  # type: ignore[attr-defined]  # public
 from pytorch_lightning.cli import LightningArgumentParser
 
-from lightning_poison.cli.config_text import check_config
-from lightning_poison.cli.configs import find_config
-from lightning_poison.cli.keys import typed
-from lightning_poison.cli.wording import one_line
+from lightning_poison.cli.configs import find_config, with_bases, without_base
+from lightning_poison.cli.wording import one_line, typed
 from lightning_poison.errors import UserError
 
 __all__ = ["ConfigFile", "Parser"]
@@ -23,27 +22,37 @@ MODE = "omegaconf+"
 
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 ArgumentParser(parser_mode=MODE).parse_string("{}")  # the mode has its loader from the first use on
-_load = get_loader(MODE)
 
 
-def _load_with_none(text: str) -> Any:
-    """Read a value; the null of a key of several levels arrives as the text ``None``."""
-    return None if text.strip() == "None" else _load(text)
+def take_none_for_null(library: Any = jsonargparse) -> None:
+    """Let the parser read the null of a key of several levels, which arrives as the text ``None``.
+
+    Args:
+        library: jsonargparse; one without ways to exchange the loader is left as it is.
+    """
+    try:
+        load = library.get_loader(MODE)
+        library.set_loader(
+            MODE, lambda text: None if text.strip() == "None" else load(text), exceptions=(yaml.YAMLError,)
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):  # of another release
+        return
 
 
-set_loader(MODE, _load_with_none, exceptions=(yaml.YAMLError,))
+take_none_for_null()
 
 
 class ConfigFile(ActionConfigFile):
-    """``--config NAME``: a file, or a shipped config."""
+    """``--config NAME``: a file, or a shipped config, after those that it builds on."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         """Find the file, then read it."""
         try:
-            path = str(check_config(find_config(values))) if isinstance(values, str) else values
+            files = [str(path) for path in with_bases(find_config(values))] if isinstance(values, str) else [values]
         except UserError as error:
             raise TypeError(str(error)) from error
-        super().__call__(parser, cfg, path, option_string)  # type: ignore[no-untyped-call]  # jsonargparse's own
+        for file in files:
+            super().__call__(parser, cfg, file, option_string)  # type: ignore[no-untyped-call]  # jsonargparse's own
 
 
 class Parser(LightningArgumentParser):
@@ -67,6 +76,11 @@ class Parser(LightningArgumentParser):
         self._owner = self._owner if nested_key else theclass
         return super().add_class_arguments(theclass, nested_key, **kwargs)
 
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
+        """Parse a config's text, whose ``base`` has been read before it."""
+        is_key = any(action.dest == "base" for action in self._actions)
+        return super().parse_string(content if is_key else without_base(content), *args, **kwargs)
+
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help; of a class that a typed key names, with the whole of that key before its arguments."""
         found = re.match(r"Help for --([\w.]+)\.help=", self.description or "")
@@ -79,12 +93,12 @@ class Parser(LightningArgumentParser):
                 ]
         return str(super().format_help(*args, **kwargs))
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+    def error(self, message: str, ex: Exception | None = None, **_others: Any) -> NoReturn:
         """Print one line and exit with code 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
-        options = [option for action in parser._actions for option in action.option_strings]
+        options = [option for action in getattr(parser, "_actions", ()) for option in action.option_strings]
         owner = None if self.exit_on_error else self._owner  # the parser inside this one that reads a class
-        line = one_line(message, options, self.arguments, owner)
+        line = one_line(str(message), options, self.arguments, owner)
         if self.arguments and self.arguments[0].startswith("-"):
             line = line.rstrip("?") + "; write the command first: lightning-poison fit --config FILE"
         print(f"lightning-poison: error: {line}", file=sys.stderr)

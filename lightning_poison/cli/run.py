@@ -6,12 +6,13 @@ import errno
 import logging
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from lightning_poison.cli.wording import checkpoint_line, one_line
+from lightning_poison.cli.wording import checkpoint_line, is_raised_by_parser, one_line
 from lightning_poison.errors import UserError
 
 __all__ = ["run"]
@@ -71,6 +72,8 @@ def _line(error: Exception, arguments: Sequence[str]) -> str | None:
         return f"cannot write {error.filename}: {error.strerror}; choose a folder that you may write to"
     if isinstance(error, ValueError) and "ckpt_path=" in str(error):  # a word for a checkpoint, and there is none
         return one_line(str(error))
+    if isinstance(error, (ArgumentError, TypeError, ValueError)) and is_raised_by_parser(error):
+        return one_line(str(error), (), arguments)
     return checkpoint_line(error) if isinstance(error, RuntimeError) else None
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_poison.callbacks.crafting import clean_training_set
 from lightning_poison.callbacks.training_points import clean_num_classes
-from lightning_poison.cli.linking import num_classes_for
+from lightning_poison.cli.preflight import num_classes_for
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.functional.progress import no_progress

@@ -13,8 +13,7 @@ from types import SimpleNamespace
 import pytest
 from pytorch_lightning import Callback, Trainer
 
-from lightning_poison.cli.loggers import claim_folder, loggers_for
-from lightning_poison.cli.run_folder import discard_unbegun
+from lightning_poison.cli.run_folder import claim_folder, discard_unbegun, loggers_for
 
 QUICK = ("fit", "--config", "digits.yaml", "--trainer.callbacks=null", "--trainer.max_epochs=1")
 QUICK += ("--compare_with_clean=false", "--data.max_samples=200")
