@@ -18,7 +18,6 @@ LAYERS = {
     "_lightning": 0,
     "functional": 0,
     "plots": 0,
-    "metrics": 1,
     "attacks": 1,
     "certificates": 1,
     "report": 1,
