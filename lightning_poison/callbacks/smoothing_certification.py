@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.attacks.model import check_samples
 from lightning_poison.attacks.outputs import selected_output
-from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
+from lightning_poison.callbacks.base import Measurement, check_name, refuse_equal_names
 from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints, smoothing_section
 from lightning_poison.datamodules.labels import known_labels
 from lightning_poison.functional.checks import check_number
@@ -52,12 +52,12 @@ class SmoothingCertification(Measurement):
         max_samples: certify at most so many points, drawn with a fixed seed, class by class where the data set tells
             its labels; None: all. A point takes up to ``n0 + n`` forward passes.
         every_n_epochs: certify after every n-th epoch of ``fit`` and after the last one; None: after the last only.
-        suffix: ends the keys and the file name, to tell several instances apart.
+        name: ends the keys and the file name, to tell several of these callbacks apart.
         output: where the logits stand in what the victim's forward returns: a position in a tuple or a key of a
             dict; None: it returns them alone.
 
     Raises:
-        UserError: a radius is negative, or two of these callbacks have the same suffix.
+        UserError: a radius is negative, or two of these callbacks have the same name.
 
     Example:
         >>> SmoothingCertification(InputSmoothing(sigma=0.5, n=1000), radii=[0.5]).radii
@@ -70,14 +70,15 @@ class SmoothingCertification(Measurement):
         radii: list[float] | None = None,
         max_samples: int | None = 100,
         every_n_epochs: int | None = None,
-        suffix: str = "",
+        name: str | None = None,
         output: int | str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
         self.method = method if method is not None else InputSmoothing()
         given = _RADII if radii is None else radii
         self.radii = sorted({0.0, *(check_number("radii", radius, minimum=0) for radius in given)})
-        self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
+        self.name = check_name(name)
+        self._suffix = "" if name is None else f"_{name}"
         self.output = output
         self._parts: list[SmoothedPoints] = []
         self._samples: EvaluatedSamples | None = None
@@ -92,7 +93,7 @@ class SmoothingCertification(Measurement):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse two callbacks that would log the same keys."""
         super().setup(trainer, pl_module, stage)
-        refuse_equal_suffixes(self, trainer)
+        refuse_equal_names(self, trainer)
 
     def try_out(self, trainer: Any, pl_module: Any) -> None:
         """Ask the victim about one point with noise, to no other end than finding mistakes early."""
@@ -155,8 +156,7 @@ class SmoothingCertification(Measurement):
         """Guarantee, table and curve of the last measurement."""
         if self._points is None:
             return []
-        suffix = self.suffix.strip("_")
-        title = f"Input smoothing, {suffix}" if suffix else "Input smoothing"
+        title = "Input smoothing" if self.name is None else f"Input smoothing, {self.name}"
         return [smoothing_section(self._points, self.method, self.radii, title)]
 
     def report_notes(self) -> dict[str, str]:
@@ -165,7 +165,7 @@ class SmoothingCertification(Measurement):
             return {}
         method = self.method
         note = f"the smoothed victim, sigma {method.sigma:g}, {method.n:,} copies, alpha {method.alpha:g} a point"
-        return dict.fromkeys(self._points.values(self.radii, self.suffix), note)
+        return dict.fromkeys(self._points.values(self.radii, self._suffix), note)
 
     def _begin(self, trainer: Any) -> None:
         self._parts, self._samples = [], EvaluatedSamples(trainer, self.max_samples, known_labels)
@@ -213,9 +213,9 @@ class SmoothingCertification(Measurement):
             return {}
         self._points = SmoothedPoints.merge(parts)
         from_rank_zero(trainer, lambda: self._write(trainer))
-        return self._points.values(self.radii, self.suffix)
+        return self._points.values(self.radii, self._suffix)
 
     def _write(self, trainer: Any) -> None:
         folder = report_folder(trainer)
         if folder is not None and self._points is not None:
-            write_atomically(folder / f"smoothing{self.suffix}.csv", self._points.csv())
+            write_atomically(folder / f"smoothing{self._suffix}.csv", self._points.csv())
