@@ -103,7 +103,7 @@ def _colouring_score(images: Tensor) -> Row:
     _ = training_set.inputs
     select = ColouringScore(count=10, p=2.0)
     begun = time.perf_counter()
-    flips = LabelFlips(select).flips(training_set, seed=0)
+    flips = LabelFlips(select).craft(training_set, seed=0)
     seconds = time.perf_counter() - begun
     colours = flips.provenance["colours"]["0"]
     return row("flips_graphs", f"colouring score, {colours} colours, {seconds:.0f} s", "120 s", seconds / MINUTES, 1.0)

@@ -28,7 +28,7 @@ def run() -> list[Row]:
     rows = []
     for select in (Medoids(per_class=10), MetaFlips(per_class=10)):
         begun = time.process_time()
-        LabelFlips(select).flips(data, seed=0)
+        LabelFlips(select).craft(data, seed=0)
         seconds = time.process_time() - begun
         subject = f"{type(select).__name__}, {POINTS} points, 20 flips ({seconds:.0f} s of processor time)"
         rows.append(row("flips_meta", subject, "two cores for two minutes", seconds / (60 * MINUTES), 1.0))

@@ -36,7 +36,7 @@ def _lengths(kind: str) -> Row:
     gradients = int(_walked(data).sum()) + data.num_points
     selector = PathLengthBucket(per_class=10)
     ours, bare = paired_seconds(
-        lambda: LabelFlips(selector).flips(_training_set(kind), seed=0),
+        lambda: LabelFlips(selector).craft(_training_set(kind), seed=0),
         lambda: _gradients(data, gradients),
         rounds=2,
     )
@@ -51,7 +51,7 @@ def _sweep(kind: str) -> Row:
     def craft(selectors: list[PathLengthBucket]) -> None:
         data = _training_set(kind)
         for selector in selectors:
-            LabelFlips(selector).flips(data, seed=0)
+            LabelFlips(selector).craft(data, seed=0)
 
     all_six, one = paired_seconds(lambda: craft(buckets), lambda: craft(buckets[:1]), rounds=2)
     return row("flips_paths", f"{kind}, six buckets", "one bucket", median_ratio(all_six, one), 1.1)
@@ -60,7 +60,7 @@ def _sweep(kind: str) -> Row:
 def _last_layer() -> Row:
     data = _training_set("StrideCNN")
     selector = InfluenceScore(per_class=10)
-    (ours,) = paired_seconds(lambda: LabelFlips(selector).flips(_training_set("StrideCNN"), seed=0), rounds=2)
+    (ours,) = paired_seconds(lambda: LabelFlips(selector).craft(_training_set("StrideCNN"), seed=0), rounds=2)
     network = data.network
     assert network is not None
     features = LastLayer(network).features(data.inputs).double()

@@ -158,7 +158,7 @@ def test_contributing_selector_runs() -> None:
     scope: dict[str, object] = {"__name__": "contributed"}
     exec(code, scope)
     training_set = TrainingSet(torch.arange(20) % 4, 4, "made up", None)
-    flips = LabelFlips(scope["EveryOther"]()).flips(training_set, seed=0)
+    flips = LabelFlips(scope["EveryOther"]()).craft(training_set, seed=0)
     assert len(flips) == 10
     assert "EveryOther()" in str(flips.provenance)
 

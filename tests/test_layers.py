@@ -18,7 +18,6 @@ LAYERS = {
     "_lightning": 0,
     "functional": 0,
     "plots": 0,
-    "metrics": 1,
     "attacks": 1,
     "certificates": 1,
     "report": 1,
@@ -68,6 +67,15 @@ def test_imports_go_down(path: Path) -> None:
             assert LAYERS[parts[1]] <= LAYERS[here], f"{path} imports {name} from a higher layer"
         if LAYERS[here] <= 2 and here != "_lightning":
             assert parts[0] not in LIGHTNING, f"{path} is below Lightning and imports {name}"
+
+
+def test_nothing_below_the_trainer_layer_is_handed_a_trainer() -> None:
+    for path in modules():
+        if LAYERS.get(layer_of(path), 8) < LAYERS["trainer"] and layer_of(path) != "report":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.arg) and node.arg == "trainer":
+                    kind = ast.unparse(node.annotation) if node.annotation else "Any"
+                    assert kind != "Any", f"{path.relative_to(PACKAGE)}, line {node.lineno} takes a Trainer"
 
 
 def test_every_layer_is_known_to_the_packaging() -> None:

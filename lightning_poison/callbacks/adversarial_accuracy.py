@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from lightning_poison.callbacks.accuracy.names import short_names
 from lightning_poison.callbacks.accuracy.round import TRIED, AttackRound
 from lightning_poison.callbacks.accuracy.sections import attack_section
 from lightning_poison.callbacks.accuracy.tables import describe_attack, doubts
-from lightning_poison.callbacks.base import Measurement
+from lightning_poison.callbacks.base import Measurement, check_name
 from lightning_poison.callbacks.natural_accuracy import NaturalAccuracies, other_function
 from lightning_poison.callbacks.target_classes import TargetRule, checked_classes, target_in_words
 from lightning_poison.errors import UserError
@@ -107,9 +106,7 @@ class AdversarialAccuracy(Measurement):
         self._given = given_attacks(attack)
         self.attack = self._given[0] if len(self._given) == 1 else self._given
         self.source, self.target = checked_classes(source, target)
-        if name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-            raise UserError(f"name must be made of letters, digits, '.', '_' and '-', got {name!r}; it ends a log key")
-        self.name = name
+        self.name = check_name(name)
         self.output = output
         self.eps_sweep = [] if eps_sweep is None else checked_sweep(self._given, eps_sweep)
         self.history: list[AttackedSamples] = []

@@ -18,33 +18,32 @@ from lightning_poison.trainer.ranks import from_all_ranks, settle_logged_metrics
 from lightning_poison.trainer.runs import RunKeeper, is_last_epoch
 from lightning_poison.trainer.weights import on_root_device, weights_fingerprint
 
-__all__ = ["Measurement", "RunState", "check_suffix", "refuse_equal_suffixes"]
+__all__ = ["Measurement", "RunState", "check_name", "refuse_equal_names"]
 
 T = TypeVar("T")
 
 
-def check_suffix(suffix: str) -> str:
-    """Return ``suffix`` if it can end keys and file names.
+def check_name(name: str | None) -> str | None:
+    """Return ``name`` if it can end keys and file names; None: the callback has none.
 
     Raises:
-        UserError: it holds other characters than letters, digits and ``_.=+-``.
+        UserError: it holds other characters than letters, digits and ``_.=+-``, or none.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_.=+-]*", suffix):
-        raise UserError(f"suffix must be letters, digits and _.=+-, got {suffix!r}; it ends file names too")
-    return suffix
+    if name is not None and not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.=+-]+", name)):
+        raise UserError(f"name must be letters, digits and _.=+-, got {name!r}; it ends log keys and file names")
+    return name
 
 
-def refuse_equal_suffixes(callback: Any, trainer: Any) -> None:
+def refuse_equal_names(callback: Any, trainer: Any) -> None:
     """Refuse two callbacks of one kind that would log the same keys and write the same files.
 
     Raises:
-        UserError: another callback has the same suffix.
+        UserError: another callback has the same name.
     """
     kind = type(callback)
-    count = sum(isinstance(other, kind) and other.suffix == callback.suffix for other in trainer.callbacks)
+    count = sum(isinstance(other, kind) and other.name == callback.name for other in trainer.callbacks)
     if count > 1:
-        suffix = callback.suffix.removeprefix("_")
-        raise UserError(f"{count} {kind.__name__} callbacks have the suffix {suffix!r}; give each its own")
+        raise UserError(f"{count} {kind.__name__} callbacks have the name {callback.name!r}; give each its own")
 
 
 class RunState(Callback):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from lightning_poison.callbacks.attacked_baseline import AttackedBaseline
-from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
+from lightning_poison.callbacks.base import Measurement, check_name, refuse_equal_names
 from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
 from lightning_poison.callbacks.certification_methods import (
     certify_points,
@@ -93,7 +93,7 @@ class LabelFlipCertification(Measurement):
         max_samples: certify at most so many evaluation points, drawn with a fixed seed, class by class where the data
             set tells its labels; None: all.
         every_n_epochs: log after every n-th epoch of ``fit`` and after the last one; None: after the last only.
-        suffix: ends the keys and the file name, to tell several instances apart.
+        name: ends the keys and the file name, to tell several of these callbacks apart.
         any_label: certify each method twice: against labels of the declared classes, which holds where all others are
             refused before training, and against any label at all. The second numbers are smaller and stand under the
             method's name with ``_any_label`` behind it.
@@ -117,7 +117,7 @@ class LabelFlipCertification(Measurement):
         undefended_points: int = 100,
         max_samples: int | None = None,
         every_n_epochs: int | None = None,
-        suffix: str = "",
+        name: str | None = None,
         any_label: bool = False,
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
@@ -134,7 +134,8 @@ class LabelFlipCertification(Measurement):
         taken = [name for name in self.methods if with_any_label(name) in self.methods] if any_label else []
         if taken:
             raise UserError(f"method names must not end in _any_label with any_label, got {with_any_label(taken[0])!r}")
-        self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
+        self.name = check_name(name)
+        self._suffix = "" if name is None else f"_{name}"
         self._trained_on: DataLoader[Any] | None = None
         self._training: _Training | None = None
         self._fitted: Mapping[str, CertifiedLearner] = {}
@@ -149,7 +150,7 @@ class LabelFlipCertification(Measurement):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse two callbacks that would log the same keys."""
         super().setup(trainer, pl_module, stage)
-        refuse_equal_suffixes(self, trainer)
+        refuse_equal_names(self, trainer)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Nothing is measured yet."""
@@ -203,7 +204,7 @@ class LabelFlipCertification(Measurement):
         """Guarantee, tables and curves of the last measurement."""
         if (measured := self._measured) is None or not all(len(one.points) for one in measured.methods.values()):
             return []
-        name = re.sub(r"[^A-Za-z0-9_-]", "-", f"certified-accuracy{self.suffix}")
+        name = re.sub(r"[^A-Za-z0-9_-]", "-", f"certified-accuracy{self._suffix}")
         attacked = {_UNDEFENDED: measured.attacked} if measured.attacked is not None else {}
         return [
             certification_section(
@@ -223,7 +224,7 @@ class LabelFlipCertification(Measurement):
 
     def _ending(self, name: str) -> str:
         """What a method's keys and file end with."""
-        return (f"_{name}" if name else "") + self.suffix
+        return (f"_{name}" if name else "") + self._suffix
 
     def _measure(self, trainer: Any) -> dict[str, float]:
         """The values to log, empty where there is nothing to certify with; writes the tables."""
@@ -259,7 +260,7 @@ class LabelFlipCertification(Measurement):
             for name, method in measured.methods.items():
                 write_atomically(folder / f"certificates{self._ending(name)}.csv", method.points.csv())
             if measured.attacked is not None:
-                write_atomically(folder / f"attacked{self.suffix}.csv", measured.attacked.csv())
+                write_atomically(folder / f"attacked{self._suffix}.csv", measured.attacked.csv())
 
     def _prepare(self, trainer: Any, loader: Any) -> _Training:
         """The training points that the methods are fitted to; they are fitted only to new ones, or to new labels."""

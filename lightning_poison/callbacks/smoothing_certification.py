@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from lightning_poison.attacks import frozen_eval
 from lightning_poison.attacks.model import check_samples
 from lightning_poison.attacks.outputs import selected_output
-from lightning_poison.callbacks.base import Measurement, check_suffix, refuse_equal_suffixes
+from lightning_poison.callbacks.base import Measurement, check_name, refuse_equal_names
 from lightning_poison.callbacks.natural_accuracy import ForwardCheck
 from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints, smoothing_section
 from lightning_poison.certificates.input_smoothing.votes import check_deterministic
@@ -61,12 +61,12 @@ class SmoothingCertification(Measurement, ForwardCheck):
         max_samples: certify at most so many points, drawn with a fixed seed, class by class where the data set tells
             its labels; None: all. A point takes up to ``n0 + n`` forward passes.
         every_n_epochs: certify after every n-th epoch of ``fit`` and after the last one; None: after the last only.
-        suffix: ends the keys and the file name, to tell several instances apart.
+        name: ends the keys and the file name, to tell several of these callbacks apart.
         output: where the logits stand in what the victim's forward returns: a position in a tuple or a key of a
             dict; None: it returns them alone.
 
     Raises:
-        UserError: a radius is negative, or two of these callbacks have the same suffix.
+        UserError: a radius is negative, or two of these callbacks have the same name.
 
     Example:
         >>> SmoothingCertification(InputSmoothing(sigma=0.5, n=1000), radii=[0.5]).radii
@@ -81,14 +81,15 @@ class SmoothingCertification(Measurement, ForwardCheck):
         radii: list[float] | None = None,
         max_samples: int | None = 100,
         every_n_epochs: int | None = None,
-        suffix: str = "",
+        name: str | None = None,
         output: int | str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
         self.method = method if method is not None else InputSmoothing()
         given = _RADII if radii is None else radii
         self.radii = sorted({0.0, *(check_number("radii", radius, minimum=0) for radius in given)})
-        self.suffix = f"_{suffix}" if check_suffix(suffix) else ""
+        self.name = check_name(name)
+        self._suffix = "" if name is None else f"_{name}"
         self.output = output
         self._parts: list[SmoothedPoints] = []
         self._samples: EvaluatedSamples | None = None
@@ -103,7 +104,7 @@ class SmoothingCertification(Measurement, ForwardCheck):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse two callbacks that would log the same keys."""
         super().setup(trainer, pl_module, stage)
-        refuse_equal_suffixes(self, trainer)
+        refuse_equal_names(self, trainer)
 
     def try_out(self, trainer: Any, pl_module: Any) -> None:
         """Ask the victim about a few points, to no other end than finding mistakes early."""
@@ -169,8 +170,7 @@ class SmoothingCertification(Measurement, ForwardCheck):
         """Guarantee, table and curve of the last measurement."""
         if self._points is None:
             return []
-        suffix = self.suffix.strip("_")
-        title = f"Input smoothing, {suffix}" if suffix else "Input smoothing"
+        title = "Input smoothing" if self.name is None else f"Input smoothing, {self.name}"
         section = smoothing_section(self._points, self.method, self.radii, title)
         if self.other_function is not None:
             section = replace(section, text=(*section.text, f"Mind: {self.other_function}."))
@@ -182,7 +182,7 @@ class SmoothingCertification(Measurement, ForwardCheck):
             return {}
         method = self.method
         note = f"the smoothed victim, sigma {method.sigma:g}, {method.n:,} copies, alpha {method.alpha:g} a point"
-        return dict.fromkeys(self._points.values(self.radii, self.suffix), note)
+        return dict.fromkeys(self._points.values(self.radii, self._suffix), note)
 
     def _begin(self, trainer: Any) -> None:
         self._parts, self._samples = [], EvaluatedSamples(trainer, self.max_samples, known_labels)
@@ -231,9 +231,9 @@ class SmoothingCertification(Measurement, ForwardCheck):
             return {}
         self._points = SmoothedPoints.merge(parts)
         from_rank_zero(trainer, lambda: self._write(trainer))
-        return self._points.values(self.radii, self.suffix)
+        return self._points.values(self.radii, self._suffix)
 
     def _write(self, trainer: Any) -> None:
         folder = report_folder(trainer)
         if folder is not None and self._points is not None:
-            write_atomically(folder / f"smoothing{self.suffix}.csv", self._points.csv())
+            write_atomically(folder / f"smoothing{self._suffix}.csv", self._points.csv())

@@ -92,7 +92,7 @@ def _craft(ticker: Ticker, lists: FlipLists, names: list[str], seed: int) -> Non
         if poison is not None and not path.is_file():  # another process may have been faster
             try:
                 with isolated_run(seed):
-                    poison.flips(training_set, seed).write(path)
+                    poison.craft(training_set, seed).write(path)
             except UserError as error:
                 raise UserError(f"strategy {name}: {error}") from error
         ticker.advance(1)

@@ -22,6 +22,7 @@ from lightning_poison.experiments.victim_plan import VictimPlan
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.nets.building import build_net
 from lightning_poison.poisons import PointPoison
+from lightning_poison.poisons.description import describe
 
 __all__ = ["Plan"]
 
@@ -103,7 +104,9 @@ class Plan:
                 try:
                     poison.check(training_set, self._flips_of(self.seeds[0]))
                     if isinstance(poison, PointPoison):
-                        poison.flips(training_set, 0)  # which says that it cannot
+                        raise UserError(
+                            f"{describe(poison)} makes inputs, which a flip list cannot hold; use LabelFlips here"
+                        )
                 except UserError as error:
                     raise UserError(f"strategy {name}: {error}") from error
         _ = self._nets

@@ -30,19 +30,23 @@ class Poison(ABC):
         """Number of classes of the poisoned data, given the number of the clean data."""
 
     @abstractmethod
-    def flips(self, training_set: TrainingSet, seed: int) -> FlipList:
-        """The flips: the same for the same data and seed, whatever the global random state."""
-
     def craft(self, training_set: TrainingSet, seed: int) -> PoisonList:
-        """The poisons: the flips, unless the strategy makes others."""
-        return self.flips(training_set, seed)
+        """The poisons: the same for the same data and seed, whatever the global random state.
+
+        Args:
+            training_set: the clean data.
+            seed: of all draws.
+
+        Raises:
+            UserError: the budget, the classes or a file do not fit the data.
+        """
 
     def check(self, training_set: TrainingSet, seed: int) -> None:  # noqa: ARG002  # for overriders
         """Refuse at once what would be refused after a long computation.
 
         Args:
             training_set: the clean data; only its labels may be looked at.
-            seed: as for :meth:`flips`.
+            seed: as for :meth:`craft`.
 
         Raises:
             UserError: the budget, the classes or the list do not fit the data.

@@ -35,7 +35,7 @@ class LabelFlips(Poison):
         >>> import torch
         >>> from lightning_poison.poisons import NewClass, RandomPoints
         >>> training_set = TrainingSet(torch.arange(40) % 4, num_classes=4)
-        >>> LabelFlips(RandomPoints(per_class=1), NewClass()).flips(training_set, seed=0).new_label
+        >>> LabelFlips(RandomPoints(per_class=1), NewClass()).craft(training_set, seed=0).new_label
         tensor([4, 4, 4, 4])
     """
 
@@ -58,7 +58,7 @@ class LabelFlips(Poison):
         """Number of classes of the poisoned data: K, or K + 1 where flips go to a new class."""
         return self._relabelling().num_classes_after(num_classes)
 
-    def flips(self, training_set: TrainingSet, seed: int) -> FlipList:
+    def craft(self, training_set: TrainingSet, seed: int) -> FlipList:
         """The flips of one seed, with their provenance; a ``remark`` in it says what is odd about the classes' numbers.
 
         Raises:

@@ -33,7 +33,7 @@ class LabelNoise(Selector):
     Example:
         >>> from lightning_poison.poisons import LabelFlips, TrainingSet
         >>> training_set = TrainingSet(torch.arange(1000) % 2, num_classes=2)
-        >>> len(LabelFlips(LabelNoise(rate=0.1)).flips(training_set, seed=0))
+        >>> len(LabelFlips(LabelNoise(rate=0.1)).craft(training_set, seed=0))
         103
     """
 

@@ -34,7 +34,7 @@ class RandomPoints(BudgetedSelector):
     Example:
         >>> from lightning_poison.poisons import LabelFlips, TrainingSet
         >>> training_set = TrainingSet(torch.arange(100) % 10, num_classes=10)
-        >>> flips = LabelFlips(RandomPoints(per_class=2, classes=[0, 7])).flips(training_set, seed=0)
+        >>> flips = LabelFlips(RandomPoints(per_class=2, classes=[0, 7])).craft(training_set, seed=0)
         >>> flips.old_label.bincount().tolist()
         [2, 0, 0, 0, 0, 0, 0, 2]
     """

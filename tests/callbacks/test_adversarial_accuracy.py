@@ -210,7 +210,7 @@ def test_the_report_names_the_attack_and_an_exact_interval():
         ({"source": 1}, "source=1 needs target"),
         ({"source": 1, "target": 1}, "target must differ from source"),
         ({"target": -1}, "target must be an integer of at least 0"),
-        ({"name": "a b"}, "name must be made of letters"),
+        ({"name": "a b"}, "name must be letters"),
         ({"every_n_epochs": 0}, "every_n_epochs must be an integer of at least 1"),
         ({"max_samples": 0}, "max_samples must be an integer of at least 1"),
     ],

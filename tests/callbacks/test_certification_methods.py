@@ -52,7 +52,7 @@ def test_several_methods_share_features_and_stand_side_by_side(package: Any) -> 
         "strong": CertifiedRidge(None, 5.0),
         "own": CertifiedRidge(PCAFeatures(2)),
     }
-    callback = certification(method=methods, features=features, suffix="all", published={"theirs": {0: 0.5, 3: 0.1}})
+    callback = certification(method=methods, features=features, name="all", published={"theirs": {0: 0.5, 3: 0.1}})
     run = trainer(package, callback)
     run.fit(victim(package), Data())
     assert features.points == len(TRAIN) + len(VAL)
@@ -172,7 +172,7 @@ def test_a_transductive_method_sees_all_evaluation_points_at_once(package: Any) 
             {"method": {"a": CertifiedRidge(), "a_any_label": CertifiedRidge()}, "any_label": True},
             "must not end in _any_l",
         ),
-        ({"suffix": "a/b"}, "suffix must be letters, digits and"),
+        ({"name": "a/b"}, "name must be letters, digits and"),
         ({"method": CertifiedRidge}, "method must be a CertifiedLearner, got the class CertifiedRidge; call it"),
         ({"method": [CertifiedRidge()]}, "method must be a CertifiedLearner, got list"),
         ({"features": nn.Identity()}, "features must be a LabelFreeFeatures, got Identity"),
@@ -184,7 +184,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments: Any, message: str) 
 
 
 def test_several_instances_have_their_own_keys_and_files(package: Any) -> None:
-    run = trainer(package, certification(), certification(features=PCAFeatures(2), suffix="pca"))
+    run = trainer(package, certification(), certification(features=PCAFeatures(2), name="pca"))
     run.fit(victim(package), Data())
     assert {"cert/acc_at_3", "cert/acc_at_3_pca", "cert/radius_median_pca"} <= set(certified(run))
     assert (Path(run.log_dir) / "report" / "certificates_pca.csv").is_file()
@@ -228,6 +228,6 @@ def test_what_cannot_be_certified_is_refused_before_the_training(
 
 
 def test_two_callbacks_that_would_write_the_same_are_refused(package: Any) -> None:
-    run = trainer(package, certification(suffix="a"), certification(suffix="a"))
-    with pytest.raises(UserError, match="2 LabelFlipCertification callbacks have the suffix 'a'; give each its own"):
+    run = trainer(package, certification(name="a"), certification(name="a"))
+    with pytest.raises(UserError, match="2 LabelFlipCertification callbacks have the name 'a'; give each its own"):
         run.fit(victim(package), Data())

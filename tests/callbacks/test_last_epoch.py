@@ -222,7 +222,7 @@ def test_points_pass_the_transfer_hooks_of_the_module():
     ],
 )
 def test_every_certified_number_has_its_guarantee_beside_it(features, words):
-    certification = LabelFlipCertification(CertifiedRidge(features), radii=[0, 3], suffix="a")
+    certification = LabelFlipCertification(CertifiedRidge(features), radii=[0, 3], name="a")
     assert certification.report_notes() == {}
     trainer = run(make_victim(), certification, max_epochs=1)
     logged = {key for key in trainer.callback_metrics if key.startswith("cert/")}

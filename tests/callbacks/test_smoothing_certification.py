@@ -69,7 +69,7 @@ def test_fit_measures_after_the_last_epoch_and_training_is_not_touched(tmp_path)
         trainer.fit(victim, DataLoader(train, 16, shuffle=True), DataLoader(held_out, 16))
         return victim, trainer
 
-    callback = SmoothingCertification(METHOD, RADII, suffix="small")
+    callback = SmoothingCertification(METHOD, RADII, name="small")
     (plain, _), (victim, trainer) = fit(), fit(callback)
     for one, other in zip(plain.state_dict().values(), victim.state_dict().values(), strict=True):
         assert torch.equal(one, other)
@@ -120,7 +120,7 @@ def test_arguments():
     assert SmoothingCertification(METHOD).radii == [0.0, 0.25, 0.5, 0.75, 1.0]
     with pytest.raises(UserError, match="radii must lie in"):
         SmoothingCertification(METHOD, radii=[-0.5])
-    with pytest.raises(UserError, match="2 SmoothingCertification callbacks have the suffix"):
+    with pytest.raises(UserError, match="2 SmoothingCertification callbacks have the name"):
         validate(data(4), SmoothingCertification(METHOD), SmoothingCertification(METHOD))
 
 

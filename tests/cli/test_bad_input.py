@@ -11,7 +11,7 @@ from PIL import Image
 
 DIGITS = ("fit", "--config", "digits.yaml")
 PLUS_ATTACK = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.attack=PGD")
-PLUS_CERTIFIED = ("--trainer.callbacks+=LabelFlipCertification", "--trainer.callbacks.suffix=x")
+PLUS_CERTIFIED = ("--trainer.callbacks+=LabelFlipCertification", "--trainer.callbacks.name=x")
 HOG = "lightning_poison.certificates.HOGFeatures"
 METHOD = "--trainer.callbacks.method"
 PLUS_NAMED = ("--trainer.callbacks+=AdversarialAccuracy", "--trainer.callbacks.name=x")

@@ -19,7 +19,7 @@ DATA = TensorDataset(torch.rand(40, 5), torch.arange(40) % 4)
 
 
 def flips_to_a_new_class() -> FlipList:
-    return LabelFlips(RandomPoints(per_class=1), NewClass()).flips(TrainingSet(DATA.tensors[1], 4), seed=0)
+    return LabelFlips(RandomPoints(per_class=1), NewClass()).craft(TrainingSet(DATA.tensors[1], 4), seed=0)
 
 
 def project(package: Any, outputs: int) -> tuple[Any, Any]:

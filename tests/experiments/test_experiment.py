@@ -20,7 +20,15 @@ from lightning_poison.experiments.crafting import FlipLists
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.functional.progress import no_progress
 from lightning_poison.nets import MLP
-from lightning_poison.poisons import ClassGraphDegree, FlipList, LabelFlips, LabelNoise, RandomPoints, ToClass
+from lightning_poison.poisons import (
+    ClassGraphDegree,
+    FlipList,
+    LabelFlips,
+    LabelNoise,
+    PlacedPoisons,
+    RandomPoints,
+    ToClass,
+)
 from tests.experiments.experiment_runs import NEW_CLASS, RECIPE, SMALL, experiment, results_of, run
 
 
@@ -34,7 +42,7 @@ def test_runs_are_what_training_and_attacking_by_hand_gives(tmp_path: Path) -> N
     ]
     attacked = experiment(tmp_path)._evaluation.rows(subject)
     for result in outcome.results:
-        flips = LabelFlips(RandomPoints(count=4)).flips(subject.training_set(), result.seed)
+        flips = LabelFlips(RandomPoints(count=4)).craft(subject.training_set(), result.seed)
         labels = subject.labels if result.strategy == "clean" else flips.apply(subject.labels)
         watched = labels != subject.labels
         (victim,) = train_networks(
@@ -209,6 +217,10 @@ def test_refused_at_once(tmp_path: Path, arguments, words: str) -> None:
             "strategy random: per_class must be at most",
         ),
         ({"strategies": {"random": LabelFlips(RandomPoints(), ToClass(5))}}, r"ToClass.label must lie in \[0, 2\]"),
+        (
+            {"strategies": {"random": PlacedPoisons(distance=1.0)}},
+            "random: PlacedPoisons.* makes inputs",
+        ),
         ({"victims": {"big": VictimPlan(MLP)}}, r"victim big cannot take inputs of shape \(1, 8, 8\)"),
         ({"victims": {"odd": VictimPlan(lambda num_classes: SMALL(num_classes=7))}}, "victim odd must give 3 logits"),
         ({"source": 3, "target": 1}, "one of the 3 classes"),

@@ -101,11 +101,11 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, trained: list[int]) -> Non
 
 def test_crafting_happens_once_and_a_file_counts_by_its_content(tmp_path: Path) -> None:
     subject = Subject.of(Digits(classes=[0, 1, 2], max_samples=120, val_split=0.0), no_progress)
-    listed = LabelFlips(RandomPoints(per_class=1)).flips(subject.training_set(), seed=9)
+    listed = LabelFlips(RandomPoints(per_class=1)).craft(subject.training_set(), seed=9)
     path = listed.write(tmp_path / "mine.csv")
     strategies = {"random": LabelFlips(FromFile(str(path)))}
     first = run(tmp_path / "folder", strategies=strategies)
-    LabelFlips(RandomPoints(per_class=2)).flips(subject.training_set(), seed=9).write(path)
+    LabelFlips(RandomPoints(per_class=2)).craft(subject.training_set(), seed=9).write(path)
     second = run(tmp_path / "folder", strategies={"random": LabelFlips(FromFile(str(path)))})
     assert "'random', 'MLP', 0, 3" in first[0]
     assert "'random', 'MLP', 0, 6" in second[0]

@@ -24,7 +24,7 @@ def golden_data(points: int = 600) -> TrainingSet:
 
 def check_golden(name: str, poison: Poison, training_set: TrainingSet | None = None) -> None:
     """Compare the flips of seed 0 with ``golden/<name>.csv``; a missing file is written and the test fails once."""
-    flips = poison.flips(training_set or golden_data(), seed=0)
+    flips = poison.craft(training_set or golden_data(), seed=0)
     path = FOLDER / f"{name}.csv"
     _write_if_missing(flips, path)
     assert flips.same_flips(FlipList.read(str(path))), f"{name} no longer gives the flips of {path}"

@@ -46,19 +46,19 @@ def by_class(flips: FlipList) -> list[int]:
     ],
 )
 def test_exact_budgets(select, expected):
-    assert by_class(LabelFlips(select).flips(DATA, seed=0)) == expected
+    assert by_class(LabelFlips(select).craft(DATA, seed=0)) == expected
 
 
 @pytest.mark.parametrize(("budget", "total"), [({"count": 17}, 17), ({"fraction": 0.1}, 9), ({"fraction": 0.25}, 22)])
 def test_exact_totals(budget, total):
-    assert len(LabelFlips(RandomPoints(**budget)).flips(DATA, seed=0)) == total
+    assert len(LabelFlips(RandomPoints(**budget)).craft(DATA, seed=0)) == total
 
 
 @pytest.mark.parametrize("relabel", [NextClass(), NewClass(), ToClass(2), RandomOther()])
 @pytest.mark.parametrize("select", [RandomPoints(count=40), RandomPoints(per_class=5), RandomPoints(fraction=0.3)])
 def test_every_flip_changes_a_label_and_fits_the_data(select, relabel):
     poison = LabelFlips(select, relabel)
-    flips = poison.flips(DATA, seed=1)
+    flips = poison.craft(DATA, seed=1)
     assert len(flips) > 0
     assert (flips.old_label == LABELS[flips.index]).all()
     assert (flips.new_label != flips.old_label).all()
@@ -68,36 +68,36 @@ def test_every_flip_changes_a_label_and_fits_the_data(select, relabel):
 
 def test_same_seed_same_flips_whatever_the_global_state():
     poison = LabelFlips(RandomPoints(fraction=0.4), RandomOther())
-    first = poison.flips(DATA, seed=3)
+    first = poison.craft(DATA, seed=3)
     torch.manual_seed(11)
     np.random.seed(11)  # noqa: NPY002
     random.seed(11)
     state = torch.get_rng_state()
-    assert poison.flips(DATA, seed=3).same_flips(first)
+    assert poison.craft(DATA, seed=3).same_flips(first)
     assert torch.equal(state, torch.get_rng_state())
-    assert not poison.flips(DATA, seed=4).same_flips(first)
+    assert not poison.craft(DATA, seed=4).same_flips(first)
 
 
 def test_draws_stay_the_same_in_every_version():
-    flips = LabelFlips(RandomPoints(per_class=1), RandomOther()).flips(DATA, seed=0)
+    flips = LabelFlips(RandomPoints(per_class=1), RandomOther()).craft(DATA, seed=0)
     assert list(zip(flips.index.tolist(), flips.new_label.tolist(), strict=True)) == [(7, 0), (39, 2), (71, 3), (85, 3)]
 
 
 def test_smaller_budgets_are_parts_of_larger_ones():
     for small, large in ((RandomPoints(per_class=2), RandomPoints(per_class=4)), (RandomPoints(7), RandomPoints(20))):
-        few = set(LabelFlips(small).flips(DATA, seed=5).index.tolist())
-        assert few < set(LabelFlips(large).flips(DATA, seed=5).index.tolist())
+        few = set(LabelFlips(small).craft(DATA, seed=5).index.tolist())
+        assert few < set(LabelFlips(large).craft(DATA, seed=5).index.tolist())
 
 
 def test_a_class_is_drawn_independently_of_the_others():
-    alone = LabelFlips(RandomPoints(per_class=3, classes=[2])).flips(DATA, seed=0)
-    together = LabelFlips(RandomPoints(per_class=3)).flips(DATA, seed=0)
+    alone = LabelFlips(RandomPoints(per_class=3, classes=[2])).craft(DATA, seed=0)
+    together = LabelFlips(RandomPoints(per_class=3)).craft(DATA, seed=0)
     assert alone.index.tolist() == together.index[together.old_label == 2].tolist()
 
 
 def test_random_other_reaches_every_other_class_equally_often():
     data = TrainingSet(torch.full((6000,), 1), 4)
-    flips = LabelFlips(RandomPoints(fraction=1.0), RandomOther()).flips(data, seed=0)
+    flips = LabelFlips(RandomPoints(fraction=1.0), RandomOther()).craft(data, seed=0)
     counts = flips.new_label.bincount(minlength=4).tolist()
     assert counts[1] == 0
     assert all(abs(counts[label] - 2000) < 150 for label in (0, 2, 3))  # four standard deviations
@@ -107,17 +107,17 @@ def test_every_point_is_drawn_equally_often():
     data = TrainingSet(torch.zeros(10, dtype=torch.int64), 2)
     hits = torch.zeros(10)
     for seed in range(1000):
-        hits[LabelFlips(RandomPoints(count=3)).flips(data, seed).index] += 1
+        hits[LabelFlips(RandomPoints(count=3)).craft(data, seed).index] += 1
     assert (hits - 300).abs().max() < 75  # five standard deviations
 
 
 def test_points_of_the_target_class_are_not_drawn():
-    flips = LabelFlips(RandomPoints(per_class=4), ToClass(3)).flips(DATA, seed=0)
+    flips = LabelFlips(RandomPoints(per_class=4), ToClass(3)).craft(DATA, seed=0)
     assert by_class(flips) == [4, 4, 4, 0]
-    everything = LabelFlips(RandomPoints(fraction=1.0), ToClass(3)).flips(DATA, seed=0)
+    everything = LabelFlips(RandomPoints(fraction=1.0), ToClass(3)).craft(DATA, seed=0)
     assert len(everything) == 47
     with pytest.raises(UserError, match="class 3 cannot be flipped by this relabelling"):
-        LabelFlips(RandomPoints(per_class=4, classes=[3]), ToClass(3)).flips(DATA, seed=0)
+        LabelFlips(RandomPoints(per_class=4, classes=[3]), ToClass(3)).craft(DATA, seed=0)
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5, 0.001])
@@ -128,10 +128,10 @@ def test_a_share_of_no_points_is_refused(fraction):
         (LabelFlips(RandomPoints(fraction=fraction), ToClass(0)), TrainingSet(ZEROS, 2)),
     ):
         with pytest.raises(UserError, match="no point can be flipped by this relabelling; name other classes, or"):
-            poison.flips(data, seed=0)
+            poison.craft(data, seed=0)
         with pytest.raises(UserError, match="no point can be flipped by this relabelling"):
             poison.check(data, 0)
-    assert len(LabelFlips(RandomPoints(fraction=0.0), ToClass(0)).flips(TrainingSet(ZEROS, 2), seed=0)) == 0
+    assert len(LabelFlips(RandomPoints(fraction=0.0), ToClass(0)).craft(TrainingSet(ZEROS, 2), seed=0)) == 0
 
 
 def test_number_of_classes_after():
@@ -176,14 +176,14 @@ def test_arguments_that_cannot_be_meant(build, message):
 )
 def test_budgets_that_do_not_fit_the_data(select, message):
     with pytest.raises(UserError, match=message):
-        LabelFlips(select).flips(DATA, seed=0)
+        LabelFlips(select).craft(DATA, seed=0)
 
 
 def test_one_class_cannot_be_flipped_within():
     data = TrainingSet(ZEROS, 1)
     for rule in (NextClass(), RandomOther()):
         with pytest.raises(UserError, match="single class"):
-            LabelFlips(RandomPoints(count=1), rule).flips(data, seed=0)
+            LabelFlips(RandomPoints(count=1), rule).craft(data, seed=0)
 
 
 def test_default_budget_is_ten_per_class():
@@ -192,7 +192,7 @@ def test_default_budget_is_ten_per_class():
 
 
 def test_provenance_tells_how_the_list_came_about():
-    flips = LabelFlips(RandomPoints(per_class=2, classes=[0]), NewClass()).flips(DATA, seed=7)
+    flips = LabelFlips(RandomPoints(per_class=2, classes=[0]), NewClass()).craft(DATA, seed=7)
     recorded = json.loads(json.dumps(dict(flips.provenance)))
     assert recorded.pop("package_version")
     assert recorded == {
@@ -213,11 +213,11 @@ def test_provenance_tells_how_the_list_came_about():
 @pytest.mark.parametrize("relabel", [NextClass(), NewClass(), RandomOther()])
 def test_a_file_is_fed_back_exactly(tmp_path, relabel):
     poison = LabelFlips(RandomPoints(count=9), relabel)
-    flips = poison.flips(DATA, seed=2)
+    flips = poison.craft(DATA, seed=2)
     path = str(flips.write(tmp_path / "flips.csv"))
     again = LabelFlips(FromFile(path))
     assert again.num_classes_after(4) == poison.num_classes_after(4)
-    back = again.flips(DATA, seed=99)
+    back = again.craft(DATA, seed=99)
     assert back.same_flips(flips)
     assert back.provenance["strategy"] == f"LabelFlips(FromFile({path!r}))"
     assert back.provenance["listed_strategy"] == flips.provenance["strategy"]
@@ -225,9 +225,9 @@ def test_a_file_is_fed_back_exactly(tmp_path, relabel):
 
 
 def test_a_file_for_other_data_is_refused(tmp_path):
-    path = str(LabelFlips(RandomPoints(count=9)).flips(DATA, seed=2).write(tmp_path / "flips.csv"))
+    path = str(LabelFlips(RandomPoints(count=9)).craft(DATA, seed=2).write(tmp_path / "flips.csv"))
     with pytest.raises(UserError, match="was drawn for other data"):
-        LabelFlips(FromFile(path)).flips(TrainingSet(LABELS, 4, "beef"), seed=0)
+        LabelFlips(FromFile(path)).craft(TrainingSet(LABELS, 4, "beef"), seed=0)
 
 
 def test_a_file_may_add_one_class_only(tmp_path):
@@ -235,7 +235,7 @@ def test_a_file_may_add_one_class_only(tmp_path):
     path.write_text(f"index,old_label,new_label\n0,{int(LABELS[0])},9\n")
     poison = LabelFlips(FromFile(str(path)))
     with pytest.raises(UserError, match=r"flips.csv, row 2: new_label 9 is out of range; 5 classes"):
-        poison.flips(DATA, seed=0)
+        poison.craft(DATA, seed=0)
 
 
 def test_a_missing_file_is_noticed_before_the_data_is_there():
@@ -276,7 +276,7 @@ GAPS = torch.tensor([0, 5, 7] * 4)
     ],
 )
 def test_flips_to_classes_that_nobody_has_are_remarked(labels, classes, relabel, remark):
-    flips = LabelFlips(RandomPoints(fraction=1.0), relabel).flips(TrainingSet(labels, classes), seed=0)
+    flips = LabelFlips(RandomPoints(fraction=1.0), relabel).craft(TrainingSet(labels, classes), seed=0)
     if remark is None:
         assert "remark" not in flips.provenance
         return

@@ -12,7 +12,7 @@ DATA = TrainingSet(torch.arange(6000) % 3, 3)
 
 @pytest.mark.parametrize("rate", [0.0, 0.03, 0.5, 1.0])
 def test_the_number_of_flips_is_binomial(rate):
-    counts = torch.tensor([len(LabelFlips(LabelNoise(rate)).flips(DATA, seed)) for seed in range(100)]).double()
+    counts = torch.tensor([len(LabelFlips(LabelNoise(rate)).craft(DATA, seed)) for seed in range(100)]).double()
     mean, deviation = 6000 * rate, (6000 * rate * (1 - rate)) ** 0.5
     assert abs(float(counts.mean()) - mean) <= 0.5 * deviation  # five standard errors
     if 0 < rate < 1:
@@ -32,12 +32,12 @@ def test_flips_of_two_points_are_independent():
 
 
 def test_a_lower_rate_flips_a_part():
-    few = set(LabelFlips(LabelNoise(0.1)).flips(DATA, 4).index.tolist())
-    assert few < set(LabelFlips(LabelNoise(0.2)).flips(DATA, 4).index.tolist())
+    few = set(LabelFlips(LabelNoise(0.1)).craft(DATA, 4).index.tolist())
+    assert few < set(LabelFlips(LabelNoise(0.2)).craft(DATA, 4).index.tolist())
 
 
 def test_only_points_that_can_be_flipped_of_the_named_classes():
-    flips = LabelFlips(LabelNoise(1.0, classes=[0, 2]), ToClass(2)).flips(DATA, 0)
+    flips = LabelFlips(LabelNoise(1.0, classes=[0, 2]), ToClass(2)).craft(DATA, 0)
     assert flips.old_label.bincount(minlength=3).tolist() == [2000, 0, 0]
 
 
@@ -49,7 +49,7 @@ def test_arguments_that_cannot_be_meant():
     with pytest.raises(UserError, match="classes must name at least one class, got an empty list"):
         LabelNoise(0.1, classes=[])
     with pytest.raises(UserError, match=r"classes must lie in \[0, 2\], got 3"):
-        LabelFlips(LabelNoise(0.1, classes=[3])).flips(DATA, 0)
+        LabelFlips(LabelNoise(0.1, classes=[3])).craft(DATA, 0)
 
 
 def test_golden():

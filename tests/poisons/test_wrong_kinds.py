@@ -112,8 +112,8 @@ def test_classes_in_any_sequence(kind):
         assert json.dumps(arguments(rule)["classes"]) == json.dumps(expected)
     assert InfluenceScore(outer_classes=given).outer_classes == expected
     data = TrainingSet(torch.arange(60) % 3, 3)
-    flips = LabelFlips(RandomPoints(count=5, classes=given)).flips(data, seed=0)
-    assert flips.same_flips(LabelFlips(RandomPoints(count=5, classes=expected)).flips(data, seed=0))
+    flips = LabelFlips(RandomPoints(count=5, classes=given)).craft(data, seed=0)
+    assert flips.same_flips(LabelFlips(RandomPoints(count=5, classes=expected)).craft(data, seed=0))
     assert set(flips.old_label.tolist()) <= set(expected)
 
 
@@ -146,8 +146,8 @@ def test_single_numbers_are_vectors_of_one():
     labels = torch.arange(20) % 2
     flat = [(row[None], label) for row, label in data]
     strategy = LabelFlips(Medoids(per_class=2))
-    chosen = strategy.flips(TrainingSet(labels, 2, dataset=data), 0).index
-    assert chosen.equal(strategy.flips(TrainingSet(labels, 2, dataset=flat), 0).index)
+    chosen = strategy.craft(TrainingSet(labels, 2, dataset=data), 0).index
+    assert chosen.equal(strategy.craft(TrainingSet(labels, 2, dataset=flat), 0).index)
 
 
 @pytest.mark.parametrize("kind", [TrajectoryMatching, InfluenceScore])
@@ -175,7 +175,7 @@ def test_attacks_inside_strategies_take_inputs_of_any_range(kind):
     near = kind(per_class=3, attack=PGD(eps=0.1, steps=5))
 
     def flips(values, network):
-        return LabelFlips(near).flips(
+        return LabelFlips(near).craft(
             TrainingSet(labels, 2, dataset=list(zip(values.float(), labels.tolist(), strict=True)), network=network), 0
         )
 

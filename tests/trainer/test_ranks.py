@@ -226,6 +226,6 @@ def test_whatever_waits_for_other_ranks_stands_in_one_place() -> None:
                 found.add(name)
             elif isinstance(node, ast.keyword) and node.arg == "sync_dist":
                 found.add(f"{name} logs")
-    # The smoothed ridge on shards needs no Trainer; the command line asks for its folder before and after a run.
-    elsewhere = {"certificates/smoothing/shards.py", "cli/app.py", "cli/run_folder.py"}
+    # The command line asks for its folder before and after a run.
+    elsewhere = {"cli/app.py", "cli/run_folder.py"}
     assert found - elsewhere == {"trainer/ranks.py", "callbacks/base.py logs", "victims/victim.py logs"}

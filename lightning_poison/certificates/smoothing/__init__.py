@@ -2,7 +2,6 @@
 
 from lightning_poison.certificates.smoothing.algorithm1 import SmoothedPrediction, smoothed_predictions
 from lightning_poison.certificates.smoothing.radii import kl_radius, kl_thresholds, tight_radius
-from lightning_poison.certificates.smoothing.shards import own_slabs, slab_bounds, smoothed_ridge_on_shards
 from lightning_poison.certificates.smoothing.smoothed_ridge import SmoothedRidge
 from lightning_poison.certificates.smoothing.thresholds import FlipNoise, tight_thresholds
 
@@ -12,10 +11,7 @@ __all__ = [
     "SmoothedRidge",
     "kl_radius",
     "kl_thresholds",
-    "own_slabs",
-    "slab_bounds",
     "smoothed_predictions",
-    "smoothed_ridge_on_shards",
     "tight_radius",
     "tight_thresholds",
 ]

@@ -31,10 +31,11 @@ from torch import Tensor
 from lightning_poison.certificates.smoothing.audit import audit
 from lightning_poison.certificates.smoothing.berry_esseen import berry_esseen
 from lightning_poison.certificates.smoothing.chernoff import chernoff
-from lightning_poison.certificates.smoothing.margins import EPS, Margins
+from lightning_poison.certificates.smoothing.dense import Margins
+from lightning_poison.certificates.smoothing.margins import EPS
 from lightning_poison.certificates.smoothing.noise import noise_of_others, noise_of_own
 from lightning_poison.certificates.smoothing.thresholds import FlipNoise
-from lightning_poison.certificates.smoothing.votes import DenseVotes, Pair, Votes
+from lightning_poison.certificates.smoothing.votes import Pair, Votes
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_labels
 from lightning_poison.functional.ridge import rows_per_chunk
@@ -104,7 +105,7 @@ def smoothed_predictions(
     parts = []
     for block in _blocks([weights] if isinstance(weights, Tensor) else weights, len(labels)):
         columns = block if is_sorted else block[:, order.to(block.device)]
-        parts.append(predict_smoothed(DenseVotes(columns, counts), q, num_classes, coding, tail))
+        parts.append(predict_smoothed(Votes(columns, counts), q, num_classes, coding, tail))
     empty = torch.empty(0)
     return SmoothedPrediction(
         torch.cat([part.prediction for part in parts] or [empty.long()]),

@@ -29,7 +29,8 @@ from scipy.special import erfcx
 from torch import Tensor
 
 from lightning_poison.certificates.smoothing.chernoff import bounded_at_best_tilt
-from lightning_poison.certificates.smoothing.margins import Margins, Moments
+from lightning_poison.certificates.smoothing.dense import Margins
+from lightning_poison.certificates.smoothing.margins import Moments
 
 __all__ = ["CONSTANT", "berry_esseen", "berry_esseen_at", "log_normal_factor"]
 

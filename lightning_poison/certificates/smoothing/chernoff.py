@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.smoothing.margins import Margins
+from lightning_poison.certificates.smoothing.dense import Margins
 from lightning_poison.certificates.smoothing.newton import coarse_tilt, refined_tilt
 
 __all__ = ["bounded_at_best_tilt", "chernoff"]

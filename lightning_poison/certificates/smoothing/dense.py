@@ -25,11 +25,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.smoothing.margins import EPS, LARGEST_EXPONENT, Margins, Moments, Segment
+from lightning_poison.certificates.smoothing.margins import EPS, LARGEST_EXPONENT, Moments, Segment
 from lightning_poison.certificates.smoothing.noise import LabelNoise
 from lightning_poison.functional.ridge import rows_per_chunk
 
-__all__ = ["DenseMargins"]
+__all__ = ["Margins"]
 
 _LOG_LARGEST = 700.0  # exp(+-700) are ordinary float64 numbers
 _LONGEST_PRODUCT = 512
@@ -39,8 +39,8 @@ _BLOCK_BYTES = 2 * 2**20
 
 
 @dataclass
-class DenseMargins(Margins):
-    """Margins whose weights are one matrix.
+class Margins:
+    """The margins of m points.
 
     Args:
         weights: shape (m, n), float64.
@@ -54,7 +54,7 @@ class DenseMargins(Margins):
     Example:
         >>> from lightning_poison.certificates.smoothing.noise import noise_of_own
         >>> one = torch.ones(1).double()
-        >>> margin = DenseMargins(one[None], [Segment(0, 1, 1, noise_of_own(0.1, 2))], one, one, one, 0 * one, 0 * one)
+        >>> margin = Margins(one[None], [Segment(0, 1, 1, noise_of_own(0.1, 2))], one, one, one, 0 * one, 0 * one)
         >>> margin.log_mgf(one * math.log(3)).exp()  # 0.9 / 3 + 0.1 * 3
         tensor([0.6000], dtype=torch.float64)
     """
@@ -69,11 +69,16 @@ class DenseMargins(Margins):
     _samples: dict[int | None, list[tuple[LabelNoise, Tensor, Tensor | None]]] = field(init=False, default_factory=dict)
 
     def largest(self) -> Tensor:
-        """The largest |beta_i|."""
+        """The largest |beta_i|, shape (m,), float64."""
         return self.peak
 
     def slopes(self, tilt: Tensor, sample: int | None = None) -> Tensor:
-        """First three derivatives of L at t."""
+        """First three derivatives of L at t, shape (3, m), float64 but only as exact as float32.
+
+        Args:
+            tilt: t, shape (m,), float64.
+            sample: estimate them from about so many training points; None: from all.
+        """
         step = tilt.float()[:, None]
         sums = torch.stack([-self.offset, *torch.zeros(2, *self.offset.shape).to(self.offset)])
         for noise, columns, shares in self._sampled(sample):
@@ -87,10 +92,10 @@ class DenseMargins(Margins):
         for start in range(0, len(self.weights), rows):
             part = slice(start, start + rows)
             weights, *rest = (column[part] for column in columns)
-            yield part, DenseMargins(weights, self.segments, *rest)
+            yield part, Margins(weights, self.segments, *rest)
 
     def log_mgf(self, tilt: Tensor) -> Tensor:
-        """At least L(t)."""
+        """At least L(t), shape (m,), float64."""
         logs = torch.zeros_like(tilt)
         for segment, exponential in zip(self.segments, self._exponentials(tilt), strict=True):
             logs += self._log_factors(segment, exponential, tilt)

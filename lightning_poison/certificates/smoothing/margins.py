@@ -1,15 +1,13 @@
-r"""Sums over training points from which the tails of a smoothed margin are bounded.
+r"""The sums over training points from which the tails of a smoothed margin are bounded.
 
 The smoothed margin of a point is :math:`D = b + \sum_i \beta_i Z_i` with independent noise :math:`Z_i` of
 :mod:`lightning_poison.certificates.smoothing.noise`. What bounds its tails are sums over training points of functions
 of t: :math:`L(t) = \log E e^{-t D}`, its slopes, and moments of D under the law tilted by :math:`e^{-tD - L(t)}`.
-:class:`Margins` says which sums; they come from one matrix, or from parts of it on several machines.
+:class:`~lightning_poison.certificates.smoothing.dense.Margins` computes them from a matrix of weights.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from lightning_poison.certificates.smoothing.noise import LabelNoise
 
-__all__ = ["EPS", "LARGEST_EXPONENT", "Margins", "Moments", "Segment"]
+__all__ = ["EPS", "LARGEST_EXPONENT", "Moments", "Segment"]
 
 EPS = torch.finfo(torch.float64).eps
 LARGEST_EXPONENT = 300.0
@@ -51,32 +49,3 @@ class Moments:
     mean_error: Tensor
     variance: Tensor
     third: Tensor
-
-
-class Margins(ABC):
-    """The margins of m points."""
-
-    @abstractmethod
-    def largest(self) -> Tensor:
-        """The largest |beta_i|, shape (m,), float64."""
-
-    @abstractmethod
-    def slopes(self, tilt: Tensor, sample: int | None = None) -> Tensor:
-        """First three derivatives of L at t, shape (3, m), float64 but only as exact as float32.
-
-        Args:
-            tilt: t, shape (m,), float64.
-            sample: estimate them from about so many training points; None: from all.
-        """
-
-    @abstractmethod
-    def log_mgf(self, tilt: Tensor) -> Tensor:
-        """At least L(t), shape (m,), float64."""
-
-    @abstractmethod
-    def moments(self, tilt: Tensor) -> Moments:
-        """L(t) and the tilted moments."""
-
-    def blocks(self) -> Iterator[tuple[slice, Margins]]:
-        """Some rows at a time, where that is faster."""
-        yield slice(None), self

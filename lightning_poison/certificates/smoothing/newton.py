@@ -15,7 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.smoothing.margins import LARGEST_EXPONENT, Margins
+from lightning_poison.certificates.smoothing.dense import Margins
+from lightning_poison.certificates.smoothing.margins import LARGEST_EXPONENT
 
 __all__ = ["coarse_tilt", "refined_tilt"]
 

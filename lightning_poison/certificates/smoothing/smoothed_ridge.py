@@ -17,7 +17,7 @@ from lightning_poison.certificates.smoothing.algorithm1 import CODINGS, TAILS, C
 from lightning_poison.certificates.smoothing.radii import kl_radius, kl_thresholds, tight_radius
 from lightning_poison.certificates.smoothing.strength import strength_of_equation_6
 from lightning_poison.certificates.smoothing.thresholds import FlipNoise, tight_thresholds
-from lightning_poison.certificates.smoothing.votes import DenseVotes
+from lightning_poison.certificates.smoothing.votes import Votes
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_number
 from lightning_poison.functional.ridge import Ridge, rows_per_chunk
@@ -114,7 +114,7 @@ class SmoothedRidge(CertifiedLearner):
         absolute = strength_of_equation_6(features, self.labels, self.q)  # which depends on no scale
         return absolute * features.shape[1] / float(features.square().sum()) * unit * unit
 
-    def votes(self, features: Tensor) -> Iterator[DenseVotes]:
+    def votes(self, features: Tensor) -> Iterator[Votes]:
         """The weights of points over training points in the order of their labels, chunk by chunk.
 
         They are computed in the order of the training points and then moved: sums in the order of the labels would be
@@ -126,7 +126,7 @@ class SmoothedRidge(CertifiedLearner):
         counts = torch.bincount(self.labels, minlength=self.num_classes).tolist()
         for chunk in torch.split(features, rows_per_chunk(self.num_points, budget=self._chunk_bytes())):
             weights = self._own.alike(self._ridge.weights(chunk), dim=1)
-            yield DenseVotes(weights.index_select(1, self._order), counts)
+            yield Votes(weights.index_select(1, self._order), counts)
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
         """Certificates of points whose features are known."""

@@ -6,7 +6,6 @@ class, from which predictions follow, and the margins of one class over another.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +13,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.smoothing.dense import DenseMargins
-from lightning_poison.certificates.smoothing.margins import Margins, Segment
+from lightning_poison.certificates.smoothing.dense import Margins
+from lightning_poison.certificates.smoothing.margins import Segment
 from lightning_poison.certificates.smoothing.noise import LabelNoise
 
-__all__ = ["DenseVotes", "Pair", "Votes"]
+__all__ = ["Pair", "Votes"]
 
 
 @dataclass(frozen=True)
@@ -38,37 +37,9 @@ class Pair:
     others: LabelNoise
 
 
-class Votes(ABC):
-    """Weights of m points over n training points."""
-
-    @abstractmethod
-    def class_sums(self) -> Tensor:
-        """Sums of the weights of each class, shape (m, K), float64."""
-
-    @abstractmethod
-    def size(self) -> Tensor:
-        """At least the sum of |alpha_i|, up to rounding, shape (m,), float64."""
-
-    @abstractmethod
-    def margins(self, pair: Pair, rows: Tensor, offset: Tensor, offset_error: Tensor) -> Margins:
-        """Margins of some of the points.
-
-        Args:
-            pair: of which class over which.
-            rows: shape (m',), int64: which points.
-            offset: b, shape (m',).
-            offset_error: how far rounding may have moved b, shape (m',).
-        """
-
-    @property
-    @abstractmethod
-    def num_points(self) -> int:
-        """Number of training points, n."""
-
-
 @dataclass(frozen=True)
-class DenseVotes(Votes):
-    """Weights as one matrix.
+class Votes:
+    """Weights of m points over n training points.
 
     Args:
         weights: shape (m, n), float64, the columns in the order of their classes.
@@ -84,11 +55,11 @@ class DenseVotes(Votes):
         return self.weights.shape[1]
 
     def class_sums(self) -> Tensor:
-        """Sums of the weights of each class."""
+        """Sums of the weights of each class, shape (m, K), float64."""
         return self._sums
 
     def size(self) -> Tensor:
-        """At least the sum of |alpha_i|."""
+        """At least the sum of |alpha_i|, up to rounding, shape (m,), float64."""
         return self._size
 
     @cached_property
@@ -105,15 +76,22 @@ class DenseVotes(Votes):
             return self.weights.new_zeros(len(self.weights))
         return torch.maximum(self.weights.amax(1), -self.weights.amin(1))
 
-    def margins(self, pair: Pair, rows: Tensor, offset: Tensor, offset_error: Tensor) -> DenseMargins:
-        """Margins of some of the points."""
+    def margins(self, pair: Pair, rows: Tensor, offset: Tensor, offset_error: Tensor) -> Margins:
+        """Margins of some of the points.
+
+        Args:
+            pair: of which class over which.
+            rows: shape (m',), int64: which points.
+            offset: b, shape (m',).
+            offset_error: how far rounding may have moved b, shape (m',).
+        """
         every = len(rows) == len(self.weights)
         weights, sums, size, peak = (
             part if every else part[rows] for part in (self.weights, self._sums, self._size, self._peak)
         )
         segments = _segments(self.counts, pair)
         total = sums.sum(1) - 2 * sums[:, pair.rival]
-        return DenseMargins(weights, segments, size, peak, total, offset, offset_error)
+        return Margins(weights, segments, size, peak, total, offset, offset_error)
 
 
 def _segments(counts: Sequence[int], pair: Pair) -> list[Segment]:

@@ -65,7 +65,7 @@ class PathLengthBucket(PathSelector):
         >>> data = torch.utils.data.TensorDataset(points, (points[:, 0] > 0.5).long())
         >>> training_set = TrainingSet(data.tensors[1], 2, dataset=data, network=network)
         >>> farthest = PathLengthBucket(count=3, classes=[0], bucket=4, num_buckets=5)
-        >>> sorted(LabelFlips(farthest).flips(training_set, seed=0).index.tolist())
+        >>> sorted(LabelFlips(farthest).craft(training_set, seed=0).index.tolist())
         [4, 6, 7]
     """
 

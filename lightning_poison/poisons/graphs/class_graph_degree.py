@@ -44,7 +44,7 @@ class ClassGraphDegree(ClassGraphSelector, ScoreSelector):
         >>> from lightning_poison.poisons import LabelFlips, TrainingSet
         >>> data = [(torch.tensor([position]), 0) for position in (0.0, 1.0, 2.0, 7.0)]
         >>> training_set = TrainingSet(torch.zeros(4, dtype=torch.int64), 2, dataset=data)
-        >>> LabelFlips(ClassGraphDegree(count=1, gamma=1.0)).flips(training_set, seed=0).index
+        >>> LabelFlips(ClassGraphDegree(count=1, gamma=1.0)).craft(training_set, seed=0).index
         tensor([1])
     """
 

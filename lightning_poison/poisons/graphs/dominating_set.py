@@ -43,7 +43,7 @@ class DominatingSet(ClassGraphSelector):
         >>> from lightning_poison.poisons import LabelFlips, TrainingSet
         >>> data = [(torch.tensor([position]), 0) for position in (0.0, 1.0, 1.1, 2.0, 7.0, 8.0)]
         >>> training_set = TrainingSet(torch.zeros(6, dtype=torch.int64), 2, dataset=data)
-        >>> LabelFlips(DominatingSet(count=2, gamma=1.0)).flips(training_set, seed=0).index
+        >>> LabelFlips(DominatingSet(count=2, gamma=1.0)).craft(training_set, seed=0).index
         tensor([1, 4])
     """
 

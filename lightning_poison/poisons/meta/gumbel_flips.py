@@ -64,7 +64,7 @@ class GumbelFlips(BudgetedSelector):
         >>> from lightning_poison.poisons import LabelFlips, TrainingSet
         >>> labels = torch.arange(8) % 2
         >>> training_set = TrainingSet(labels, 2, dataset=[(torch.rand(3), label) for label in labels.tolist()])
-        >>> LabelFlips(GumbelFlips(per_class=1, updates=1)).flips(training_set, seed=0).old_label.tolist().count(0)
+        >>> LabelFlips(GumbelFlips(per_class=1, updates=1)).craft(training_set, seed=0).old_label.tolist().count(0)
         1
     """
 

@@ -51,7 +51,7 @@ class Medoids(BudgetedSelector):
         >>> inputs = torch.tensor([0.0, 0.1, 0.2, 5.0, 5.1, 5.2])[:, None]
         >>> labels = torch.zeros(6, dtype=torch.int64)
         >>> training_set = TrainingSet(labels, 2, dataset=[(row, 0) for row in inputs])
-        >>> LabelFlips(Medoids(count=2)).flips(training_set, seed=0).index
+        >>> LabelFlips(Medoids(count=2)).craft(training_set, seed=0).index
         tensor([1, 4])
     """
 

@@ -71,7 +71,7 @@ class MetaFlips(BudgetedSelector):
         >>> labels = torch.arange(30) % 2
         >>> inputs = torch.rand(30, 4) + labels[:, None]
         >>> training_set = TrainingSet(labels, 2, dataset=list(zip(inputs, labels.tolist())))
-        >>> LabelFlips(MetaFlips(per_class=2)).flips(training_set, seed=0).old_label.bincount()
+        >>> LabelFlips(MetaFlips(per_class=2)).craft(training_set, seed=0).old_label.bincount()
         tensor([2, 2])
     """
 

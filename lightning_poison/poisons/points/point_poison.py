@@ -6,10 +6,8 @@ from abc import abstractmethod
 from typing import Any
 
 import lightning_poison
-from lightning_poison.errors import UserError
 from lightning_poison.poisons.base import Poison
 from lightning_poison.poisons.description import arguments, describe
-from lightning_poison.poisons.flip_list import FlipList
 from lightning_poison.poisons.points.poison_points import PoisonPoints
 from lightning_poison.poisons.training_set import TrainingSet
 
@@ -24,14 +22,6 @@ class PointPoison(Poison):
     @abstractmethod
     def craft(self, training_set: TrainingSet, seed: int) -> PoisonPoints:
         """The points: the same for the same data and seed, whatever the global random state."""
-
-    def flips(self, training_set: TrainingSet, seed: int) -> FlipList:  # noqa: ARG002  # the signature is shared
-        """Refuse: no list of labels can hold inputs.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(f"{describe(self)} makes inputs, which a flip list cannot hold; use LabelFlips here")
 
     def provenance(self, training_set: TrainingSet, seed: int, norm: str) -> dict[str, Any]:
         """What the points record of where they come from.

@@ -9,15 +9,15 @@ import torch
 
 from lightning_poison.certificates.smoothing.audit import _below, _cells, _lattice_bound
 from lightning_poison.certificates.smoothing.chernoff import bounded_at_best_tilt, chernoff
-from lightning_poison.certificates.smoothing.dense import DenseMargins
+from lightning_poison.certificates.smoothing.dense import Margins
 from lightning_poison.certificates.smoothing.newton import coarse_tilt
 from lightning_poison.certificates.smoothing.noise import noise_of_own
-from lightning_poison.certificates.smoothing.votes import DenseVotes, Pair
+from lightning_poison.certificates.smoothing.votes import Pair, Votes
 
 
-def margins(weights: torch.Tensor, q: float) -> DenseMargins:
+def margins(weights: torch.Tensor, q: float) -> Margins:
     own, nothing = noise_of_own(q, 2), torch.zeros(1, dtype=torch.float64)
-    votes = DenseVotes(weights[None], (0, len(weights)))
+    votes = Votes(weights[None], (0, len(weights)))
     return votes.margins(Pair(1, 0, own, own), torch.arange(1), nothing, nothing)
 
 
@@ -64,7 +64,7 @@ def test_the_log_moment_generating_function_is_never_rounded_down(q: float) -> N
     own, rows = noise_of_own(q, 2), 20
     weights = torch.randn(rows, 150, generator=stream, dtype=torch.float64)
     offset = torch.randn(rows, generator=stream, dtype=torch.float64)
-    margin = DenseVotes(weights, (50, 100)).margins(Pair(1, 0, own, own), torch.arange(rows), offset, 0 * offset)
+    margin = Votes(weights, (50, 100)).margins(Pair(1, 0, own, own), torch.arange(rows), offset, 0 * offset)
     tilt = torch.randn(rows, generator=stream, dtype=torch.float64) * 3
     with mpmath.workdps(40):
         for row, value in enumerate(margin.log_mgf(tilt).tolist()):

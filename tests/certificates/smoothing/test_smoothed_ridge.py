@@ -1,22 +1,17 @@
 """The smoothed learner: invariants between its options, eq. 6, what it says, and training points over processes."""
 
 import itertools
-import os
 import warnings
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from torch import distributed, multiprocessing
 
 from lightning_poison.certificates import CertifiedRidge, PCAFeatures, RawFeatures
 from lightning_poison.certificates.smoothing import (
     SmoothedRidge,
-    own_slabs,
-    slab_bounds,
     smoothed_predictions,
-    smoothed_ridge_on_shards,
     tight_radius,
 )
 from lightning_poison.certificates.smoothing import smoothed_ridge as module
@@ -140,44 +135,6 @@ def test_eq6_needs_two_classes_and_full_rank() -> None:
         learner.fit(INPUTS[:100], LABELS[:100], 10)
     with pytest.raises(UserError, match="features must have full rank"), pytest.warns(UserWarning, match="proof"):
         learner.fit(INPUTS[:100], (LABELS[:100] > 4).long(), 2)
-
-
-def shards(classes: int, coding: str = "signs") -> torch.Tensor:
-    labels = LABELS[:1500] if classes == 10 else (LABELS[:1500] > 4).long()
-    bounds = [slab_bounds(1500)[slab] for slab in own_slabs()]
-    parts = [INPUTS[start:stop] for start, stop in bounds], [labels[start:stop] for start, stop in bounds]
-    smoothed = smoothed_ridge_on_shards(*parts, INPUTS[1500:1530], q=0.1, num_classes=classes, coding=coding)
-    return torch.stack([smoothed.prediction.double(), smoothed.log_error])
-
-
-def worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save([shards(classes) for classes in (2, 10)], os.path.join(folder, f"{rank}.pt"))  # noqa: PTH118  # a string
-    distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_processes_equal_one_to_the_last_bit(tmp_path) -> None:
-    multiprocessing.spawn(worker, (str(tmp_path),), nprocs=2)
-    for rank in range(2):
-        for alone, shared in zip((shards(2), shards(10)), torch.load(tmp_path / f"{rank}.pt"), strict=True):
-            assert torch.equal(alone, shared)
-
-
-@pytest.mark.parametrize(("classes", "coding"), [(2, "signs"), (2, "zero_one"), (10, "signs")])
-def test_slabs_equal_one_matrix_within_rounding(classes: int, coding: str) -> None:
-    labels = LABELS[:1500] if classes == 10 else (LABELS[:1500] > 4).long()
-    weights = Ridge(INPUTS[:1500], 1.0, intercept=False).weights(INPUTS[1500:1530])
-    whole = smoothed_predictions(weights, labels, 0.1, classes, coding, "berry_esseen")
-    prediction, log_error = shards(classes, coding)
-    assert torch.equal(prediction.long(), whole.prediction)
-    assert torch.allclose(log_error, whole.log_error, atol=0.05)
-
-
-def test_shards_must_come_slab_by_slab() -> None:
-    with pytest.raises(UserError, match="features and labels must come slab by slab"):
-        smoothed_ridge_on_shards([INPUTS], [LABELS], INPUTS[:1], 0.1, 10)
 
 
 def test_the_kl_radius_shows_what_it_gives_away() -> None:

@@ -12,8 +12,9 @@ from scipy.optimize import minimize_scalar
 from lightning_poison.certificates.smoothing import smoothed_predictions
 from lightning_poison.certificates.smoothing.algorithm1 import predict_smoothed
 from lightning_poison.certificates.smoothing.berry_esseen import log_normal_factor
-from lightning_poison.certificates.smoothing.margins import Margins, Moments
-from lightning_poison.certificates.smoothing.votes import DenseVotes
+from lightning_poison.certificates.smoothing.dense import Margins
+from lightning_poison.certificates.smoothing.margins import Moments
+from lightning_poison.certificates.smoothing.votes import Votes
 from lightning_poison.errors import UserError
 
 TAILS = ("chernoff", "berry_esseen", "audit")
@@ -140,7 +141,7 @@ def test_chernoff_is_the_minimum_of_the_papers_formula(classes: int, q: float) -
         assert paper.prediction.tolist() == (ones >= 0.5).long().tolist()
 
 
-class Listened(DenseVotes):
+class Listened(Votes):
     """Votes that remember the offset which they were asked for, and how exact it was said to be."""
 
     def margins(self, pair, rows, offset, offset_error) -> Margins:

@@ -55,7 +55,7 @@ def test_lengths_are_computed_once_for_all_buckets_and_only_for_classes_asked_fo
     network = CountedGradients(nearest_mean_network(digits))
     data = replace(digits, network=network)
     for selector in PathLengthBucket.sweep(3, per_class=2, classes=[4]).values():
-        LabelFlips(selector).flips(data, 0)
+        LabelFlips(selector).craft(data, 0)
         first = network.gradients
     candidates = Candidates.of(data, NextClass(), 0)
     members = (data.labels == 4).nonzero()[:, 0]
@@ -63,9 +63,9 @@ def test_lengths_are_computed_once_for_all_buckets_and_only_for_classes_asked_fo
     # one gradient a step, one more where the path was found to have ended (the engine asks for it at once)
     steps = int(found.length.sum())
     assert steps <= first <= steps + len(members)
-    LabelFlips(NearestToBoundary(per_class=1, classes=[4])).flips(data, 1)
+    LabelFlips(NearestToBoundary(per_class=1, classes=[4])).craft(data, 1)
     assert network.gradients == first
-    LabelFlips(NearestToBoundary(per_class=1, classes=[5])).flips(data, 1)
+    LabelFlips(NearestToBoundary(per_class=1, classes=[5])).craft(data, 1)
     assert network.gradients > first
 
 
@@ -82,7 +82,7 @@ def test_the_network_is_left_as_it_was(vectors):
     network = vectors.network.train()
     flags = [weight.requires_grad for weight in network.parameters()]
     state = torch.get_rng_state()
-    LabelFlips(PathLengthBucket(per_class=2, step=0.25)).flips(vectors, 0)
+    LabelFlips(PathLengthBucket(per_class=2, step=0.25)).craft(vectors, 0)
     assert network.training
     assert [weight.requires_grad for weight in network.parameters()] == flags
     assert torch.equal(state, torch.get_rng_state())
@@ -101,7 +101,7 @@ def test_parts_of_a_large_set_give_the_same(vectors, monkeypatch):
 
 def test_a_network_is_trained_where_none_came_along():
     data, surrogate = golden_data(300), TrainedSurrogate(recipe=TrainingRecipe(epochs=30))
-    flips = LabelFlips(PathLengthBucket(per_class=2, classes=[0, 1], step=0.05, surrogate=surrogate)).flips(data, 0)
+    flips = LabelFlips(PathLengthBucket(per_class=2, classes=[0, 1], step=0.05, surrogate=surrogate)).craft(data, 0)
     assert flips.old_label.tolist().count(0) == flips.old_label.tolist().count(1) == 2
 
 
@@ -110,10 +110,10 @@ def test_an_untrained_surrogate_is_refused():
     network = MLP(10, 1, 8, hidden=())
     nn.init.zeros_(network.head.weight)
     with pytest.raises(UserError, match="no more than guessing"):
-        LabelFlips(PathLengthBucket(per_class=1)).flips(replace(data, network=network), 0)
+        LabelFlips(PathLengthBucket(per_class=1)).craft(replace(data, network=network), 0)
 
 
 def test_a_budget_of_nothing_needs_no_network():
     data = TrainingSet(torch.arange(20) % 2, 2)
-    assert len(LabelFlips(PathLengthBucket(count=0)).flips(data, 0)) == 0
-    assert len(LabelFlips(NearestToBoundary(per_class=0)).flips(data, 0)) == 0
+    assert len(LabelFlips(PathLengthBucket(count=0)).craft(data, 0)) == 0
+    assert len(LabelFlips(NearestToBoundary(per_class=0)).craft(data, 0)) == 0

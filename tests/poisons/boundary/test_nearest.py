@@ -22,8 +22,8 @@ def test_nearest_and_farthest(vectors):
     }
     for label in range(3):
         own = sorted(length for row, length in lengths.items() if int(vectors.labels[row]) == label)
-        near = LabelFlips(NearestToBoundary(per_class=4, classes=[label], step=0.25)).flips(vectors, 0)
-        far = LabelFlips(FarthestFromBoundary(per_class=4, classes=[label], step=0.25)).flips(vectors, 0)
+        near = LabelFlips(NearestToBoundary(per_class=4, classes=[label], step=0.25)).craft(vectors, 0)
+        far = LabelFlips(FarthestFromBoundary(per_class=4, classes=[label], step=0.25)).craft(vectors, 0)
         assert sorted(lengths[row] for row in near.index.tolist()) == own[:4]
         assert sorted(lengths[row] for row in far.index.tolist()) == own[-4:]
 
@@ -60,7 +60,7 @@ def test_paths_that_do_not_end_are_the_farthest(vectors):
     ending = {row for row, (_, reached) in found.items() if reached and int(vectors.labels[row]) == 0}
     assert len(never) >= 5
     assert ending
-    assert set(LabelFlips(selector).flips(vectors, 0).index.tolist()) <= never
+    assert set(LabelFlips(selector).craft(vectors, 0).index.tolist()) <= never
     widths = PathLengthBucket(count=5, classes=[0], step=0.5, max_steps=6, edges="width", bucket=5)
     index = (vectors.labels == 0).nonzero()[:, 0]
     buckets = widths.buckets(Candidates.of(vectors, NextClass(), 0), index, 0)

@@ -65,7 +65,7 @@ def test_flips_come_from_the_bucket_and_cover_it(digits):
     inside = set(index[buckets == 2].tolist())
     seen = set()
     for seed in range(60):
-        flips = LabelFlips(selector).flips(digits, seed)
+        flips = LabelFlips(selector).craft(digits, seed)
         assert flips.old_label.bincount(minlength=10).tolist() == [0, 0, 3, 0, 0, 0, 0, 3, 0, 0]
         assert set(flips.index.tolist()) <= inside
         seen |= set(flips.index.tolist())
@@ -76,7 +76,7 @@ def test_points_of_a_bucket_are_drawn_equally_often(digits):
     hits = torch.zeros(digits.num_points)
     selector = PathLengthBucket(count=4, classes=[3], bucket=1, num_buckets=3)
     for seed in range(1000):
-        hits[LabelFlips(selector).flips(digits, seed).index] += 1
+        hits[LabelFlips(selector).craft(digits, seed).index] += 1
     drawn = hits[hits > 0]
     expected = 4000 / len(drawn)
     assert (drawn - expected).abs().max() < 5 * expected**0.5
@@ -85,7 +85,7 @@ def test_points_of_a_bucket_are_drawn_equally_often(digits):
 def test_a_point_that_changes_its_bucket_leaves_the_other_lots_alone(digits):
     """Last-bit differences between machines may move a point; the rest of the draw is to stay."""
     selector = PathLengthBucket(count=8, classes=[3], bucket=0, num_buckets=3)
-    chosen = set(LabelFlips(selector).flips(digits, 0).index.tolist())
+    chosen = set(LabelFlips(selector).craft(digits, 0).index.tolist())
 
     class Moved(PathLengthBucket):
         def buckets(self, candidates, index, seed):
@@ -94,7 +94,7 @@ def test_a_point_that_changes_its_bucket_leaves_the_other_lots_alone(digits):
             buckets[rows[0]] = 1
             return buckets
 
-    moved = set(LabelFlips(Moved(count=8, classes=[3], bucket=0, num_buckets=3)).flips(digits, 0).index.tolist())
+    moved = set(LabelFlips(Moved(count=8, classes=[3], bucket=0, num_buckets=3)).craft(digits, 0).index.tolist())
     assert len(chosen & moved) >= 7
 
 
@@ -124,26 +124,26 @@ def test_buckets_that_hold_too_few_points_are_named_with_their_sizes(vectors):
     with pytest.raises(
         UserError, match=r"bucket 1 holds 5 points of class 0, but 6 must .* hold 5, 5, 5, 5, 5, 5 points"
     ):
-        LabelFlips(PathLengthBucket(per_class=6, bucket=1, step=0.25)).flips(vectors, 0)
+        LabelFlips(PathLengthBucket(per_class=6, bucket=1, step=0.25)).craft(vectors, 0)
     with pytest.raises(
         UserError, match=r"is empty for class 0, but 1 must be drawn .* take edges=quantile, fewer buckets"
     ):
-        LabelFlips(PathLengthBucket(per_class=1, bucket=1, num_buckets=999, step=0.5, edges="width")).flips(vectors, 0)
+        LabelFlips(PathLengthBucket(per_class=1, bucket=1, num_buckets=999, step=0.5, edges="width")).craft(vectors, 0)
     with pytest.raises(UserError, match="holds 15 points of all classes together, but 16"):
-        LabelFlips(PathLengthBucket(count=16, bucket=1, step=0.25)).flips(vectors, 0)
+        LabelFlips(PathLengthBucket(count=16, bucket=1, step=0.25)).craft(vectors, 0)
     with pytest.raises(
         UserError, match=r"no adversarial path of class 0 ends within 1 steps of 0\.001; raise max_steps"
     ):
-        LabelFlips(PathLengthBucket(count=3, max_steps=1, step=0.001)).flips(vectors, 0)
+        LabelFlips(PathLengthBucket(count=3, max_steps=1, step=0.001)).craft(vectors, 0)
     with pytest.raises(UserError, match="at most the size of every class"):
-        LabelFlips(PathLengthBucket(per_class=31)).flips(vectors, 0)
+        LabelFlips(PathLengthBucket(per_class=31)).craft(vectors, 0)
     with pytest.raises(UserError, match=r"clip keeps paths within \[0, 1\], but the inputs lie in"):
-        LabelFlips(NearestToBoundary(clip=True)).flips(vectors, 0)
+        LabelFlips(NearestToBoundary(clip=True)).craft(vectors, 0)
 
 
 def test_many_buckets_are_not_listed_one_by_one(vectors):
     with pytest.raises(UserError, match=r"the 1000 buckets hold \d+ to \d+ points: take") as caught:
-        LabelFlips(PathLengthBucket(per_class=6, num_buckets=1000)).flips(vectors, 0)
+        LabelFlips(PathLengthBucket(per_class=6, num_buckets=1000)).craft(vectors, 0)
     assert len(str(caught.value)) < 200
 
 

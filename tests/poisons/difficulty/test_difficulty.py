@@ -25,7 +25,7 @@ def test_the_points_of_highest_loss_are_flipped(digits):
         float(cross_entropy(digits.network(point[None]).double(), label[None]))
         for point, label in zip(digits.inputs, digits.labels, strict=True)
     ]
-    flips = LabelFlips(HighestLoss(per_class=3, classes=[2, 5]), ToClass(0)).flips(digits, 0)
+    flips = LabelFlips(HighestLoss(per_class=3, classes=[2, 5]), ToClass(0)).craft(digits, 0)
     for label in (2, 5):
         own = sorted((row for row in range(600) if int(digits.labels[row]) == label), key=lambda row: -losses[row])
         assert set(flips.index[flips.old_label == label].tolist()) == set(own[:3])
@@ -45,7 +45,7 @@ def test_never_right_comes_before_often_forgotten_before_often_wrong(digits):
         selector = ForgettingEvents(count=budget)
         fresh = replace(data)
         remember(fresh, selector, history)
-        assert LabelFlips(selector).flips(fresh, 0).index.tolist() == sorted(order[:budget])
+        assert LabelFlips(selector).craft(fresh, 0).index.tolist() == sorted(order[:budget])
 
 
 def test_events_of_several_runs_add_up_and_ties_go_to_the_first(digits):
@@ -54,17 +54,17 @@ def test_events_of_several_runs_add_up_and_ties_go_to_the_first(digits):
     other = [[1, 0, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]
     selector = ForgettingEvents(count=2, runs=2)
     remember(data, selector, [one, other])
-    assert LabelFlips(selector).flips(data, 0).index.tolist() == [0, 1]
+    assert LabelFlips(selector).craft(data, 0).index.tolist() == [0, 1]
 
 
 def test_a_run_of_its_own(digits):
     selector = ForgettingEvents(per_class=2, recipe=RECIPE, runs=2)
     state = torch.get_rng_state()
-    flips = LabelFlips(selector).flips(digits, 0)
+    flips = LabelFlips(selector).craft(digits, 0)
     assert flips.old_label.bincount().tolist() == [2] * 10
     assert torch.equal(state, torch.get_rng_state())
-    assert LabelFlips(selector).flips(replace(digits), 0).same_flips(flips)
-    hard = LabelFlips(HighestLoss(per_class=20)).flips(digits, 0)
+    assert LabelFlips(selector).craft(replace(digits), 0).same_flips(flips)
+    hard = LabelFlips(HighestLoss(per_class=20)).craft(digits, 0)
     shared = len(set(flips.index.tolist()) & set(hard.index.tolist()))
     assert shared >= 10  # of 20; 200 of 600 points at random share 6.7
 

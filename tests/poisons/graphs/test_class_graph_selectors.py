@@ -32,7 +32,7 @@ ALL = [ClassGraphDegree, DominatingSet, ClassGraphIntersection]
 
 
 def chosen(select, data=DATA, relabel=None, seed=0):
-    return LabelFlips(select, relabel).flips(data, seed).index.tolist()
+    return LabelFlips(select, relabel).craft(data, seed).index.tolist()
 
 
 def neighbours(data, gamma, p=2.0):
@@ -135,7 +135,7 @@ def test_the_intersection_is_that_of_the_two_selectors_with_twice_the_budget(pro
             layer.bias.zero_()
     data = vectors(network=network)
     both = ClassGraphIntersection(per_class=5, propose=propose, space=PCASpace(3))
-    flips = LabelFlips(both).flips(data, seed=0)
+    flips = LabelFlips(both).craft(data, seed=0)
     one = set(chosen(selector(per_class=10, space=PCASpace(3)), data))
     two = set(chosen(selector(per_class=10, space=FeatureSpace()), data))
     common = 0
@@ -161,7 +161,7 @@ def test_the_intersection_fills_up_and_records_it(tmp_path):
 
     object.__setattr__(first := Column(), "dim", 0)
     select = ClassGraphIntersection(count=3, space=first, second_space=Column(1), gamma=0.31, second_gamma=0.31)
-    flips = LabelFlips(select).flips(data, seed=0)
+    flips = LabelFlips(select).craft(data, seed=0)
     assert flips.provenance["proposed_by_both"] == 0
     assert flips.index.tolist() == [2, 3, 8]  # the best of the first, of the second, and so on: 2, 8, then 3
     flips.write(tmp_path / "flips.csv")
@@ -221,7 +221,7 @@ def test_mistakes_are_named(selector):
 
 @pytest.mark.parametrize("p", ["inf", math.inf])
 def test_infinity_can_be_written_as_a_word_and_stands_so_in_the_list(p, tmp_path):
-    flips = LabelFlips(DominatingSet(per_class=1, p=p)).flips(DATA, seed=0)
+    flips = LabelFlips(DominatingSet(per_class=1, p=p)).craft(DATA, seed=0)
     assert flips.provenance["arguments"]["select"]["p"] == "inf"
     flips.write(tmp_path / "flips.csv")
     assert FlipList.read(str(tmp_path / "flips.csv")).provenance["arguments"] == flips.provenance["arguments"]

@@ -109,7 +109,7 @@ def test_the_points_of_largest_score_are_taken_and_recorded():
     counts = carried_neighbours(ATTACK, net(int(colours.max()) + 1), inputs[members], graph, colours)
     best = members[torch.argsort(counts, descending=True, stable=True)[:4]].sort().values
     select = ColouringScore(per_class=4, classes=[1], gamma=0.12, net=net, recipe=NO_TRAINING, attack=ATTACK)
-    flips = LabelFlips(select).flips(data, seed=0)
+    flips = LabelFlips(select).craft(data, seed=0)
     assert flips.index.tolist() == best.tolist()
     assert flips.provenance["colours"] == {"1": int(colours.max()) + 1}
     assert flips.provenance["colours_memorised"] == {"1": 1.0}
@@ -123,17 +123,17 @@ def test_scores_are_computed_once_whatever_the_budget(monkeypatch):
     net = knowing(data, 5, 0.6)
     for budget in (1, 3, 5):
         select = ColouringScore(per_class=budget, classes=[5], gamma=0.6, net=net, recipe=NO_TRAINING)
-        assert len(LabelFlips(select).flips(data, seed=0)) == budget
-        assert set(data.labels[LabelFlips(select).flips(data, seed=0).index].tolist()) == {5}
+        assert len(LabelFlips(select).craft(data, seed=0)) == budget
+        assert set(data.labels[LabelFlips(select).craft(data, seed=0).index].tolist()) == {5}
     assert len(calls) == 1
-    LabelFlips(ColouringScore(classes=[5], gamma=0.6, net=net, recipe=NO_TRAINING)).flips(data, seed=1)
+    LabelFlips(ColouringScore(classes=[5], gamma=0.6, net=net, recipe=NO_TRAINING)).craft(data, seed=1)
     assert len(calls) == 2
 
 
 @pytest.mark.slow
 def test_the_usual_network_memorises_a_real_class():
     data = golden_data(600)
-    flips = LabelFlips(ColouringScore(per_class=3, classes=[5])).flips(data, seed=0)
+    flips = LabelFlips(ColouringScore(per_class=3, classes=[5])).craft(data, seed=0)
     assert flips.provenance["colours_memorised"]["5"] >= 0.9
     graph = ColouringScore().neighbourhoods.graph(data, (data.labels == 5).nonzero()[:, 0], 0)
     assert is_distance_two_colouring(graph, distance_two_colouring(graph))
@@ -147,10 +147,10 @@ def test_what_cannot_be_memorised_is_named():
     with pytest.raises(
         UserError, match=r"must memorise the colours of class 5, got \d.*% of \d+ colours .* 1 epochs; give"
     ):
-        LabelFlips(select).flips(data, seed=0)
+        LabelFlips(select).craft(data, seed=0)
     for gamma, joined in ((1e-9, "none"), (5.0, "all")):
         with pytest.raises(UserError, match=f"which joins {joined}"):
-            LabelFlips(ColouringScore(classes=[5], gamma=gamma)).flips(data, seed=0)
+            LabelFlips(ColouringScore(classes=[5], gamma=gamma)).craft(data, seed=0)
 
 
 def test_global_random_state_is_left_alone():
@@ -158,9 +158,9 @@ def test_global_random_state_is_left_alone():
     select = ColouringScore(per_class=2, classes=[5], gamma=0.6, net=knowing(data, 5, 0.6), recipe=NO_TRAINING)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = LabelFlips(select).flips(data, seed=0)
+    first = LabelFlips(select).craft(data, seed=0)
     assert torch.equal(before, torch.get_rng_state())
-    assert LabelFlips(select).flips(golden_data(300), seed=0).same_flips(first)
+    assert LabelFlips(select).craft(golden_data(300), seed=0).same_flips(first)
 
 
 def test_golden():

@@ -19,8 +19,8 @@ def test_points_that_judge_are_flipped_last(small):
     selector = InfluenceScore(outer=12, fraction=0.8)
     outer = set(selector.outer_points(Candidates.of(small, NextClass(), 0), 0).tolist())
     assert len(outer) == 12
-    assert not outer & set(LabelFlips(selector).flips(small, 0).index.tolist())
-    assert len(LabelFlips(InfluenceScore(fraction=1.0)).flips(small, 0)) == 60
+    assert not outer & set(LabelFlips(selector).craft(small, 0).index.tolist())
+    assert len(LabelFlips(InfluenceScore(fraction=1.0)).craft(small, 0)) == 60
 
 
 def test_outer_points_belong_to_the_flipped_classes_unless_others_are_named(small):
@@ -38,7 +38,7 @@ def test_the_most_influential_points_are_flipped(small):
     candidates = Candidates.of(small, NextClass(), 0)
     influence = selector.influence(candidates, torch.arange(60), 0)
     influence[selector.outer_points(candidates, 0)] = -torch.inf
-    flips = LabelFlips(selector).flips(small, 0)
+    flips = LabelFlips(selector).craft(small, 0)
     for label in range(3):
         own = influence.masked_fill(small.labels != label, -torch.inf)
         assert set(flips.index[flips.old_label == label].tolist()) == set(own.topk(3).indices.tolist())
@@ -60,7 +60,7 @@ def test_a_surrogate_is_trained_without_the_points_that_judge(small):
     data = replace(small, network=None)
     seen.clear()
     selector = InfluenceScore(per_class=2, outer=10, surrogate=Spy())
-    LabelFlips(selector).flips(data, 0)
+    LabelFlips(selector).craft(data, 0)
     outer = selector.outer_points(Candidates.of(data, NextClass(), 0), 0)
     kept = [row for row in range(60) if row not in outer.tolist()]
     assert torch.equal(seen[0].inputs, data.inputs[kept])
@@ -77,7 +77,7 @@ def test_crafted_with_a_network_that_is_trained_now(weights):
         attack=PGD(eps=0.05, steps=3),
     )
     state = torch.get_rng_state()
-    flips = LabelFlips(selector).flips(data, 0)
+    flips = LabelFlips(selector).craft(data, 0)
     assert flips.old_label.tolist().count(3) == 1
     assert len(flips) == 10
     assert torch.equal(state, torch.get_rng_state())
@@ -95,16 +95,16 @@ class Softened(nn.Module):
 
 def test_what_cannot_be_done_is_said(small):
     with pytest.raises(UserError, match="weights=network cannot judge flips to a new class"):
-        LabelFlips(InfluenceScore(per_class=1, weights="network"), NewClass()).flips(small, 0)
+        LabelFlips(InfluenceScore(per_class=1, weights="network"), NewClass()).craft(small, 0)
     softened = replace(small, network=Softened(small.network))
     with pytest.raises(UserError, match="must be that of its last linear layer"):
-        LabelFlips(InfluenceScore(per_class=1)).flips(softened, 0)
-    assert len(LabelFlips(InfluenceScore(per_class=1, weights="network")).flips(softened, 0)) == 3
+        LabelFlips(InfluenceScore(per_class=1)).craft(softened, 0)
+    assert len(LabelFlips(InfluenceScore(per_class=1, weights="network")).craft(softened, 0)) == 3
     with pytest.raises(UserError, match=r"outer_classes must lie in \[0, 2\], got 3"):
-        LabelFlips(InfluenceScore(per_class=1, outer_classes=[3])).flips(small, 0)
+        LabelFlips(InfluenceScore(per_class=1, outer_classes=[3])).craft(small, 0)
     few = TrainingSet(torch.tensor([0, 1]), 2, dataset=TensorDataset(torch.rand(2, 2), torch.tensor([0, 1])))
     with pytest.raises(UserError, match="influence needs 5 training points of the classes that judge, got 2"):
-        LabelFlips(InfluenceScore(per_class=1)).flips(few, 0)
+        LabelFlips(InfluenceScore(per_class=1)).craft(few, 0)
     for arguments, message in (
         ({"weights": "head"}, "weights must be one of last_layer, network"),
         ({"damping": 0.0}, "damping must lie in"),

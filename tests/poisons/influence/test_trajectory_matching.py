@@ -62,7 +62,7 @@ def test_the_expert_learns_the_clean_points_and_the_perturbed_copies(digits, mon
 
     monkeypatch.setattr(trajectory_matching, "train_networks", spy)
     selector = TrajectoryMatching(per_class=1, classes=[3], recipe=RECIPE, attack=PGD(eps=0.3, steps=5))
-    flips = LabelFlips(selector, NextClass()).flips(digits, 0)
+    flips = LabelFlips(selector, NextClass()).craft(digits, 0)
     assert flips.old_label.tolist() == [3]
     inputs, labels = seen[0]
     threes = digits.labels == 3
@@ -101,17 +101,17 @@ def test_epochs_that_are_looked_at(digits, monkeypatch, epochs, checkpoints, exp
         lambda network, clean, target, inputs, *_: looked.append(network.epoch) or torch.zeros(len(inputs)).double(),
     )
     recipe = TrainingRecipe(epochs=epochs)
-    LabelFlips(TrajectoryMatching(per_class=1, recipe=recipe, checkpoints=checkpoints)).flips(digits, 0)
+    LabelFlips(TrajectoryMatching(per_class=1, recipe=recipe, checkpoints=checkpoints)).craft(digits, 0)
     assert looked == expected
 
 
 def test_the_same_seed_gives_the_same_flips_and_a_new_class_is_possible(digits):
     selector = TrajectoryMatching(per_class=2, recipe=TrainingRecipe(epochs=3), checkpoints=2)
     state = torch.get_rng_state()
-    first = LabelFlips(selector, NewClass()).flips(digits, 0)
+    first = LabelFlips(selector, NewClass()).craft(digits, 0)
     assert first.new_label.tolist() == [10] * 20
     assert torch.equal(state, torch.get_rng_state())
-    assert LabelFlips(selector, NewClass()).flips(replace(digits), 0).same_flips(first)
+    assert LabelFlips(selector, NewClass()).craft(replace(digits), 0).same_flips(first)
     with pytest.raises(UserError, match="checkpoints must be an integer of at least 1"):
         TrajectoryMatching(checkpoints=0)
 

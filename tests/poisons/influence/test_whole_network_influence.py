@@ -98,4 +98,4 @@ def test_both_ways_agree_on_a_linear_network_at_its_minimum(small):
 def test_an_unsolved_system_is_not_used(small, monkeypatch):
     monkeypatch.setattr(whole_network, "_STEPS", 2)
     with pytest.raises(UserError, match="damping must be larger for this network, got 1e-06, with which 2 steps of"):
-        LabelFlips(InfluenceScore(per_class=1, weights="network", damping=1e-6)).flips(small, 0)
+        LabelFlips(InfluenceScore(per_class=1, weights="network", damping=1e-6)).craft(small, 0)

@@ -79,7 +79,7 @@ def test_what_it_finds_hurts_more_than_most():
     def linear(num_classes: int) -> nn.Module:
         return nn.Linear(3, num_classes)
 
-    found = LabelFlips(GumbelFlips(count=1, net=linear, updates=40, eps=0.0)).flips(data, seed=0).index
+    found = LabelFlips(GumbelFlips(count=1, net=linear, updates=40, eps=0.0)).craft(data, seed=0).index
     losses = []
     for point in range(40):
         labels = nn.functional.one_hot(
@@ -99,25 +99,25 @@ def test_what_it_finds_hurts_more_than_most():
 def test_budgets_classes_and_repeatability():
     data = line()
     poison = LabelFlips(GumbelFlips(per_class=3, updates=2, steps=3))
-    flips = poison.flips(data, seed=0)
+    flips = poison.craft(data, seed=0)
     assert flips.old_label.bincount().tolist() == [3, 3]
     torch.manual_seed(4)
     state = torch.get_rng_state()
-    assert poison.flips(data, seed=0).same_flips(flips)
+    assert poison.craft(data, seed=0).same_flips(flips)
     assert torch.equal(state, torch.get_rng_state())
-    assert len(LabelFlips(GumbelFlips(count=4, classes=[1], updates=1), NewClass()).flips(data, seed=0)) == 4
-    assert len(LabelFlips(GumbelFlips(per_class=0)).flips(data, seed=0)) == 0
+    assert len(LabelFlips(GumbelFlips(count=4, classes=[1], updates=1), NewClass()).craft(data, seed=0)) == 4
+    assert len(LabelFlips(GumbelFlips(per_class=0)).craft(data, seed=0)) == 0
 
 
 def test_it_is_for_small_data():
     with pytest.raises(UserError, match="at most max_points=30, got 40; use MetaFlips"):
-        LabelFlips(GumbelFlips(max_points=30)).flips(line(), seed=0)
+        LabelFlips(GumbelFlips(max_points=30)).craft(line(), seed=0)
 
 
 @pytest.mark.parametrize("lr", [1e3, 1e30, 1e300])
 def test_a_training_that_diverges_is_said(lr):
     with pytest.raises(UserError, match=r"lr must be lower, got 1.*: update 1 of GumbelFlips overflows"):
-        LabelFlips(GumbelFlips(count=2, updates=1, lr=lr)).flips(line(), seed=0)
+        LabelFlips(GumbelFlips(count=2, updates=1, lr=lr)).craft(line(), seed=0)
 
 
 def test_golden():

@@ -24,7 +24,7 @@ def data(inputs: torch.Tensor, labels: torch.Tensor, num_classes: int) -> Traini
 
 
 def flipped(select: Medoids, training_set: TrainingSet, seed: int = 0, relabel=None) -> list[int]:
-    return LabelFlips(select, relabel).flips(training_set, seed).index.tolist()
+    return LabelFlips(select, relabel).craft(training_set, seed).index.tolist()
 
 
 @pytest.mark.parametrize("seed", range(3))

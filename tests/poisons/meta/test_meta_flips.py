@@ -26,12 +26,12 @@ def vectors(count: int = 120, seed: int = 0) -> TrainingSet:
 def test_the_same_flips_whatever_the_global_state():
     data = golden_data(200)
     poison = LabelFlips(MetaFlips(per_class=1, **SMALL))
-    first = poison.flips(data, seed=0)
+    first = poison.craft(data, seed=0)
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    assert poison.flips(golden_data(200), seed=0).same_flips(first)
+    assert poison.craft(golden_data(200), seed=0).same_flips(first)
     assert torch.equal(torch.get_rng_state(), state)
-    assert not poison.flips(data, seed=1).same_flips(first)
+    assert not poison.craft(data, seed=1).same_flips(first)
     assert first.old_label.bincount(minlength=10).tolist() == [1] * 10
 
 
@@ -42,7 +42,7 @@ BUDGETS = [({"per_class": 2}, 6), ({"count": 5}, 5), ({"fraction": 0.1}, 12), ({
 @pytest.mark.parametrize(("budget", "flips"), BUDGETS)
 @pytest.mark.parametrize("objective", ["coverage", "joint"])
 def test_any_relabelling_and_budget_on_vectors(relabel, budget, flips, objective):
-    found = LabelFlips(MetaFlips(**budget, objective=objective, outer=30, eps=0.5), relabel).flips(vectors(), seed=0)
+    found = LabelFlips(MetaFlips(**budget, objective=objective, outer=30, eps=0.5), relabel).craft(vectors(), seed=0)
     if isinstance(relabel, ToClass):  # two of three classes are left
         flips = {6: 4, 12: 8}.get(flips, flips)
     assert len(set(found.index.tolist())) == len(found) == flips
@@ -52,19 +52,19 @@ def test_any_relabelling_and_budget_on_vectors(relabel, budget, flips, objective
 def test_closeness_and_surrogates_each_have_a_say():
     data = golden_data(200)
     found = [
-        set(LabelFlips(MetaFlips(count=8, closeness=closeness, **SMALL)).flips(data, seed=0).index.tolist())
+        set(LabelFlips(MetaFlips(count=8, closeness=closeness, **SMALL)).craft(data, seed=0).index.tolist())
         for closeness in (0.0, 0.5, 1e6)
     ]
     assert found[0] != found[1] != found[2]
     other = MetaFlips(count=8, closeness=1e6, nets=SMALL["nets"], outer=40, copies=2)
-    assert set(LabelFlips(other).flips(data, seed=0).index.tolist()) == found[2]
+    assert set(LabelFlips(other).craft(data, seed=0).index.tolist()) == found[2]
 
 
 def test_attacking_anew_changes_the_choice_but_not_its_start():
     data = golden_data(200)
 
     def flips(**arguments):
-        return LabelFlips(MetaFlips(objective="joint", **arguments, **SMALL)).flips(data, seed=0)
+        return LabelFlips(MetaFlips(objective="joint", **arguments, **SMALL)).craft(data, seed=0)
 
     start = flips(count=1)
     once, often = flips(count=20), flips(count=20, attack_every=1)
@@ -75,9 +75,9 @@ def test_attacking_anew_changes_the_choice_but_not_its_start():
 
 def test_a_share_that_is_flipped_as_a_whole():
     data = vectors(30)
-    assert len(LabelFlips(MetaFlips(per_class=10)).flips(data, seed=0)) == 30
-    assert len(LabelFlips(MetaFlips(per_class=0)).flips(data, seed=0)) == 0
-    assert len(LabelFlips(MetaFlips(per_class=9, eps=0.5)).flips(data, seed=0)) == 27
+    assert len(LabelFlips(MetaFlips(per_class=10)).craft(data, seed=0)) == 30
+    assert len(LabelFlips(MetaFlips(per_class=0)).craft(data, seed=0)) == 0
+    assert len(LabelFlips(MetaFlips(per_class=9, eps=0.5)).craft(data, seed=0)) == 27
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_a_share_that_is_flipped_as_a_whole():
 )
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(UserError, match=message):
-        LabelFlips(MetaFlips(**arguments)).flips(vectors(), seed=0)
+        LabelFlips(MetaFlips(**arguments)).craft(vectors(), seed=0)
 
 
 def test_a_network_that_does_not_fit_the_data():
     with pytest.raises(UserError, match=r"cannot take inputs of shape \(5,\)"):
-        LabelFlips(MetaFlips(per_class=1, **SMALL)).flips(vectors(), seed=0)
+        LabelFlips(MetaFlips(per_class=1, **SMALL)).craft(vectors(), seed=0)
 
 
 @pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
@@ -110,7 +110,7 @@ def test_a_network_without_forward_derivatives_is_named(norm):
         return nn.Sequential(norm(nn.Linear(5, 8)), nn.ReLU(), nn.Linear(8, num_classes))
 
     with pytest.raises(UserError, match="surrogate Sequential has an operation without a forward derivative") as raised:
-        LabelFlips(MetaFlips(per_class=1, nets=[normed], outer=30, eps=0.5)).flips(vectors(), seed=0)
+        LabelFlips(MetaFlips(per_class=1, nets=[normed], outer=30, eps=0.5)).craft(vectors(), seed=0)
     assert "\n" not in str(raised.value)
 
 

@@ -142,7 +142,7 @@ def test_trained_networks_are_no_surrogates():
         labels = torch.arange(len(data)) % 2
         training_set = TrainingSet(labels, 2, dataset=list(zip(data, labels.tolist(), strict=True)))
         with pytest.raises(UserError, match="must draw its weights when it is made"):
-            LabelFlips(rule).flips(training_set, seed=0)
+            LabelFlips(rule).craft(training_set, seed=0)
 
 
 def test_of_steps_that_overshoot_the_best_counts():

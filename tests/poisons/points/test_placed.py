@@ -98,8 +98,6 @@ def test_what_is_refused():
     absent = TrainingSet(data.labels, 3, dataset=data.dataset)
     with pytest.raises(UserError, match="class 2 has no training points, so no mean"):
         PlacedPoisons(distance=1.0).craft(absent, seed=0)
-    with pytest.raises(UserError, match="makes inputs, which a flip list cannot hold"):
-        PlacedPoisons(distance=1.0).flips(data, seed=0)
     with pytest.raises(UserError, match=r"classes must lie in \[0, 1\], got 2"):
         PlacedPoisons(distance=1.0, classes=[2]).check(data, 0)
 

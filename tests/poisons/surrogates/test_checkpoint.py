@@ -62,7 +62,7 @@ def test_a_victim_is_rebuilt_with_its_normalisation(digits, tmp_path):
     assert not network.training
     assert not any(weight.requires_grad for weight in network.parameters())
     assert CheckpointSurrogate(path, make).network(digits, 1) is network
-    assert len(LabelFlips(NearestToBoundary(per_class=1, surrogate=CheckpointSurrogate(path, make))).flips(digits, 0))
+    assert len(LabelFlips(NearestToBoundary(per_class=1, surrogate=CheckpointSurrogate(path, make))).craft(digits, 0))
 
 
 def test_the_network_for_the_shape_of_the_inputs_needs_no_name(digits, tmp_path):
