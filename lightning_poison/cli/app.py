@@ -6,6 +6,7 @@ import copy
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ class PoisonCLI(LightningCLI):
 
     Args:
         args: as typed after the program's name.
+
+    Raises:
+        UserError: jsonargparse lacks what Lightning's command line asks of it.
     """
 
     trainer: Trainer
@@ -58,15 +62,24 @@ class PoisonCLI(LightningCLI):
         self._twin_folder: Path | None = None
         self._numbered_root: str | None = None
         Parser.arguments = list(args)
-        super().__init__(
-            args=list(args),
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": True},
-            seed_everything_default=0,
-            parser_class=Parser,
-            parser_kwargs={"prog": "lightning-poison"},
-            auto_configure_optimizers=False,
-        )
+        try:
+            super().__init__(
+                args=list(args),
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"overwrite": True},
+                seed_everything_default=0,
+                parser_class=Parser,
+                parser_kwargs={"prog": "lightning-poison"},
+                auto_configure_optimizers=False,
+            )
+        except AttributeError as error:
+            if not isinstance(error.obj, Parser):
+                raise
+            raise UserError(
+                f"jsonargparse {version('jsonargparse')} has no {error.name}, which the command line of "
+                f"pytorch_lightning {version('pytorch-lightning')} needs; install one that it knows: "
+                "pip install 'jsonargparse<5'"
+            ) from error
 
     # --- the parser -------------------------------------------------------------------------------------------------
 

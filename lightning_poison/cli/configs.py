@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import yaml  # type: ignore[import-untyped]  # ships no types
 import lightning_poison
 from lightning_poison.errors import UserError
 
-__all__ = ["describe_configs", "find_config", "read_config", "shipped_configs", "with_bases", "without_base"]
+__all__ = ["describe_configs", "find_config", "read_config", "shipped_configs", "text_with_bases"]
 
 _BEGIN = "begin with a shipped one, see lightning-poison configs"
-_BASE = re.compile(r"^base[ \t]*:.*$", re.MULTILINE)
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -61,76 +59,113 @@ def find_config(name: str) -> Path:
     raise UserError(f"there is no config {name} here, and the shipped ones are {', '.join(shipped)}")
 
 
-def with_bases(path: Path) -> list[Path]:
-    """The files to read for a config, in this order: what it builds on, and itself at the end.
-
-    A file that holds ``base: OTHER`` is read as if ``--config OTHER`` stood before it. OTHER is looked for beside the
-    file, then where :func:`find_config` looks; it may have a base itself.
-
-    Args:
-        path: of a file that exists.
-
-    Raises:
-        UserError: a file holds no keys, a base is missing, or bases go in a circle.
-
-    Example:
-        >>> [path.name for path in with_bases(find_config("digits.yaml"))]
-        ['digits.yaml']
-    """
-    files = [path]
-    while (base := _base_of(files[0])) is not None:
-        seen = [file.resolve() for file in files]
-        if base.resolve() in seen:
-            circle = files[seen.index(base.resolve()) :: -1]
-            names = " -> ".join(file.name for file in [*circle, base])
-            raise UserError(f"--config {path} must build on other files, got a circle of bases, {names}; take one out")
-        files.insert(0, base)
-    return files
-
-
-def without_base(text: str) -> str:
-    r"""A config's text with an empty line for its ``base``, so that the parser's messages count the file's lines.
-
-    Example:
-        >>> without_base("base: digits.yaml\ntrainer: {max_epochs: 3}")
-        '\ntrainer: {max_epochs: 3}'
-    """
-    return _BASE.sub("", text)
-
-
 def read_config(path: Path) -> dict[str, Any]:
-    """The keys of one file, without those of its base; none where the YAML is wrong, which the parser says better.
+    """The keys of a config with those of its bases; none where the YAML is wrong, which the parser says better.
 
     Args:
         path: of a file that exists.
 
     Raises:
-        UserError: the file is no text, is empty, or is no mapping.
+        UserError: see :func:`text_with_bases`.
+
+    Example:
+        >>> read_config(find_config("lbfgs"))["data"]["class_path"]  # it stands in the base, digits.yaml
+        'lightning_poison.datamodules.Digits'
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
-        raise UserError(f"--config {path} must be a YAML file in UTF-8, got one that is no text; {_BEGIN}") from error
+        keys: dict[str, Any] = yaml.safe_load(text_with_bases(path) or path.read_text(encoding="utf-8"))
     except yaml.YAMLError:
         return {}
-    if content is None:
-        raise UserError(f"--config {path} must hold KEY: VALUE, got an empty file; {_BEGIN}")
-    if not isinstance(content, dict):
-        raise UserError(f"--config {path} must hold KEY: VALUE, got a {type(content).__name__}; {_BEGIN}")
-    return content
+    return keys
 
 
-def _base_of(path: Path) -> Path | None:
-    keys = read_config(path)
-    if "base" not in keys:
-        return None
-    name = keys["base"]
-    if not isinstance(name, str):
-        raise UserError(f"base in {path} must name one config file, got {name!r}; write base: digits.yaml")
-    beside = path.parent / name
-    if beside.is_file() and beside.resolve() != path.resolve():
-        return beside
+def text_with_bases(path: Path) -> str | None:
+    """The YAML of a config that builds on others; None: it builds on none, or is wrong YAML.
+
+    A file that holds ``base: OTHER`` says what differs from OTHER, which is looked for beside the file, then where
+    :func:`find_config` looks, and may have a base itself (a file may have the name of its base). Mappings are merged
+    key by key, unless both name a ``class_path`` and name different ones; whatever else the file holds, lists too,
+    stands for what OTHER holds.
+
+    Args:
+        path: of a file that exists.
+
+    Raises:
+        UserError: a file is no text, is empty, or is no mapping; a base is missing; bases go in a circle.
+
+    Example:
+        >>> text_with_bases(find_config("digits")) is None
+        True
+    """
     try:
-        return find_config(name)
-    except UserError as error:
-        raise UserError(f"base in {path}: {error}") from error
+        files, node = [path], _mapping_in(path)
+        while (name := _base_in(node, files[-1])) is not None:
+            files.append(_find_base(name, files))
+            node = _merged(_mapping_in(files[-1]), _without_base(node))
+    except yaml.YAMLError as error:
+        if files[-1] == path:
+            return None
+        reason = " ".join(str(error).split())
+        raise UserError(f"base in {files[-2]}: {files[-1]} is no YAML ({reason}); mend it") from error
+    return None if files == [path] else str(yaml.serialize(node, allow_unicode=True))
+
+
+def _mapping_in(path: Path) -> yaml.MappingNode:
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        raise UserError(f"--config {path} must be a YAML file in UTF-8, got one that is no text; {_BEGIN}") from error
+    if node is None or node.tag == "tag:yaml.org,2002:null":
+        raise UserError(f"--config {path} must hold KEY: VALUE, got an empty file; {_BEGIN}")
+    if not isinstance(node, yaml.MappingNode):
+        kind = "list" if isinstance(node, yaml.SequenceNode) else "single value"
+        raise UserError(f"--config {path} must hold KEY: VALUE, got a {kind}; {_BEGIN}")
+    return node
+
+
+def _base_in(node: yaml.MappingNode, path: Path) -> str | None:
+    value = _values(node).get("base")
+    if value is None:
+        return None
+    if not isinstance(value, yaml.ScalarNode) or not value.value:
+        raise UserError(f"base in {path} must name one config file; write base: digits.yaml")
+    return str(value.value)
+
+
+def _find_base(name: str, files: list[Path]) -> Path:
+    here, shipped = files[-1], shipped_configs()
+    candidates = (here.parent / name, Path(name), shipped.get(name), shipped.get(f"{name}.yaml"))
+    found = [path for path in candidates if path is not None and path.is_file()]
+    if not found:
+        raise UserError(f"base in {here}: there is no config {name}, and the shipped ones are {', '.join(shipped)}")
+    base = next((path for path in found if path.resolve() != here.resolve()), found[0])  # mine may be named as its base
+    if base.resolve() in [file.resolve() for file in files]:
+        circle = " -> ".join(file.name for file in [*files, base])
+        raise UserError(f"base in {here} must not lead back to a file that builds on it, got {circle}")
+    return base
+
+
+def _without_base(node: yaml.MappingNode) -> yaml.MappingNode:
+    return _mapping([pair for pair in node.value if pair[0].value != "base"])
+
+
+def _merged(base: yaml.Node, own: yaml.Node) -> yaml.Node:
+    if not isinstance(base, yaml.MappingNode) or not isinstance(own, yaml.MappingNode):
+        return own
+    theirs, ours = _values(base), _values(own)
+    classes = [values["class_path"].value for values in (theirs, ours) if "class_path" in values]
+    if len(set(classes)) == 2:
+        return own
+    pairs = {str(key.value): (key, value) for key, value in base.value}
+    for key, value in own.value:
+        name = str(key.value)
+        pairs[name] = (key, _merged(theirs[name], value) if name in theirs else value)
+    return _mapping(list(pairs.values()))
+
+
+def _mapping(pairs: list[tuple[yaml.Node, yaml.Node]]) -> yaml.MappingNode:
+    return yaml.MappingNode("tag:yaml.org,2002:map", pairs, flow_style=False)
+
+
+def _values(node: yaml.MappingNode) -> dict[str, yaml.Node]:
+    return {key.value: value for key, value in node.value if isinstance(key, yaml.ScalarNode)}

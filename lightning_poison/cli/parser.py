@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import jsonargparse
@@ -12,7 +15,7 @@ import yaml  # type: ignore[import-untyped]  # ships no types
 from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings  # type: ignore[attr-defined]  # public
 from pytorch_lightning.cli import LightningArgumentParser
 
-from lightning_poison.cli.configs import find_config, with_bases, without_base
+from lightning_poison.cli.configs import find_config, text_with_bases
 from lightning_poison.cli.wording import one_line, typed
 from lightning_poison.errors import UserError
 
@@ -43,16 +46,28 @@ take_none_for_null()
 
 
 class ConfigFile(ActionConfigFile):
-    """``--config NAME``: a file, or a shipped config, after those that it builds on."""
+    """``--config NAME``: a file, or a shipped config, with what it builds on."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         """Find the file, then read it."""
         try:
-            files = [str(path) for path in with_bases(find_config(values))] if isinstance(values, str) else [values]
+            path = find_config(str(values))
+            text = text_with_bases(path)
         except UserError as error:
             raise TypeError(str(error)) from error
-        for file in files:
-            super().__call__(parser, cfg, file, option_string)  # type: ignore[no-untyped-call]  # jsonargparse's own
+        with nullcontext() if text is None else _relative_to(path.parent):  # as the parser does where it reads a file
+            super().__call__(parser, cfg, text or str(path), option_string)  # type: ignore[no-untyped-call]  # jsonargparse's own
+
+
+@contextmanager
+def _relative_to(folder: Path) -> Iterator[None]:
+    """Relative paths are those of a folder meanwhile."""
+    current = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(current)
 
 
 class Parser(LightningArgumentParser):
@@ -75,11 +90,6 @@ class Parser(LightningArgumentParser):
         """Remember whose arguments these are, so that an error can name the class."""
         self._owner = self._owner if nested_key else theclass
         return super().add_class_arguments(theclass, nested_key, **kwargs)
-
-    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
-        """Parse a config's text, whose ``base`` has been read before it."""
-        is_key = any(action.dest == "base" for action in self._actions)
-        return super().parse_string(content if is_key else without_base(content), *args, **kwargs)
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """The help; of a class that a typed key names, with the whole of that key before its arguments."""

@@ -18,7 +18,7 @@ from pytorch_lightning import LightningModule
 from torch import nn
 
 from lightning_poison import poisons
-from lightning_poison.cli.configs import find_config, read_config, with_bases
+from lightning_poison.cli.configs import find_config, read_config
 from lightning_poison.errors import UserError
 from lightning_poison.experiments import VictimPlan
 from lightning_poison.functional.checks import nearest_names
@@ -94,7 +94,7 @@ def plain_line(message: str) -> str:
         'Parser key "eps": Does not validate against any type.'
     """
     lines = [" ".join(line.split()) for line in re.sub(r"<class '([\w.]+)'>", r"\1", message).splitlines()]
-    lines = [line for line in lines if line]
+    lines = [line for line in lines if line and "Expected a path but" not in line]  # any value might have been a file
     whole = " ".join(lines)
     if len(whole) <= _LONG:
         return whole or "the parser refuses this, and does not say why"
@@ -233,11 +233,10 @@ class _Report:
 
 def _entries_in_file(name: str, section: str) -> dict[str, Any]:
     try:
-        entries = [read_config(path).get(section) for path in with_bases(find_config(name))]
+        entries = read_config(find_config(name)).get(section)
     except (UserError, OSError):  # reported elsewhere
         return {}
-    of_the_last = next((found for found in reversed(entries) if isinstance(found, dict)), {})  # none is merged
-    return {str(key): value for key, value in of_the_last.items()}
+    return {str(key): value for key, value in entries.items()} if isinstance(entries, dict) else {}
 
 
 def _of_its_own_type(message: str) -> str:
@@ -422,7 +421,7 @@ def _refusal(report: _Report) -> str | None:
     own = report.find(r"Not of type \w+: (.+)")
     if own:
         return f"{report.key}: {own.strip()}"
-    return report.find(r"((?:there is no config|--config .+ must (?:be a YAML file|hold KEY)).+)")
+    return report.find(r"((?:base in .+?|there is no config|--config .+ must (?:be a YAML file|hold KEY)).+)")
 
 
 def _abstract(report: _Report) -> str | None:

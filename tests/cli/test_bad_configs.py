@@ -93,9 +93,11 @@ def one_victim(value: Any) -> dict[str, Any]:
         ({"attack": 3}, [], "attack must be the class path of an Attack, got 3"),
     ],
 )
-def test_an_experiment(refused, changed: dict[str, Any], typed: list[str], message: str) -> None:
+@pytest.mark.parametrize("own", [None, "base: bad.yaml\n"], ids=["", "in the base"])
+def test_an_experiment(refused, changed: dict[str, Any], typed: list[str], message: str, own: str | None) -> None:
     Path("bad.yaml").write_text(yaml.safe_dump({**copy.deepcopy(CONFIG), **changed}, sort_keys=False))
-    assert message in refused("experiment", "--config", "bad.yaml", *typed)
+    Path("own.yaml").write_text(own or Path("bad.yaml").read_text())
+    assert message in refused("experiment", "--config", "own.yaml", *typed)
     assert not Path("out").exists()
 
 

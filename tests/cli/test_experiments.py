@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lightning_poison import poisons
-from lightning_poison.cli.configs import shipped_configs
+from lightning_poison.cli.configs import read_config, shipped_configs
 
 Cli = Callable[..., tuple[int, str, str]]
 CONFIGS = [name for name in shipped_configs() if name.startswith("experiment_")]
@@ -27,7 +27,7 @@ TINY = ("--seeds=1", "--jobs=1", "--attack.steps=2", "--max_test_samples=20")
 
 def tiny(name: str, root: Path) -> dict[str, Any]:
     """A shipped config with few epochs, flips and surrogates."""
-    config = yaml.safe_load(shipped_configs()[name].read_text())
+    config = read_config(shipped_configs()[name])
     if "root" in config["data"]["init_args"]:
         config["data"]["init_args"]["root"] = str(root)
         config["data"]["init_args"].pop("max_samples", None)
@@ -55,7 +55,7 @@ def tiny(name: str, root: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_shipped_experiment_runs(run_cli: Cli, made_up_mnist: Path, tmp_path: Path, name: str) -> None:
-    shipped = yaml.safe_load(shipped_configs()[name].read_text())
+    shipped = read_config(shipped_configs()[name])
     assert shipped["folder"] == f"runs/{name.removesuffix('.yaml')}"
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny(name, made_up_mnist), sort_keys=False))
     code, out, err = run_cli("experiment", "--config", "tiny.yaml", *TINY)

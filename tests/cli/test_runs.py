@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from lightning_poison.cli.configs import shipped_configs
+from lightning_poison.cli.configs import read_config, shipped_configs
 
 Cli = Callable[..., tuple[int, str, str]]
 QUICK = ("--trainer.max_epochs=2", "--compare_with_clean=false")
@@ -56,7 +56,7 @@ def few_samples(config: dict[str, Any]) -> dict[str, Any]:
 def test_every_shipped_config_runs(
     run_cli: Cli, made_up_mnist: Path, made_up_imdb: Path, made_up_dogfish: Path, tmp_path: Path, name: str
 ) -> None:
-    config = yaml.safe_load(shipped_configs()[name].read_text())
+    config = read_config(shipped_configs()[name])
     (tmp_path / "few.yaml").write_text(yaml.safe_dump(few_samples(config)))
     tiny: tuple[str, ...] = ("--data.val_split=0.3", "--config", "few.yaml")
     poisoned = config.get("poison") is not None

@@ -57,6 +57,14 @@ def test_errors_of_the_parser_that_it_reports_no_more(refused, monkeypatch) -> N
     assert refused("fit", "--config", "digits.yaml") == "lightning-poison: error: said otherwise"
 
 
+def test_a_parser_that_lightning_does_not_know(refused, monkeypatch) -> None:
+    owner = next(base for base in Parser.__mro__ if "add_instantiator" in vars(base))
+    monkeypatch.delattr(owner, "add_instantiator")
+    line = refused("fit", "--config", "digits.yaml")
+    assert "has no add_instantiator, which the command line of pytorch_lightning" in line
+    assert line.endswith("pip install 'jsonargparse<5'")
+
+
 def test_our_own_errors_stay_tracebacks(run_cli, monkeypatch) -> None:
     monkeypatch.setattr(PoisonCLI, "parse_arguments", raised_in("lightning_poison.cli.app", ValueError("a bug")))
     with pytest.raises(ValueError, match="a bug"):
