@@ -76,7 +76,7 @@ def _counting_anew(graph: ClassGraph) -> list[int]:
     """The same greedy search, with a product of the adjacency matrix for each choice."""
     from scipy.sparse import csr_matrix, identity
 
-    ends = (graph.neighbours.numpy(), graph.starts.numpy())
+    ends = (graph.matrix.indices, graph.matrix.indptr)
     adjacency = csr_matrix((np.ones(len(ends[0]), np.int32), *ends), shape=(graph.num_points,) * 2)
     balls = (adjacency + identity(graph.num_points, dtype=np.int32)).tocsr()
     free, chosen = np.ones(graph.num_points, np.int32), []

@@ -124,10 +124,10 @@ class LabelFlipCertification(Measurement):
         self.methods = named_methods(method, features)
         self.radii = None if radii is None else sorted({0, *map(_checked_radius, radii)})
         self.published = published or {}
-        for name, points in self.published.items():
+        for whose, points in self.published.items():
             for radius, share in points.items():
-                check_integer(f"published radius of {name}", radius, minimum=0)
-                check_number(f"published accuracy of {name}", share, minimum=0, maximum=1)
+                check_integer(f"published radius of {whose}", radius, minimum=0)
+                check_number(f"published accuracy of {whose}", share, minimum=0, maximum=1)
         undefended_points = check_integer("undefended_points", undefended_points, minimum=1)
         self.baseline = AttackedBaseline(undefended, undefended_points) if undefended else None
         self.any_label = bool(any_label)

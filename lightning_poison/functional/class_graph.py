@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor
 from lightning_poison.errors import UserError
 from lightning_poison.functional.close_pairs import close_pairs
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 __all__ = ["ClassGraph", "class_graph", "neighbour_counts"]
 
 _MAX_EDGES = 2**26
@@ -19,18 +23,16 @@ _MAX_EDGES = 2**26
 
 @dataclass(frozen=True, eq=False)
 class ClassGraph:
-    r"""An undirected graph without loops, as the list of each point's neighbours.
+    r"""An undirected graph without loops, as its sparse adjacency matrix.
 
     The class graph :math:`G_\gamma^p(S)` of a set of points has an edge between i and j where
     :math:`\|x_i - x_j\|_p \le \gamma` (Definition 1, section 6.1 of the thesis this package grew from).
 
     Args:
-        starts: shape (n + 1,), int64: where each point's neighbours begin in ``neighbours``.
-        neighbours: shape (2 E,), int32: rising for each point.
+        matrix: shape (n, n), symmetric: row i holds True at the neighbours of i, which rise.
     """
 
-    starts: Tensor
-    neighbours: Tensor
+    matrix: csr_matrix
 
     @classmethod
     def from_pairs(cls, count: int, pairs: Iterable[tuple[Tensor, Tensor]]) -> ClassGraph:
@@ -64,48 +66,31 @@ class ClassGraph:
         half = csr_matrix((np.ones(edges, dtype=bool), ends), shape=(count, count))
         whole = (half + half.T).tocsr()
         whole.sort_indices()
-        return cls(torch.from_numpy(whole.indptr.astype(np.int64)), torch.from_numpy(whole.indices.astype(np.int32)))
+        return cls(whole)
 
     @property
     def num_points(self) -> int:
         """Number of points, n."""
-        return len(self.starts) - 1
+        return int(self.matrix.shape[0])
 
     @property
     def num_edges(self) -> int:
         """Number of edges, E."""
-        return len(self.neighbours) // 2
+        return int(self.matrix.nnz) // 2
 
     @property
     def degrees(self) -> Tensor:
         """How many neighbours each point has: shape (n,), int64."""
-        return self.starts.diff()
+        return torch.from_numpy(np.diff(self.matrix.indptr).astype(np.int64))
 
     def of(self, point: int) -> Tensor:
         """The neighbours of a point, rising: shape (degree,), int32."""
-        return self.neighbours[self.starts[point] : self.starts[point + 1]]
-
-    def of_all(self, points: Tensor) -> Tensor:
-        """The neighbours of several points, one list after the other; a common neighbour stands there repeatedly.
-
-        Args:
-            points: shape (m,), int64.
-
-        Returns:
-            shape (sum of their degrees,), int32.
-
-        Example:
-            >>> graph = ClassGraph.from_pairs(3, [(torch.tensor([0, 1]), torch.tensor([2, 2]))])
-            >>> graph.of_all(torch.tensor([2, 0]))
-            tensor([0, 1, 2], dtype=torch.int32)
-        """
-        counts = self.degrees[points]
-        shifts = torch.repeat_interleave(self.starts[points] - (counts.cumsum(0) - counts), counts)
-        return self.neighbours[torch.arange(len(shifts)) + shifts]
+        return torch.from_numpy(self.matrix.indices[self.matrix.indptr[point] : self.matrix.indptr[point + 1]])
 
     def edges(self) -> tuple[Tensor, Tensor]:
         """Every edge in both directions: from and to, shape (2 E,), int64, rising in the first, then the second."""
-        return torch.repeat_interleave(torch.arange(self.num_points), self.degrees), self.neighbours.long()
+        starts = torch.repeat_interleave(torch.arange(self.num_points), self.degrees)
+        return starts, torch.from_numpy(self.matrix.indices.astype(np.int64))
 
 
 def class_graph(

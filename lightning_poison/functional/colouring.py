@@ -29,7 +29,7 @@ def distance_two_colouring(graph: ClassGraph) -> Tensor:
         >>> distance_two_colouring(path)
         tensor([2, 0, 1, 2])
     """
-    starts, neighbours = graph.starts.tolist(), graph.neighbours.tolist()
+    starts, neighbours = graph.matrix.indptr.tolist(), graph.matrix.indices.tolist()
     colours = [0] * graph.num_points
     seen = [0] * graph.num_points  # bit c: the point or a neighbour of it has colour c
     for point in torch.argsort(graph.degrees, descending=True, stable=True).tolist():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,19 +43,15 @@ def dominating_set(graph: ClassGraph, budget: int | None = None) -> Tensor:
         tensor([1, 3])
     """
     budget = graph.num_points if budget is None else check_integer("budget", budget, minimum=0)
-    gains = graph.degrees + 1  # |U n N[x]|
-    undominated = torch.ones(graph.num_points, dtype=torch.bool)
+    gains = graph.degrees.numpy() + 1  # |U n N[x]|
+    undominated = np.ones(graph.num_points, dtype=bool)
     chosen: list[int] = []
     while len(chosen) < budget and bool(undominated.any()):
-        best = _first_largest(gains)
+        best = int(gains.argmax())  # NumPy promises the first
         chosen.append(best)
-        ball = torch.cat([torch.tensor([best]), graph.of(best).long()])
+        ball = np.append(graph.of(best).numpy(), best)
         new = ball[undominated[ball]]
         undominated[new] = False
         gains[new] -= 1
-        gains -= torch.bincount(graph.of_all(new), minlength=graph.num_points)
+        gains -= np.bincount(graph.matrix[new].indices, minlength=graph.num_points)
     return torch.tensor(chosen, dtype=torch.int64)
-
-
-def _first_largest(values: Tensor) -> int:
-    return int(values.numpy().argmax())  # NumPy promises the first

@@ -126,13 +126,6 @@ def test_empty_complete_and_tiny_graphs():
     assert class_graph(points.view(9, 3, 1, 1), 1.0).degrees.equal(class_graph(points, 1.0).degrees)
 
 
-def test_neighbours_of_several_points_one_list_after_the_other():
-    graph = class_graph(some_points(30, 2), 0.8)
-    some = torch.tensor([4, 20, 4, 7])
-    assert graph.of_all(some).tolist() == [other for point in some.tolist() for other in graph.of(point).tolist()]
-    assert graph.of_all(torch.zeros(0, dtype=torch.int64)).tolist() == []
-
-
 def test_blocks_are_reported_and_hold_each_pair_once():
     points, done = some_points(1300, 3), []
     blocks = list(close_pairs(points, 0.3, advance=done.append))
