@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -134,6 +135,19 @@ def test_the_pages_name_every_config_once() -> None:
     ]
     assert set().union(*named) == set(shipped_configs()) - {"digits.yaml", "mnist.yaml"}
     assert sum(map(len, named)) == len(set().union(*named))
+
+
+@pytest.mark.parametrize("where", ["README.md", "CONTRIBUTING.md", "docs", "configs"])
+def test_names_that_are_shown_are_public(where: str) -> None:
+    """Whoever copies a class path or an import of ours finds it in its package's ``__all__``."""
+    files = [ROOT / where] if where.endswith(".md") else [*(ROOT / where).glob("*.md"), *(ROOT / where).glob("*.yaml")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    shown = set(re.findall(r"\blightning_poison\.([a-z_.]+)\.([A-Z]\w+)", text))
+    for package, names in re.findall(r"from lightning_poison\.([a-z_.]+) import ([\w, ]+)", text):
+        shown |= {(package, name.strip()) for name in names.split(",")}
+    assert shown
+    for package, name in shown:
+        assert name in importlib.import_module(f"lightning_poison.{package}").__all__, f"{package}.{name}"
 
 
 def test_readme_callback_in_a_cli_of_ones_own(tmp_path: Path) -> None:

@@ -8,15 +8,14 @@ from lightning_poison.attacks.ilcm import ILCM
 from lightning_poison.attacks.lbfgs import LBFGS
 from lightning_poison.attacks.model import class_scores, frozen_eval
 from lightning_poison.attacks.outputs import SelectOutput
-from lightning_poison.attacks.paths import PathLengths, adversarial_paths
+from lightning_poison.attacks.paths import adversarial_paths
 from lightning_poison.attacks.pgd import PGD
-from lightning_poison.attacks.plane import DecisionPlane, decision_plane
-from lightning_poison.attacks.robustness_curve import RobustnessCurve, robustness_curve
+from lightning_poison.attacks.plane import decision_plane
+from lightning_poison.attacks.robustness_curve import robustness_curve
 from lightning_poison.attacks.stochastic import StochasticVictimWarning, is_stochastic
 from lightning_poison.attacks.substitute import SubstituteTransfer
-from lightning_poison.attacks.targets import choose_targets
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
-from lightning_poison.attacks.trace import Trace, path_trace
+from lightning_poison.attacks.trace import path_trace
 from lightning_poison.attacks.transformations import ExpectationOverTransformations
 
 __all__ = [
@@ -27,17 +26,12 @@ __all__ = [
     "PGD",
     "Attack",
     "AttackResult",
-    "DecisionPlane",
     "ExpectationOverTransformations",
     "FiniteDifferences",
-    "PathLengths",
-    "RobustnessCurve",
     "SelectOutput",
     "StochasticVictimWarning",
     "SubstituteTransfer",
-    "Trace",
     "adversarial_paths",
-    "choose_targets",
     "class_scores",
     "decision_plane",
     "from_torchattacks",

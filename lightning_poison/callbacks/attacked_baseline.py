@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates import AttackedPoints, UndefendedLogistic
+from lightning_poison.certificates import UndefendedLogistic
 from lightning_poison.certificates.learner import Advance
+from lightning_poison.certificates.undefended import AttackedPoints
 
 __all__ = ["AttackedBaseline"]
 

@@ -13,15 +13,10 @@ from torch import Tensor
 
 from lightning_poison.callbacks.attacked_baseline import AttackedBaseline
 from lightning_poison.callbacks.certification_data import EvaluationPoints
-from lightning_poison.certificates import (
-    AttackedPoints,
-    CertifiedLearner,
-    CertifiedPoints,
-    CertifiedRidge,
-    LabelFreeFeatures,
-)
+from lightning_poison.certificates import CertifiedLearner, CertifiedPoints, CertifiedRidge, LabelFreeFeatures
 from lightning_poison.certificates.features.base import PointSource, in_own_order
 from lightning_poison.certificates.guarantee import LabelScope
+from lightning_poison.certificates.undefended import AttackedPoints
 from lightning_poison.datamodules import PoisonedDataModule, find_poisoned_dataset
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import declared_classes

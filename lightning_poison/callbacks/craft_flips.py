@@ -26,8 +26,9 @@ from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.files import check_file
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.nets.running import device_of
-from lightning_poison.poisons import PointPoison, Poison, PoisonList, TrainingSet
+from lightning_poison.poisons import Poison, PoisonList, TrainingSet
 from lightning_poison.poisons.description import describe
+from lightning_poison.poisons.points import PointPoison
 from lightning_poison.poisons.points.points_file import check_points_path
 from lightning_poison.poisons.restoring import restored_poisons
 from lightning_poison.poisons.surrogates import check_output, looks_through_network

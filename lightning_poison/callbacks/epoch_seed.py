@@ -42,7 +42,7 @@ class EpochSeed(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Seed now where a run goes on within or right behind an epoch: Lightning leaves out that epoch's start."""
         loop = trainer.fit_loop
-        if _goes_on(loop):
+        if _goes_on(loop) or getattr(loop, "resumed_on_epoch_end", False):  # the latter before Lightning 2.6
             _warn_of_other_streams(loop)
         if getattr(loop, "restarted_mid_epoch", False) or getattr(loop, "restarted_on_epoch_end", False):
             self.on_train_epoch_start(trainer, pl_module)

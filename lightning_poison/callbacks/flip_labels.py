@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_poison.callbacks.base import RunState
-from lightning_poison.datamodules import PoisonedDataModule, TrainingFlips
+from lightning_poison.datamodules import PoisonedDataModule
+from lightning_poison.datamodules.training_flips import TrainingFlips
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import declared_classes
 from lightning_poison.poisons import Poison, PoisonList

@@ -25,15 +25,10 @@ from lightning_poison.callbacks.certification_methods import (
     with_any_label,
 )
 from lightning_poison.callbacks.training_points import fetch, the_training_loader, trained_on
-from lightning_poison.certificates import (
-    AttackedPoints,
-    CertifiedLearner,
-    CertifiedMethod,
-    LabelFreeFeatures,
-    UndefendedLogistic,
-    certification_section,
-    default_radii,
-)
+from lightning_poison.certificates import CertifiedLearner, LabelFreeFeatures, UndefendedLogistic
+from lightning_poison.certificates.curve import default_radii
+from lightning_poison.certificates.section import CertifiedMethod, certification_section
+from lightning_poison.certificates.undefended import AttackedPoints
 from lightning_poison.datamodules import PoisonedDataset
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.datamodules.poisoned import call_with_stage

@@ -1,11 +1,11 @@
 """What can be guaranteed although some training labels are wrong."""
 
-from lightning_poison.certificates.attack import OptimalFlips, optimal_label_flips
+from lightning_poison.certificates.attack import optimal_label_flips
 from lightning_poison.certificates.ceiling import radius_ceiling
 from lightning_poison.certificates.certified_points import CertifiedPoints
 from lightning_poison.certificates.class_means import certify_class_means
-from lightning_poison.certificates.collective import CollectiveCertificate, certify_together
-from lightning_poison.certificates.curve import certified_accuracy, default_radii
+from lightning_poison.certificates.collective import certify_together
+from lightning_poison.certificates.curve import certified_accuracy
 from lightning_poison.certificates.equal_votes import certify_equal_votes
 from lightning_poison.certificates.features import (
     FrozenFeatures,
@@ -18,17 +18,13 @@ from lightning_poison.certificates.features import (
     SpectralFeatures,
     UnchangedInputs,
 )
-from lightning_poison.certificates.guarantee import Certainty, Promise
 from lightning_poison.certificates.input_smoothing import InputSmoothing
 from lightning_poison.certificates.label_linear import LabelFlipCertificate, certify_label_linear
 from lightning_poison.certificates.learner import CertifiedLearner
 from lightning_poison.certificates.learners import (
     CertifiedRidge,
-    Clusters,
     ClusterVotes,
     CosineKernel,
-    EqualVotesLearner,
-    Kernel,
     KernelRidge,
     KernelSigns,
     KernelVotes,
@@ -49,34 +45,20 @@ from lightning_poison.certificates.retraining import (
     SklearnTraining,
     TrainingProcedure,
 )
-from lightning_poison.certificates.section import CertifiedMethod, certification_section
-from lightning_poison.certificates.smoothing import (
-    SmoothedPrediction,
-    SmoothedRidge,
-    kl_radius,
-    smoothed_predictions,
-    tight_radius,
-)
-from lightning_poison.certificates.undefended import AttackedPoints, FlipAttacks, UndefendedLogistic
+from lightning_poison.certificates.smoothing import SmoothedRidge, smoothed_predictions
+from lightning_poison.certificates.undefended import FlipAttacks, UndefendedLogistic
 
 __all__ = [
-    "AttackedPoints",
-    "Certainty",
     "CertifiedLearner",
-    "CertifiedMethod",
     "CertifiedPoints",
     "CertifiedRidge",
     "ClusterVotes",
-    "Clusters",
-    "CollectiveCertificate",
     "CosineKernel",
-    "EqualVotesLearner",
     "FlipAttacks",
     "FrozenFeatures",
     "HOGFeatures",
     "InputSmoothing",
     "KMeansClusters",
-    "Kernel",
     "KernelRidge",
     "KernelSigns",
     "KernelVotes",
@@ -88,17 +70,14 @@ __all__ = [
     "MonteCarloSmoothing",
     "NearestCentroid",
     "NearestNeighbours",
-    "OptimalFlips",
     "PCAFeatures",
     "PartitionAggregation",
-    "Promise",
     "RBFKernel",
     "RandomConvFeatures",
     "RandomFourierFeatures",
     "RawFeatures",
     "SignedVotes",
     "SklearnTraining",
-    "SmoothedPrediction",
     "SmoothedRidge",
     "SpectralClusters",
     "SpectralFeatures",
@@ -106,16 +85,12 @@ __all__ = [
     "TrainingProcedure",
     "UnchangedInputs",
     "UndefendedLogistic",
-    "certification_section",
     "certified_accuracy",
     "certify_class_means",
     "certify_equal_votes",
     "certify_label_linear",
     "certify_together",
-    "default_radii",
-    "kl_radius",
     "optimal_label_flips",
     "radius_ceiling",
     "smoothed_predictions",
-    "tight_radius",
 ]

@@ -97,8 +97,9 @@ def text_with_bases(path: Path) -> str | None:
         >>> text_with_bases(find_config("digits")) is None
         True
     """
+    files = [path]
     try:
-        files, node = [path], _mapping_in(path)
+        node = _mapping_in(path)
         while (name := _base_in(node, files[-1])) is not None:
             files.append(_find_base(name, files))
             node = _merged(_mapping_in(files[-1]), _without_base(node))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_poison.cli.checkpoints import check_fits
-from lightning_poison.datamodules import PoisonedDataModule, SplitDataModule
+from lightning_poison.datamodules import PoisonedDataModule
+from lightning_poison.datamodules.split_data import SplitDataModule
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import declared_classes
 from lightning_poison.poisons import Poison

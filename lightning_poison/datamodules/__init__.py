@@ -4,15 +4,11 @@ from lightning_poison.datamodules.digits import Digits
 from lightning_poison.datamodules.dogfish import Dogfish
 from lightning_poison.datamodules.fingerprint import fingerprint
 from lightning_poison.datamodules.image_folder import ImageFolder
-from lightning_poison.datamodules.image_tensors import ImageTensors
 from lightning_poison.datamodules.imdb import IMDB
 from lightning_poison.datamodules.labels import dataset_labels
 from lightning_poison.datamodules.poisoned import PoisonedDataModule
 from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, find_poisoned_dataset
-from lightning_poison.datamodules.split_data import SplitDataModule
-from lightning_poison.datamodules.torchvision_data import CIFAR10, MNIST, FashionMNIST, TorchvisionDataModule
-from lightning_poison.datamodules.training_flips import TrainingFlips
-from lightning_poison.datamodules.vectors import Vectors
+from lightning_poison.datamodules.torchvision_data import CIFAR10, MNIST, FashionMNIST
 
 __all__ = [
     "CIFAR10",
@@ -22,13 +18,8 @@ __all__ = [
     "Dogfish",
     "FashionMNIST",
     "ImageFolder",
-    "ImageTensors",
     "PoisonedDataModule",
     "PoisonedDataset",
-    "SplitDataModule",
-    "TorchvisionDataModule",
-    "TrainingFlips",
-    "Vectors",
     "dataset_labels",
     "find_poisoned_dataset",
     "fingerprint",

@@ -1,8 +1,7 @@
 """Many small networks, trained together."""
 
 from lightning_poison.ensembles.recipe import TrainingRecipe
-from lightning_poison.ensembles.stacked import stacking_pays
 from lightning_poison.ensembles.trained import TrainedNetwork
 from lightning_poison.ensembles.training import train_networks
 
-__all__ = ["TrainedNetwork", "TrainingRecipe", "stacking_pays", "train_networks"]
+__all__ = ["TrainedNetwork", "TrainingRecipe", "train_networks"]

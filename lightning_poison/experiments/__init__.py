@@ -9,11 +9,8 @@ twice. What is there in the end is summarised by paired differences over seeds (
 and a figure (``Outcome``).
 """
 
-from lightning_poison.experiments.evaluation import Evaluation
 from lightning_poison.experiments.experiment import Experiment
 from lightning_poison.experiments.outcome import Outcome
-from lightning_poison.experiments.runs import RunResult
-from lightning_poison.experiments.summary import Summary, summarise
 from lightning_poison.experiments.victim_plan import VictimPlan
 
-__all__ = ["Evaluation", "Experiment", "Outcome", "RunResult", "Summary", "VictimPlan", "summarise"]
+__all__ = ["Experiment", "Outcome", "VictimPlan"]

@@ -14,7 +14,8 @@ from lightning_poison.experiments.runs import RunResult
 from lightning_poison.experiments.summary import EVERY_VICTIM, Summary, summarise
 from lightning_poison.experiments.tables import results_csv, summaries_csv, summaries_markdown
 from lightning_poison.functional.files import write_atomically
-from lightning_poison.plots import IntervalPoint, strategy_curve, strategy_intervals
+from lightning_poison.plots import strategy_curve, strategy_intervals
+from lightning_poison.plots.strategies import IntervalPoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

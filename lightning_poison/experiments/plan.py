@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from lightning_poison.ensembles import stacking_pays
+from lightning_poison.ensembles.stacked import stacking_pays
 from lightning_poison.errors import UserError
 from lightning_poison.experiments.crafting import FlipLists
 from lightning_poison.experiments.description import describe_net, digest, plain, tensor_digest
@@ -21,8 +21,8 @@ from lightning_poison.experiments.subject import Subject
 from lightning_poison.experiments.victim_plan import VictimPlan
 from lightning_poison.functional.random_state import kept_random_state
 from lightning_poison.nets.building import build_net
-from lightning_poison.poisons import PointPoison
 from lightning_poison.poisons.description import describe
+from lightning_poison.poisons.points import PointPoison
 
 __all__ = ["Plan"]
 

@@ -10,11 +10,10 @@ from lightning_poison.plots.path_lengths import path_length_histogram
 from lightning_poison.plots.path_trace import path_trace
 from lightning_poison.plots.required_margin import required_margin_figure
 from lightning_poison.plots.robustness_curve import robustness_curve_figure
-from lightning_poison.plots.strategies import IntervalPoint, strategy_curve, strategy_intervals
+from lightning_poison.plots.strategies import strategy_curve, strategy_intervals
 from lightning_poison.plots.training import curve_groups, training_curves
 
 __all__ = [
-    "IntervalPoint",
     "certified_accuracy_curve",
     "comparison_bars",
     "curve_groups",

@@ -2,7 +2,7 @@
 
 from lightning_poison.poisons.base import Poison, Selector
 from lightning_poison.poisons.boundary import FarthestFromBoundary, NearestToBoundary, PathLengthBucket
-from lightning_poison.poisons.budget import BudgetedSelector, Share
+from lightning_poison.poisons.budget import BudgetedSelector
 from lightning_poison.poisons.candidates import Candidates
 from lightning_poison.poisons.difficulty import ForgettingEvents, HighestLoss
 from lightning_poison.poisons.flip_list import FlipList
@@ -15,18 +15,15 @@ from lightning_poison.poisons.graphs import (
     FeatureSpace,
     InputSpace,
     PCASpace,
-    Space,
 )
 from lightning_poison.poisons.influence import InfluenceScore, TrajectoryMatching
 from lightning_poison.poisons.label_flips import LabelFlips
 from lightning_poison.poisons.label_noise import LabelNoise
 from lightning_poison.poisons.meta import GumbelFlips, Medoids, MetaFlips
 from lightning_poison.poisons.points import (
-    ClassMeans,
     CleanLabelPerturbation,
     GivenMeans,
     PlacedPoisons,
-    PointPoison,
     PointsFromFile,
     PoisonPoints,
     TrainingMeans,
@@ -42,7 +39,6 @@ __all__ = [
     "Candidates",
     "ClassGraphDegree",
     "ClassGraphIntersection",
-    "ClassMeans",
     "CleanLabelPerturbation",
     "ColouringScore",
     "DominatingSet",
@@ -66,7 +62,6 @@ __all__ = [
     "PCASpace",
     "PathLengthBucket",
     "PlacedPoisons",
-    "PointPoison",
     "PointsFromFile",
     "Poison",
     "PoisonList",
@@ -76,8 +71,6 @@ __all__ = [
     "Relabelling",
     "ScoreSelector",
     "Selector",
-    "Share",
-    "Space",
     "ToClass",
     "TrainingMeans",
     "TrainingSet",

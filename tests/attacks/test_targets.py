@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_poison.attacks import choose_targets
+from lightning_poison.attacks.targets import choose_targets
 from lightning_poison.errors import UserError
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 
 from lightning_poison.certificates import (
-    AttackedPoints,
-    Certainty,
     CertifiedLearner,
-    CertifiedMethod,
     CertifiedPoints,
     CertifiedRidge,
     FlipAttacks,
@@ -19,15 +16,16 @@ from lightning_poison.certificates import (
     MonteCarloSmoothing,
     PartitionAggregation,
     PCAFeatures,
-    Promise,
     RandomFourierFeatures,
     RawFeatures,
     SignedVotes,
     SklearnTraining,
     SmoothedRidge,
     SpectralFeatures,
-    certification_section,
 )
+from lightning_poison.certificates.guarantee import Certainty, Promise
+from lightning_poison.certificates.section import CertifiedMethod, certification_section
+from lightning_poison.certificates.undefended import AttackedPoints
 from lightning_poison.report.section import Section
 
 INPUTS, LABELS = torch.arange(60.0)[:, None] / 60, torch.arange(60) // 30

@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 from lightning_poison.certificates import (
     CertifiedRidge,
-    Clusters,
     CosineKernel,
     FrozenFeatures,
     HOGFeatures,
-    Kernel,
     KMeansClusters,
     LabelFreeFeatures,
     PCAFeatures,
@@ -27,6 +25,7 @@ from lightning_poison.certificates import (
     SpectralClusters,
     SpectralFeatures,
 )
+from lightning_poison.certificates.learners import Clusters, Kernel
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_streams import generator
 

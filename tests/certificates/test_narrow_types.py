@@ -11,18 +11,18 @@ from lightning_poison.callbacks.accuracy.round import AttackRound
 from lightning_poison.certificates import (
     CertifiedPoints,
     LabelFlipCertificate,
-    OptimalFlips,
     RawFeatures,
     certified_accuracy,
     certify_class_means,
     certify_label_linear,
     certify_together,
-    default_radii,
     optimal_label_flips,
     radius_ceiling,
     smoothed_predictions,
 )
+from lightning_poison.certificates.attack import OptimalFlips
 from lightning_poison.certificates.centroids import Centroids
+from lightning_poison.certificates.curve import default_radii
 from lightning_poison.certificates.partitions import (
     OneVote,
     PartitionAggregation,

@@ -6,8 +6,6 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from lightning_poison.certificates import (
-    AttackedPoints,
-    CertifiedMethod,
     CertifiedPoints,
     CertifiedRidge,
     FlipAttacks,
@@ -15,9 +13,10 @@ from lightning_poison.certificates import (
     PCAFeatures,
     RandomConvFeatures,
     RawFeatures,
-    certification_section,
     certify_label_linear,
 )
+from lightning_poison.certificates.section import CertifiedMethod, certification_section
+from lightning_poison.certificates.undefended import AttackedPoints
 from lightning_poison.errors import UserError
 from lightning_poison.functional.ridge import Ridge
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightning_poison.experiments import Outcome, RunResult, summarise
+from lightning_poison.experiments import Outcome
+from lightning_poison.experiments.runs import RunResult
+from lightning_poison.experiments.summary import summarise
 from lightning_poison.experiments.tables import results_csv, summaries_csv, summaries_markdown
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.attacks import DecisionPlane, Trace, decision_plane
+from lightning_poison.attacks import decision_plane
+from lightning_poison.attacks.plane import DecisionPlane
+from lightning_poison.attacks.trace import Trace
 from lightning_poison.callbacks.paths.table import PathTable
 from lightning_poison.callbacks.paths.walker import PathWalker
 from lightning_poison.errors import UserError

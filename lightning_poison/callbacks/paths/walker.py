@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from lightning_poison.attacks import (
     StochasticVictimWarning,
-    Trace,
     adversarial_paths,
     class_scores,
     frozen_eval,
     path_trace,
 )
 from lightning_poison.attacks.model import check_samples
+from lightning_poison.attacks.trace import Trace
 from lightning_poison.callbacks.paths.table import COLUMNS, PathTable
 from lightning_poison.callbacks.target_classes import targets_of
 from lightning_poison.callbacks.training_points import clean_labels, fetch

@@ -10,7 +10,7 @@ __all__ = ["RawFeatures"]
 
 
 class RawFeatures(LabelFreeFeatures):
-    """Pixels, or whatever the inputs hold, as one vector a point.
+    """Inputs flattened to one vector a point, (N, d); ``UnchangedInputs`` leaves them in their shape.
 
     Example:
         >>> import torch

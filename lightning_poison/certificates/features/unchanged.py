@@ -10,7 +10,7 @@ __all__ = ["UnchangedInputs"]
 
 
 class UnchangedInputs(LabelFreeFeatures):
-    """Inputs in their own shape, for learners that are networks and want images as images.
+    """Inputs in their own shape, for learners that are networks; ``RawFeatures`` flattens them to vectors.
 
     Example:
         >>> import torch

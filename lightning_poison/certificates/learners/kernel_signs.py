@@ -19,7 +19,9 @@ _ZERO = 1e-9  # weights of so small a share of the largest are rounding errors, 
 
 
 class KernelSigns(EqualVotesLearner):
-    """Keep but the signs of another label-linear learner's weights: +1 for x's side of the data, -1 for the other.
+    """Every training point votes +1 or -1: the sign of its weight in another learner, as that of ``KernelVotes``.
+
+    +1 is x's side of the data, -1 the other; ``SignedVotes`` takes the sign from clusters instead.
 
     The adversary loses the heavy points: the radius is half the margin of votes. What it costs in clean accuracy
     depends on how many directions the weights use; fewer (``max_dim`` of ridge, dimensions of PCA) mean larger radii.

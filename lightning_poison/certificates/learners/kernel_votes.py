@@ -14,7 +14,10 @@ __all__ = ["KernelVotes"]
 
 
 class KernelVotes(LabelLinearLearner):
-    """Every training point votes for its label with its similarity to x (Parzen's classifier), with exact certificates.
+    """Every training point votes for its label, weighted by its similarity to x (Parzen's classifier).
+
+    Heavy points cost radius; ``KernelSigns`` keeps but the signs of such weights, ``SignedVotes`` takes the sign from
+    clusters instead of a kernel. Certificates are exact.
 
     Args:
         features: the feature map; None: that of :class:`CertifiedLearner`.

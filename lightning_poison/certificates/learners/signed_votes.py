@@ -8,7 +8,9 @@ __all__ = ["SignedVotes"]
 
 
 class SignedVotes(ClusterVotes):
-    r"""Votes of +1 from a point's cluster and of -1 from everywhere else, with certificates exact up to ties.
+    r"""Every training point votes +1 in x's cluster and -1 elsewhere; ``KernelSigns`` takes the sign from weights.
+
+    Certificates are exact up to ties.
 
     The largest radii there are where classes form clusters: with one pure cluster for each class the margin is the
     number of points of both classes, and the radius half of it, which no learner that treats the classes alike can
