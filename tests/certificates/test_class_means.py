@@ -291,6 +291,74 @@ def test_nearest_centroid_is_sound(seed: int) -> None:
     assert positive > 5
 
 
+def fewest_changes_to_a_tie(features: np.ndarray, labels: np.ndarray, point: np.ndarray, classes: int, own: int) -> int:
+    """Over all relabellings, in integers: the nearest mean is not alone any more, or its class is empty."""
+    every = np.array(list(product(range(classes), repeat=len(labels))))
+    counts = np.stack([(every == c).sum(1) for c in range(classes)])
+    squares = np.stack([(((every == c).astype(np.int64) @ (features - point)) ** 2).sum(1) for c in range(classes)])
+    level = counts[own] == 0
+    for rival in set(range(classes)) - {own}:
+        level |= (counts[rival] > 0) & (squares[rival] * counts[own] ** 2 <= squares[own] * counts[rival] ** 2)
+    return int((every != labels).sum(1)[level].min(initial=len(labels) + 1))
+
+
+@pytest.mark.parametrize(("classes", "n"), [(2, 6), (2, 8), (2, 9), (3, 6), (3, 7)])
+@pytest.mark.parametrize("scale", [1, 7, 1000])
+def test_no_relabelling_reaches_the_nearest_centroid_within_its_radius(classes: int, n: int, scale: int) -> None:
+    """Integers near 0 and far from it, with ties; far from 0 distances cancel and rounding is large."""
+    draw = np.random.default_rng([classes, n, scale])
+    holding = certified = before = 0
+    for _ in range(40):
+        labels = draw.permutation(np.arange(n) % classes)
+        dimensions, spread = int(draw.integers(1, 5)), int(draw.choice([2, 4, 12]))
+        features = draw.integers(0, spread, (n, dimensions)) * int(draw.choice([1, scale])) + 20 * labels[:, None]
+        features += int(draw.choice([0, 2**20]))
+        point = features[0] + draw.integers(-1, 2, dimensions)
+        centroids = Centroids(torch.tensor(features).double(), torch.tensor(labels), classes)
+        asked = torch.tensor(point[None]).double()
+        certificate = centroids.certify(asked)
+        own, radius = certificate.prediction.item(), certificate.radius.item()
+        allowed = max(fewest_changes_to_a_tie(features, labels, point, classes, own) - 1, 0)
+        assert radius <= allowed
+        distances = (asked - centroids.means).norm(dim=1)
+        gaps = distances - distances[own]
+        either_way = min(
+            int((centroids.moved(own, rival) < gaps[rival] * (1 - 1e-9)).sum()) - 1
+            for rival in set(range(classes)) - {own}
+        )
+        assert radius >= either_way
+        holding, certified, before = holding + allowed, certified + radius, before + max(either_way, 0)
+    assert holding >= certified >= before
+    assert certified > 0
+
+
+def test_along_the_line_to_the_point_means_move_less_than_anyhow() -> None:
+    """In 40 dimensions most of what moves a mean goes past the point; what is left does not suffice."""
+    draw = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    features = draw.normal(0, 1, (200, 40)) + 4 * np.eye(40)[labels]
+    centroids = Centroids(torch.tensor(features), torch.tensor(labels), 2)
+    points = torch.tensor(features[:20])
+    certificate = centroids.certify(points)
+    assert (certificate.prediction.numpy() == labels[:20]).all()
+    doubled = 0
+    for point, own, radius in zip(
+        points.numpy(), certificate.prediction.tolist(), certificate.radius.tolist(), strict=True
+    ):
+        lines = [(point - mean) / np.linalg.norm(point - mean) for mean in centroids.means.numpy()]
+        worth = np.where(labels == own, features @ (lines[0] + lines[1]), -np.inf)
+        changed = labels.copy()
+        changed[np.argsort(-worth)[:radius]] = 1 - own
+        apart = [np.linalg.norm(point - features[changed == c].mean(0)) for c in (0, 1)]
+        assert apart[own] < apart[1 - own]
+        gap = np.linalg.norm(point - centroids.means[1 - own].numpy()) - np.linalg.norm(
+            point - centroids.means[own].numpy()
+        )
+        either_way = int((centroids.moved(0, 1).numpy() < gap).sum()) - 1
+        doubled += radius >= 2 * either_way
+    assert doubled > 10
+
+
 def test_learners_equal_scikit_learn_and_certify_digits() -> None:
     inputs, labels, points = DIGITS[:1000], LABELS[:1000], DIGITS[1000:1100]
     nearest = NearestCentroid(RawFeatures()).fit(inputs, labels, 10)

@@ -93,9 +93,7 @@ class NearestCentroid(CertifiedLearner):
         self._check_features(features)
         if not len(features):
             return LabelFlipCertificate(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
-        certificate = self._centroids.certify(check_finite("features", features, remedy=_REMEDY))
-        advance(len(features))
-        return certificate
+        return self._centroids.certify(check_finite("features", features, remedy=_REMEDY), advance)
 
     def describe(self) -> str:
         """The learner in a few words."""
