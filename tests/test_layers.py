@@ -76,3 +76,13 @@ def test_every_layer_is_known_to_the_packaging() -> None:
         ".".join(("lightning_poison", *path.parent.relative_to(PACKAGE).parts)) for path in PACKAGE.rglob("__init__.py")
     }
     assert declared == found | {"lightning_poison.configs"}
+
+
+def test_every_file_that_is_no_module_is_in_the_wheel() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PACKAGE.parent / "setup.cfg")
+    declared = {package: names.split(", ") for package, names in setup["options.package_data"].items()}
+    files = [path for path in PACKAGE.rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert {path.name for path in files} >= {"page.html.jinja", "page.css", "py.typed"}
+    for path in files:
+        assert path.name in declared[".".join(("lightning_poison", *path.parent.relative_to(PACKAGE).parts))]
