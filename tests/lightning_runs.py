@@ -72,3 +72,8 @@ def trainer_of(package: Any, folder: Path, *callbacks: Any, **arguments: Any) ->
         "callbacks": list(callbacks),
     }
     return package.Trainer(**{**settings, **arguments})
+
+
+def notes_of(callback: Any) -> dict[str, str]:
+    """By key, how the callback says that it measured."""
+    return {metric.key: metric.note for metric in callback.report_metrics()}

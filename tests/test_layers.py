@@ -159,3 +159,13 @@ def test_hidden_cycles_are_found(back: str) -> None:
     assert cycles({**package, "p.b": "y = 1", "p.c": "from p.a import x"}) == []
     found = cycles({**package, "p.b": back, "p.c": "from p.a import x"})
     assert found == [["p.a", "p.b", "p.c"] if "p.c" in back else ["p.a", "p.b"]]
+
+
+def test_every_file_that_is_no_module_is_in_the_wheel() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PACKAGE.parent / "setup.cfg")
+    declared = {package: names.split(", ") for package, names in setup["options.package_data"].items()}
+    files = [path for path in PACKAGE.rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert {path.name for path in files} >= {"page.html.jinja", "page.css", "py.typed"}
+    for path in files:
+        assert path.name in declared[".".join(("lightning_poison", *path.parent.relative_to(PACKAGE).parts))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
@@ -26,7 +26,8 @@ from lightning_poison.callbacks.natural_accuracy import NaturalAccuracies, other
 from lightning_poison.callbacks.target_classes import TargetRule, checked_classes, target_in_words
 from lightning_poison.errors import UserError
 from lightning_poison.functional.pixels import Radius
-from lightning_poison.report import Section
+from lightning_poison.report import LoggedMetric, Section
+from lightning_poison.report.logged_metric import DATA
 from lightning_poison.trainer.evaluation import evaluation_loader, first_items, validation_batches
 from lightning_poison.trainer.ranks import from_all_ranks
 
@@ -276,22 +277,53 @@ class AdversarialAccuracy(Measurement):
             )
         ]
 
-    def report_notes(self) -> dict[str, str]:
-        """For each logged key, how it was measured."""
+    def report_metrics(self) -> list[LoggedMetric]:
+        """What the logged values mean, with what a reader of a split's numbers has to mind."""
+        latest = [metric for metric in self._logged.values() if metric.split in self._latest]
+        return [replace(metric, note=f"{metric.note}{self._doubt(metric.split)}") for metric in latest]
+
+    def _described(self, split: str, shares: list[float]) -> list[LoggedMetric]:
+        """The values under :attr:`keys` with their meaning."""
+        words = [describe_attack(attack) for attack in self._attacks.values()]
+        swept = [[describe_attack(one, radius) for one in self._attacks.values()] for radius in self.eps_sweep]
+        worst = "the worst case of " if len(words) > 1 else ""
         aim = "" if self.target is None else f", aimed at {target_in_words(self.target)}"
-        words = {name: describe_attack(attack) for name, attack in self._attacks.items()}
-        notes = {self.key: "; ".join(words.values())}
-        if len(words) > 1:
-            notes[self.key] = f"the worst case of {notes[self.key]}"
-            notes |= {f"{self.key}_{name}": described for name, described in words.items()}
-        for radius, key in zip(self.eps_sweep, self._curve_keys(), strict=True):
-            swept = "; ".join(describe_attack(attack, radius) for attack in self._attacks.values())
-            notes[key] = swept if len(words) == 1 else f"the worst case of {swept}"
-        return {
-            f"{split}/{key}": f"{note}{aim}{self._doubt(split)}"
-            for split in self._latest
-            for key, note in notes.items()
-        }
+        each = list(self._attacks) if len(words) > 1 else []
+        notes = [worst + "; ".join(words), *(words if each else []), *(worst + "; ".join(one) for one in swept)]
+        names: list[str | None] = [None, *each, *([None] * len(swept))]
+        radii = [None] * (1 + len(each)) + list(self.eps_sweep)
+        return [
+            LoggedMetric(
+                f"{split}/{key}",
+                self._label(split, name, radius),
+                "share",
+                self._meaning(DATA[split]),
+                share,
+                higher_is_better=True,
+                note=f"{note}{aim}",
+                split=split,
+                kind="adversarial" if self.target is None else "targeted",
+                headline=key == self.key,
+                series=self.key,
+                radius=None if radius is None else float(radius),
+            )
+            for key, name, radius, note, share in zip(self.keys, names, radii, notes, shares, strict=True)
+        ]
+
+    def _label(self, split: str, attack: str | None, radius: float | None) -> str:
+        target = str(self.target).replace("_", " ")
+        steered = f"to {target}" if self.source is None else f"{self.source} to {target}"
+        name = "_".join(filter(None, [self.name, attack]))
+        parts = ["Adversarial accuracy", *([steered] if self.target is not None else []), *([name] if name else [])]
+        return f"{', '.join(parts)}{'' if radius is None else f' at eps {radius:.4g}'} ({DATA[split]})"
+
+    def _meaning(self, points: str) -> str:
+        if self.target is None:
+            return f"Share of {points} points classified correctly even after the attack changed their pixels."
+        rule = isinstance(self.target, str)
+        others = "points" if rule else "points of other classes"
+        whose = others if self.source is None else f"points of class {self.source}"
+        return f"Share of {points} {whose} that the attack cannot turn into {target_in_words(self.target)}."
 
     def _doubt(self, split: str) -> str:
         """What a reader of a split's numbers has to mind, to be put behind a note."""
@@ -323,7 +355,7 @@ class AdversarialAccuracy(Measurement):
     def _log(self, trainer: Any, pl_module: Any) -> None:
         if self.is_due(trainer):
             values = self.attempt(trainer, lambda: self._finish(trainer, trainer.current_epoch))
-            self.log_values(trainer, pl_module, values or {})
+            self.log_metrics(trainer, pl_module, values or [])
 
     def _compare(self, trainer: Any) -> None:
         """Warn where the module evaluates another function than its forward, which is what the attacks see."""
@@ -343,17 +375,17 @@ class AdversarialAccuracy(Measurement):
             self._said.add(about or sentence)
             rank_zero_warn(f"{self.key}: {sentence}")
 
-    def _finish(self, trainer: Any, epoch: int) -> dict[str, float]:
+    def _finish(self, trainer: Any, epoch: int) -> list[LoggedMetric]:
         """The values to log; none where no sample was attacked."""
         if self._round is None:
-            return {}
+            return []
         split = self.prefix(trainer)
         measured, self._attacks = self._round.measured(trainer, split, epoch), self._round.ready
         natural = self._round.natural
         self._natural = [] if natural is None else from_all_ranks(trainer, natural.on_cpu)
         if not measured.samples:
             rank_zero_warn(f"{self.key} was not measured: none of the evaluated samples has a class that is attacked")
-            return {}
+            return []
         for sentence in doubts(measured):
             self._say_once(sentence)
         self._latest[split] = measured
@@ -362,7 +394,7 @@ class AdversarialAccuracy(Measurement):
         if trainer.state.fn == "fit":
             self.history = [entry for entry in self.history if entry.epoch != epoch] + [measured]
         counts = [measured.withstood, *(measured.each.values() if len(self._attacks) > 1 else []), *measured.curve]
-        return {f"{split}/{key}": count / measured.samples for key, count in zip(self.keys, counts, strict=True)}
+        return self._described(split, [count / measured.samples for count in counts])
 
 
 def _check_keys(callbacks: list[AdversarialAccuracy]) -> None:

@@ -21,7 +21,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer, check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.pixels import Pixels
-from lightning_poison.report import ReportFigure, Section
+from lightning_poison.report import LoggedMetric, ReportFigure, Section
 from lightning_poison.trainer.folders import report_folder
 from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero
 from lightning_poison.trainer.weights import evaluated_weights
@@ -147,7 +147,7 @@ class AdversarialPaths(Measurement, ForwardCheck):
         if self.is_due(trainer):
             with evaluated_weights(trainer, pl_module):
                 values = self.attempt(trainer, lambda: self._measure(trainer, pl_module, trainer.current_epoch))
-            self.log_values(trainer, pl_module, values or {})
+            self.log_metrics(trainer, pl_module, values or [])
 
     def measure_at_end(self, trainer: Any, pl_module: Any) -> None:
         """Follow the paths of the weights that are left."""
@@ -191,7 +191,7 @@ class AdversarialPaths(Measurement, ForwardCheck):
         loader = the_training_loader(trainer.train_dataloader, "AdversarialPaths")
         return PathWalker(trainer, pl_module, model, loader, self.target, self.step, self.max_steps, self.clip)
 
-    def _measure(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, float]:
+    def _measure(self, trainer: Any, pl_module: Any, epoch: int) -> list[LoggedMetric]:
         """The values to log; none where every point was left out."""
         self.note_measured(trainer, pl_module)
         walker = self._walker(trainer, pl_module)
@@ -204,9 +204,10 @@ class AdversarialPaths(Measurement, ForwardCheck):
         self._stochastic = any(stochastic)
         if not len(paths.index):
             rank_zero_warn(f"no adversarial path was measured: every point drawn belongs to the target {self.target}")
-            return {}
+            return []
         self._paths, self._sections = paths, None
-        values = paths.summary(self._suffix)
+        metrics = paths.summary(self._suffix)
+        values = {metric.key: metric.value for metric in metrics}
         self.history = [entry for entry in self.history if entry["epoch"] != epoch] + [{"epoch": epoch, **values}]
 
         def show() -> None:
@@ -220,7 +221,7 @@ class AdversarialPaths(Measurement, ForwardCheck):
                     write_atomically(folder / f"suspects{self._suffix}.csv", self._suspects.as_csv())
 
         from_rank_zero(trainer, show)
-        return values
+        return metrics
 
     def _in_words(self, paths: PathTable) -> tuple[str, ...]:
         whither = {

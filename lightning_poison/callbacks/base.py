@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from lightning_poison._lightning import Callback
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
-from lightning_poison.report import Section
+from lightning_poison.report import LoggedMetric, Section
 from lightning_poison.trainer.folders import note_run, recall_run
 from lightning_poison.trainer.ranks import from_all_ranks, settle_logged_metrics, shards_weights
 from lightning_poison.trainer.runs import RunKeeper, is_last_epoch
@@ -95,10 +95,12 @@ class Measurement(RunState):
         self._trained = False
         self._failure: Exception | None = None
         self._gave_up = False
+        self._logged: dict[str, LoggedMetric] = {}
 
     def forget(self) -> None:
         """No weights of this run were measured yet, and nothing failed."""
         super().forget()
+        self._logged = {}
         self._measured_weights = self._failure = None
         self._gave_up = False
 
@@ -235,17 +237,17 @@ class Measurement(RunState):
         """``"test"`` while testing, else ``"val"``: the first part of an evaluation metric's key."""
         return "test" if trainer.testing else "val"
 
-    @staticmethod
-    def log_values(trainer: Any, pl_module: Any, values: Mapping[str, float]) -> None:
-        """Log epoch-end values that are already equal on every rank.
+    def log_metrics(self, trainer: Any, pl_module: Any, metrics: Iterable[LoggedMetric]) -> None:
+        """Log epoch-end values that are already equal on every rank, and keep what they mean for the report.
 
         (Lightning puts the module's own ``log`` on every callback, which takes other arguments.)
         """
-        for key, value in values.items():
+        for metric in metrics:
+            self._logged[metric.key] = metric
             # The maximum of equal numbers is that number: no rounding, unlike their mean.
             pl_module.log(
-                key,
-                float(value),
+                metric.key,
+                float(metric.value),
                 on_step=False,
                 on_epoch=True,
                 sync_dist=trainer.world_size > 1,
@@ -254,14 +256,20 @@ class Measurement(RunState):
             )
         settle_logged_metrics(trainer)
 
-    @staticmethod
-    def log_at_end(trainer: Any, values: Mapping[str, float]) -> None:
+    def log_at_end(self, trainer: Any, metrics: Iterable[LoggedMetric]) -> None:
         """Log at the end of ``fit``, when the module's own ``log`` is closed; values are equal on every rank."""
-        if not values:
+        logged = {metric.key: metric for metric in metrics}
+        if not logged:
             return
+        self._logged |= logged
+        values = {key: metric.value for key, metric in logged.items()}
         trainer.callback_metrics.update({key: torch.tensor(float(value)) for key, value in values.items()})
         for logger in trainer.loggers:
             logger.log_metrics({**values, "epoch": trainer.current_epoch - 1}, step=trainer.global_step)
+
+    def report_metrics(self) -> list[LoggedMetric]:
+        """What the logged values mean."""
+        return list(self._logged.values())
 
     def report_sections(self) -> list[Section]:
         """What the report shows of this measurement."""

@@ -36,7 +36,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.report import Section
+from lightning_poison.report import LoggedMetric, Section
 from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import (
     EvaluatedSamples,
@@ -176,7 +176,7 @@ class LabelFlipCertification(Measurement):
         """Measure on the validation set, after the epoch's own validation."""
         if self.is_due(trainer):
             values = self.attempt(trainer, lambda: self._measure(trainer))
-            self.log_values(trainer, pl_module, values or {})
+            self.log_metrics(trainer, pl_module, values or [])
 
     def is_overdue(self, trainer: Any, pl_module: Any) -> bool:
         """Whether nothing was measured in this fit: no weights have a part in it."""
@@ -189,11 +189,11 @@ class LabelFlipCertification(Measurement):
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the validation set in ``validate``."""
         if trainer.state.fn == "validate":
-            self.log_values(trainer, pl_module, self._measure(trainer))
+            self.log_metrics(trainer, pl_module, self._measure(trainer))
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Measure on the test set."""
-        self.log_values(trainer, pl_module, self._measure(trainer))
+        self.log_metrics(trainer, pl_module, self._measure(trainer))
 
     def report_sections(self) -> list[Section]:
         """Guarantee, tables and curves of the last measurement."""
@@ -207,34 +207,24 @@ class LabelFlipCertification(Measurement):
             )
         ]
 
-    def report_notes(self) -> dict[str, str]:
-        """For each logged key, what the number is about and how far it reaches."""
-        if (measured := self._measured) is None:
-            return {}
-        return {key: one.learner.note() for name, one in measured.methods.items() for key in self._values(name, one)}
-
-    def _values(self, name: str, method: CertifiedMethod) -> dict[str, float]:
-        radii = self._measured.radii if self._measured is not None else []
-        return method.points.values(radii, self._ending(name))
-
     def _ending(self, name: str) -> str:
         """What a method's keys and file end with."""
         return (f"_{name}" if name else "") + self._suffix
 
-    def _measure(self, trainer: Any) -> dict[str, float]:
+    def _measure(self, trainer: Any) -> list[LoggedMetric]:
         """The values to log, empty where there is nothing to certify with; writes the tables."""
         loader, max_batches = evaluation_loader(trainer), max_evaluation_batches(trainer)
         if loader is None or not max_batches:
             if trainer.state.fn != "fit" or not _has_own(trainer.datamodule, "test_dataloader"):
                 rank_zero_warn("LabelFlipCertification needs evaluation data, got none; pass a validation loader")
-            return {}
+            return []
         source = _training_loader(trainer) or self._trained_on
         if source is None and self._training is None:
             rank_zero_warn(
                 "LabelFlipCertification needs the training data, got evaluation loaders only; pass a data module "
                 "that has a train_dataloader, or fit first with the same Trainer"
             )
-            return {}
+            return []
         with (
             torch.inference_mode(False),
             torch.no_grad(),
@@ -247,7 +237,11 @@ class LabelFlipCertification(Measurement):
                 radii = self.radii or default_radii(training.labels)
                 measured = self._measured = _Measured(training, loader.dataset, max_batches, methods, attacked, radii)
         from_rank_zero(trainer, lambda: self._write(trainer, measured))
-        return {key: value for name, one in measured.methods.items() for key, value in self._values(name, one).items()}
+        return [
+            metric
+            for name, one in measured.methods.items()
+            for metric in one.points.metrics(measured.radii, self._ending(name), one.learner.note())
+        ]
 
     def _write(self, trainer: Any, measured: _Measured) -> None:
         folder = report_folder(trainer)

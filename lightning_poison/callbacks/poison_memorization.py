@@ -25,7 +25,7 @@ from lightning_poison.callbacks.training_points import (
 from lightning_poison.datamodules import find_poisoned_dataset
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.report import ReportFigure, ReportTable, Section
+from lightning_poison.report import LoggedMetric, ReportFigure, ReportTable, Section
 from lightning_poison.trainer.evaluation import without_logging
 from lightning_poison.trainer.positions import draw_positions
 from lightning_poison.trainer.progress import progress
@@ -104,24 +104,43 @@ class PoisonMemorization(Measurement, ForwardCheck):
         if self.is_due(trainer):
             with evaluated_weights(trainer, pl_module):
                 values = self.attempt(trainer, lambda: self._measure(trainer, pl_module, trainer.current_epoch))
-            self.log_values(trainer, pl_module, values or {})
+            self.log_metrics(trainer, pl_module, values or [])
 
     def measure_at_end(self, trainer: Any, pl_module: Any) -> None:
         """Predict the flipped points with the weights that are left."""
         self.log_at_end(trainer, self._measure(trainer, pl_module, trainer.current_epoch - 1))
 
-    def _measure(self, trainer: Any, pl_module: Any, epoch: int) -> dict[str, float]:
+    def _measure(self, trainer: Any, pl_module: Any, epoch: int) -> list[LoggedMetric]:
         self.note_measured(trainer, pl_module)
         flipped = self._flipped_points(trainer)
         if flipped is None or not len(flipped.position):
-            return {"poison/count": 0.0}
+            return [_counted(0)]
         predictions = from_all_ranks(trainer, lambda: self._predict(trainer, pl_module, flipped))[0]
         self._measured = _Measured(flipped, predictions)
         fitted, clean = shares(flipped.old_label, flipped.new_label, predictions.labels)
-        values = {"poison/fitted": fitted, "poison/clean": clean, "poison/count": float(len(flipped.position))}
+        metrics = [
+            LoggedMetric(
+                "poison/fitted",
+                "Poisons fitted",
+                "share",
+                "Share of the flipped training points that the victim predicts as their flipped label.",
+                fitted,
+                kind="poison",
+                headline=True,
+            ),
+            LoggedMetric(
+                "poison/clean",
+                "Poisons still predicted clean",
+                "share",
+                "Share of the flipped training points that the victim still predicts as their clean label.",
+                clean,
+                kind="poison",
+            ),
+            _counted(len(flipped.position)),
+        ]
         kept = [entry for entry in self.history if entry["epoch"] != epoch]
-        self.history = [*kept, {"epoch": float(epoch), **values}]
-        return values
+        self.history = [*kept, {"epoch": float(epoch), **{metric.key: metric.value for metric in metrics}}]
+        return metrics
 
     def _flipped_points(self, trainer: Any) -> _FlippedPoints | None:
         """The points to measure; None where no training data are poisoned."""
@@ -198,6 +217,11 @@ class PoisonMemorization(Measurement, ForwardCheck):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after the epochs of the run that is resumed."""
         self.history = list(state_dict["history"])
+
+
+def _counted(points: int) -> LoggedMetric:
+    words = "How many training labels were flipped."
+    return LoggedMetric("poison/count", "Flipped labels", "labels", words, float(points), kind="poison")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,31 @@ from lightning_poison.callbacks.base import RunState
 from lightning_poison.errors import UserError
 from lightning_poison.report import (
     Baseline,
+    LoggedMetric,
     RunReport,
     Section,
     print_table,
     read_baseline,
     write_report,
 )
-from lightning_poison.report.environment import command_line, now, versions
-from lightning_poison.report.history import History, as_number
-from lightning_poison.report.robustness import robustness_section
-from lightning_poison.report.run_facts import config_text, data_facts, poison_facts, run_title, seeds, training_dataset
-from lightning_poison.report.run_sections import comparison_figure, flips_section, training_section
+from lightning_poison.report.comparison import comparison_figure, robustness_section
+from lightning_poison.report.logged_metric import describe
+from lightning_poison.report.run_report import History, as_number
+from lightning_poison.report.run_sections import flips_section, training_section
 from lightning_poison.trainer.folders import log_folder, note_run, recall_run, report_folder
+from lightning_poison.trainer.run_facts import (
+    command_line,
+    config_text,
+    data_facts,
+    now,
+    poison_facts,
+    run_title,
+    seeds,
+    training_dataset,
+    versions,
+)
 from lightning_poison.trainer.weights import weights_fingerprint
+from lightning_poison.victims.victim import classifier_metrics
 
 __all__ = ["Report"]
 
@@ -39,8 +51,10 @@ class Report(RunState):
     report. Only rank zero writes and prints; the last line printed is the path of the page. Under ``fast_dev_run``
     the table is printed and nothing written; a run that fails or is interrupted writes no report.
 
-    Every callback with a method ``report_sections() -> list[Section]`` contributes sections, and with a method
-    ``report_notes() -> dict[str, str]`` says for its metric keys how they were measured.
+    Every callback with a method ``report_sections() -> list[Section]`` contributes sections. Every callback, and the
+    module, with a method ``report_metrics() -> list[LoggedMetric]`` says what its metric keys mean: label, unit, words,
+    how they were measured. A module's ``{train,val,test}/acc`` and ``/loss`` are understood; what nobody describes
+    stands under its plain key.
 
     Args:
         title: heading of the page; None: from the data and the number of flips.
@@ -67,6 +81,7 @@ class Report(RunState):
         self.command: str | None = None
         self.metrics: dict[str, float] = {}
         self._history = History()
+        self._described: dict[str, LoggedMetric] = {}
         self._weights = _Weights()
         self._epoch: int | None = None
         self._compared_with = None if baseline is None else read_baseline(baseline)
@@ -95,7 +110,7 @@ class Report(RunState):
             self._flips.write(flips_file)
         report = self.contents(trainer)
         beside = robustness_section(report)
-        sections = [*self._sections(trainer), *([] if beside is None else [beside])]
+        sections = [*self._sections(trainer, report), *([] if beside is None else [beside])]
         report = replace(report, sections=tuple(sorted(sections, key=lambda section: section.order)))
         self._page = write_report(self._folder, replace(report, comparison_figure=comparison_figure(report)))
         return self._page
@@ -122,7 +137,7 @@ class Report(RunState):
             versions=versions(),
             data=dict(self._data),
             poison=poison_facts(self._flips),
-            notes=self._weights.notes() | _notes(trainer),
+            described=self._describe(trainer),
             config=config_text(self._folder, log_folder(trainer)),
             extra_files=tuple(files),
         )
@@ -132,7 +147,7 @@ class Report(RunState):
     def forget(self) -> None:
         """Nothing is known of this run yet."""
         self.metrics, self._epoch, self._flips, self._data = {}, None, None, {}
-        self._weights = _Weights()
+        self._weights, self._described = _Weights(), {}
         self._history.clear()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -203,20 +218,35 @@ class Report(RunState):
         recall_run(trainer, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
-        """The history, in plain Python, with what the module logged after the callbacks' turn."""
+        """History and meanings, in plain Python, with what the module logged after the callbacks' turn."""
         if self._trainer is not None:
             self._collect_leftovers(self._trainer)
-        return {"history": self._history.state_dict()}
+            self._describe(self._trainer)
+        meanings = [asdict(metric) for metric in self._described.values()]
+        for meaning in meanings:
+            del meaning["value"]
+        return {"history": self._history.state_dict(), "described": meanings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the history of the run that is resumed."""
         self._history.load_state_dict(state_dict["history"])
+        self._described = {entry["key"]: LoggedMetric(**entry) for entry in state_dict.get("described", [])}
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
     def _collect_leftovers(self, trainer: Any) -> None:
         if self._epoch is not None:
             self._history.collect(self._epoch, trainer.callback_metrics)
+
+    def _describe(self, trainer: Any) -> dict[str, LoggedMetric]:
+        """By key, what the numbers of this run mean, as far as somebody says."""
+        for owner in (trainer.lightning_module, *trainer.callbacks):
+            if hasattr(owner, "report_metrics"):
+                self._described |= {metric.key: metric for metric in owner.report_metrics()}
+        known = {metric.key: metric for metric in classifier_metrics()} | self._described
+        stale = {key: describe(key, known) for key in self._weights.stale}
+        caution = "of weights that fit did not leave"
+        return known | {key: replace(metric, note=metric.note or caution) for key, metric in stale.items()}
 
     def _note_data(self, trainer: Any) -> None:
         flips = _find_flips(trainer)
@@ -225,12 +255,12 @@ class Report(RunState):
         self._data = {**self._data, **data_facts(trainer, self._flips)}
         _check_same_data(self._compared_with, self._data)
 
-    def _sections(self, trainer: Any) -> list[Section]:
+    def _sections(self, trainer: Any, report: RunReport) -> list[Section]:
         """Flips and training, and what the callbacks contribute."""
         sections = self._weights.sections()
         if self._flips is not None:
             sections.append(flips_section(self._flips, self._data.get("num_classes_with_flips")))
-        training = training_section(self._history.curves())
+        training = training_section(report)
         if training is not None:
             sections.append(training)
         for callback in trainer.callbacks:
@@ -244,13 +274,14 @@ class _Weights:
 
     Attributes:
         logged: the values by key when the last epoch had ended; what was measured later is another object.
+        stale: the keys of the module's own numbers that are of other weights.
     """
 
     def __init__(self) -> None:
         self.logged: dict[str, Any] = {}
         self._of: dict[str, int] = {}
         self._left: int | None = None
-        self._stale: list[str] = []
+        self.stale: list[str] = []
         self._tested: str | None = None
 
     def evaluated(self, trainer: Any, split: str, pl_module: Any) -> None:
@@ -259,7 +290,7 @@ class _Weights:
         if trainer.state.fn == "fit" or self._left is None:
             return
         if split == "val":
-            self._stale = []  # the module's own numbers are logged again
+            self.stale = []  # the module's own numbers are logged again
         other = self._of[split] != self._left
         checkpoint = "" if trainer.ckpt_path is None else f", of the checkpoint {Path(trainer.ckpt_path).name}"
         self._tested = (
@@ -271,26 +302,22 @@ class _Weights:
         self._left = weights_fingerprint(pl_module)
         before = self._of.get("val")
         if before is None or before == self._left:
-            self._stale = []
+            self.stale = []
             return
         metrics = trainer.callback_metrics
-        self._stale = [key for key, value in metrics.items() if key.startswith("val") and self.logged.get(key) is value]
-        if self._stale:
+        self.stale = [key for key, value in metrics.items() if key.startswith("val") and self.logged.get(key) is value]
+        if self.stale:
             rank_zero_warn(
-                f"{_listed(self._stale)} were logged before the weights changed for the last time (by averaging, say), "
+                f"{_listed(self.stale)} were logged before the weights changed for the last time (by averaging, say), "
                 "so they are not of the weights that fit leaves; run validate with those"
             )
-
-    def notes(self) -> dict[str, str]:
-        """By key, what its value is not about."""
-        return dict.fromkeys(self._stale, "of weights that fit did not leave")
 
     def sections(self) -> list[Section]:
         """A caution where not all numbers are of the same weights."""
         text = []
-        if self._stale:
+        if self.stale:
             text.append(
-                f"{_listed(self._stale)} are of the weights of the last validation, which changed once more before the "
+                f"{_listed(self.stale)} are of the weights of the last validation, which changed once more before the "
                 "fit ended (as weight averaging does). Every other measurement is of the weights that fit left."
             )
         if self._tested is not None:
@@ -321,14 +348,6 @@ def _close_progress_bar(trainer: Any, pl_module: Any, stage: str) -> None:
     bar = trainer.progress_bar_callback
     if bar is not None and sys.stdout.isatty():
         bar.teardown(trainer, pl_module, stage)
-
-
-def _notes(trainer: Any) -> dict[str, str]:
-    notes: dict[str, str] = {}
-    for callback in trainer.callbacks:
-        if hasattr(callback, "report_notes"):
-            notes |= callback.report_notes()
-    return notes
 
 
 def _check_same_data(baseline: Baseline | None, data: Mapping[str, Any]) -> None:

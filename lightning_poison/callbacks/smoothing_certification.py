@@ -21,7 +21,7 @@ from lightning_poison.datamodules.labels import known_labels
 from lightning_poison.functional.checks import check_number
 from lightning_poison.functional.files import write_atomically
 from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.report import Section
+from lightning_poison.report import LoggedMetric, Section
 from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import (
     EvaluatedSamples,
@@ -176,14 +176,6 @@ class SmoothingCertification(Measurement, ForwardCheck):
             section = replace(section, text=(*section.text, f"Mind: {self.other_function}."))
         return [section]
 
-    def report_notes(self) -> dict[str, str]:
-        """For each logged key, how it was measured."""
-        if self._points is None:
-            return {}
-        method = self.method
-        note = f"the smoothed victim, sigma {method.sigma:g}, {method.n:,} copies, alpha {method.alpha:g} a point"
-        return dict.fromkeys(self._points.values(self.radii, self._suffix), note)
-
     def _begin(self, trainer: Any) -> None:
         self._parts, self._samples = [], EvaluatedSamples(trainer, self.max_samples, known_labels)
         self._first = True
@@ -218,9 +210,9 @@ class SmoothingCertification(Measurement, ForwardCheck):
     def _log(self, trainer: Any, pl_module: Any) -> None:
         if self.is_due(trainer):
             values = self.attempt(trainer, lambda: self._finish(trainer))
-            self.log_values(trainer, pl_module, values or {})
+            self.log_metrics(trainer, pl_module, values or [])
 
-    def _finish(self, trainer: Any) -> dict[str, float]:
+    def _finish(self, trainer: Any) -> list[LoggedMetric]:
         """The values to log, from all ranks; writes the table."""
         counted = self._samples is None or self._samples.count_here(trainer)
         shares = from_all_ranks(trainer, lambda: self._parts if counted else [])
@@ -228,10 +220,12 @@ class SmoothingCertification(Measurement, ForwardCheck):
         self._parts = []
         if not parts:
             rank_zero_warn("SmoothingCertification has certified no point: no sample was evaluated")
-            return {}
+            return []
         self._points = SmoothedPoints.merge(parts)
         from_rank_zero(trainer, lambda: self._write(trainer))
-        return self._points.values(self.radii, self._suffix)
+        method = self.method
+        note = f"the smoothed victim, sigma {method.sigma:g}, {method.n:,} copies, alpha {method.alpha:g} a point"
+        return self._points.metrics(self.radii, self._suffix, note)
 
     def _write(self, trainer: Any) -> None:
         folder = report_folder(trainer)

@@ -10,8 +10,24 @@ from torch import Tensor
 
 from lightning_poison.certificates.curve import certified_accuracy
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.report.logged_metric import LoggedMetric
 
 __all__ = ["CertifiedPoints"]
+
+_CERTIFIED = (
+    "Share of evaluation points that the certified learner (not the victim) classifies correctly, however up to so "
+    "many training labels are changed: to other declared classes, or, if the name ends in any_label, to any label "
+    "at all. The note beside the number says how certain that is."
+)
+_MEDIAN = (
+    "Median, over the evaluation points, of the number of training labels that may change without changing the "
+    "certified learner's prediction: to other declared classes, or, if the name ends in any_label, to any label "
+    "at all."
+)
+_MEAN = "The same radius, averaged."
+_ABSTAINED = (
+    "Share of evaluation points for which too few trainings agreed; their radius counts as 0 in median and mean."
+)
 
 
 @dataclass(frozen=True)
@@ -67,14 +83,50 @@ class CertifiedPoints:
         Points on which the learner abstains count with radius 0; their share is ``cert/abstained``, where there are
         any.
         """
-        accuracy = self.accuracy(radii)
+        return {metric.key: metric.value for metric in self.metrics(radii, suffix)}
+
+    def metrics(self, radii: Sequence[int], suffix: str = "", note: str = "") -> list[LoggedMetric]:
+        """The same values with their meaning; ``note`` says how far they reach."""
+        learner = suffix.removeprefix("_")
+        name = f", {learner}" if learner else ""
         radius, abstained = self.certificate.radius.clamp(min=0), self.abstained
-        return {
-            **{f"cert/acc_at_{r}{suffix}": share for r, share in zip(radii, accuracy, strict=True)},
-            f"cert/radius_median{suffix}": float(radius.median()),
-            f"cert/radius_mean{suffix}": float(radius.double().mean()),
-            **({f"cert/abstained{suffix}": float(abstained.double().mean())} if abstained.any() else {}),
-        }
+        found = [
+            LoggedMetric(
+                f"cert/acc_at_{r}{suffix}",
+                f"Certified accuracy at {r:,} {'label' if r == 1 else 'labels'}{name}",
+                "share",
+                _CERTIFIED if r else "Accuracy of the certified learner, with the training labels as they are.",
+                share,
+                higher_is_better=True,
+                note=note,
+                kind="certified",
+                headline=True,
+                series=learner,
+                radius=float(r),
+            )
+            for r, share in zip(radii, self.accuracy(radii), strict=True)
+        ]
+        others = [
+            ("radius_median", "Certified radius, median", "labels", _MEDIAN, float(radius.median())),
+            ("radius_mean", "Certified radius, mean", "labels", _MEAN, float(radius.double().mean())),
+        ]
+        if abstained.any():
+            share = float(abstained.double().mean())
+            others.append(("abstained", "Certified learner abstains", "share", _ABSTAINED, share))
+        return found + [
+            LoggedMetric(
+                f"cert/{key}{suffix}",
+                f"{label}{name}",
+                unit,
+                words,
+                value,
+                higher_is_better=key != "abstained",
+                note=note,
+                kind="certified",
+                series=learner,
+            )
+            for key, label, unit, words, value in others
+        ]
 
     @property
     def abstained(self) -> Tensor:

@@ -1,20 +1,53 @@
-"""The report as data: valid JSON, every number with its unit."""
+"""The report as a folder of files: the page, the figures, and the numbers as valid JSON, each with its unit."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning_poison.errors import UserError
-from lightning_poison.report.metrics import describe, is_documented
+from lightning_poison.functional.files import write_atomically
+from lightning_poison.report.logged_metric import LoggedMetric
+from lightning_poison.report.page import PAGE_NAME, render_page
 from lightning_poison.report.run_report import Baseline, RunReport
+from lightning_poison.report.section import ReportFigure, Section
 
-__all__ = ["JSON_NAME", "read_baseline", "report_json"]
+__all__ = ["read_baseline", "report_json", "write_report"]
 
-JSON_NAME = "report.json"
+_JSON_NAME = "report.json"
+
+
+def write_report(folder: str | Path, report: RunReport) -> Path:
+    """Write figures, ``report.json`` and, last, ``index.html``; each is whole or not there.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> write_report(tempfile.mkdtemp(), RunReport("A run", "2024-01-01T00:00:00+00:00")).name
+        'index.html'
+    """
+    target = Path(folder)
+    unique = replace(report, sections=_with_unique_names(report.sections))
+    figures = [figure for section in unique.sections for figure in section.figures]
+    if unique.comparison_figure is not None:
+        figures.insert(0, unique.comparison_figure)
+    files = [_JSON_NAME, *unique.extra_files, *(figure.file for figure in figures)]
+    contents = [(figure.file, figure.png) for figure in figures]
+    text = report_json(unique, [PAGE_NAME, *files])
+    markup = render_page(unique, files)
+    for name, data in contents:
+        write_atomically(target / name, data)
+    write_atomically(target / _JSON_NAME, text)
+    return write_atomically(target / PAGE_NAME, markup)
 
 
 def report_json(report: RunReport, files: Sequence[str] = ()) -> str:
@@ -30,7 +63,7 @@ def report_json(report: RunReport, files: Sequence[str] = ()) -> str:
         "created": report.created,
         "command": report.command,
         "metrics": report.metrics,
-        "metric_info": {key: _info(key, report.notes.get(key)) for key in keys},
+        "metric_info": {key: _info(report.about(key)) for key in keys},
         "baseline": None
         if report.baseline is None
         else {
@@ -72,18 +105,19 @@ def read_baseline(path: str | Path, label: str = "clean twin") -> Baseline:
         content = json.loads(file.read_text(encoding="utf-8"))
         numbers = {str(key): float(value) for key, value in content["metrics"].items() if value is not None}
         fingerprint = content.get("data", {}).get("fingerprint")
+        described = [key for key in numbers if content["metric_info"][key]["unit"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f'baseline must be a report.json with numbers under "metrics", got {file}; '
             "give the file that the Report callback wrote for the other run"
         ) from error
-    if not any(is_documented(key) for key in numbers):
+    if not described:
         raise UserError(f"baseline must hold a metric to compare with such as val/acc, got none in {file}")
     return Baseline(numbers, label, str(file), fingerprint)
 
 
 def _find(path: Path) -> Path:
-    for candidate in (path, path / JSON_NAME, path / "report" / JSON_NAME):
+    for candidate in (path, path / _JSON_NAME, path / "report" / _JSON_NAME):
         if candidate.is_file():
             return candidate
     raise UserError(
@@ -92,14 +126,13 @@ def _find(path: Path) -> Path:
     )
 
 
-def _info(key: str, note: str | None) -> dict[str, Any]:
-    info = describe(key)
+def _info(metric: LoggedMetric) -> dict[str, Any]:
     return {
-        "label": info.label,
-        "unit": info.unit,
-        "description": info.description,
-        "higher_is_better": info.higher_is_better,
-        "measured_with": note,
+        "label": metric.label,
+        "unit": metric.unit,
+        "description": metric.description,
+        "higher_is_better": metric.higher_is_better,
+        "measured_with": metric.note or None,
     }
 
 
@@ -114,3 +147,29 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
     return str(value)
+
+
+def _with_unique_names(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """Number repeated titles and figure names, as two callbacks of one class make them."""
+    titles: set[str] = set()
+    names: set[str] = set()
+    renamed = []
+    for section in sections:
+        figures = tuple(_renamed(figure, names) for figure in section.figures)
+        title = _free(section.title, titles, " {}")
+        renamed.append(replace(section, title=title, figures=figures))
+    return tuple(renamed)
+
+
+def _renamed(figure: ReportFigure, taken: set[str]) -> ReportFigure:
+    return replace(figure, name=_free(figure.name, taken, "-{}"))
+
+
+def _free(name: str, taken: set[str], pattern: str) -> str:
+    """``name``, or with the first number from 2 on that makes it new; it is taken afterwards."""
+    number, free = 2, name
+    while free.lower() in taken:
+        free = name + pattern.format(number)
+        number += 1
+    taken.add(free.lower())
+    return free

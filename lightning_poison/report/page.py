@@ -1,24 +1,24 @@
-"""The page: one HTML file that needs nothing else."""
+"""The page: one HTML file that needs nothing else. Its markup is in ``page.html.jinja``, its style in ``page.css``."""
 
 from __future__ import annotations
 
+import base64
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lightning_poison.report.comparison import compare
-from lightning_poison.report.html import Markup, element
-from lightning_poison.report.metrics import describe
-from lightning_poison.report.page_parts import cards, comparison_table, facts, figures, metrics_table, part, table
-from lightning_poison.report.page_style import STYLE
-from lightning_poison.report.run_report import RunReport
-from lightning_poison.report.section import Section
-from lightning_poison.report.summary import headlines, summarize, table_keys
+from lightning_poison.report.comparison import compare, difference
+from lightning_poison.report.logged_metric import LoggedMetric, format_value
+from lightning_poison.report.run_report import Headline, RunReport, headlines, summarize, table_keys
+from lightning_poison.report.section import ReportFigure, ReportTable, Section
 
 __all__ = ["PAGE_NAME", "render_page"]
 
 PAGE_NAME = "index.html"
 _NAMES = {"num_classes": "Classes", "num_classes_with_flips": "Classes with the flips"}
+_ZOOM = 0.7  # figures are drawn at 160 dots per inch, for screens with two device pixels per pixel
+_NUMBER = re.compile(r"[<>]?[-+]?[\d,.]+( ?%)?|-")
 
 
 def render_page(report: RunReport, files: Sequence[str] = ()) -> str:
@@ -32,115 +32,140 @@ def render_page(report: RunReport, files: Sequence[str] = ()) -> str:
         >>> render_page(RunReport("A & B", "2024-01-01T00:00:00+00:00"))[:15]
         '<!doctype html>'
     """
-    parts = _parts(report, files)
-    body = element(
-        "body",
-        element("a", "Skip to the numbers", class_="skip", href="#main"),
-        element(
-            "div",
-            _hero(report),
-            element("main", cards(report, headlines(report)), _contents(parts), _wrap_parts(parts), id="main"),
-            element(
-                "footer", f"Written by lightning_poison {report.versions.get('lightning_poison', '')}".strip(), "."
-            ),
-            class_="wrap",
-        ),
-    )
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("link", rel="icon", href="data:,"),
-        element("title", report.title),
-        element("style", Markup(STYLE)),
-    )
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    from jinja2 import Environment, PackageLoader
 
-
-Content = list[Markup | list[Markup] | None]
-Part = tuple[str, str, Content]
-"""Title, anchor and content."""
-
-
-def _hero(report: RunReport) -> Markup:
-    moment = re.sub(r"T(\d\d:\d\d)[^+Z]*(\+00:00|Z)", r" \1 UTC", report.created)
-    return element(
-        "header",
-        element("p", "Label flips: report of a run", class_="overline"),
-        element("h1", report.title),
-        element("p", summarize(report), class_="lede"),
-        element("p", "Written ", element("time", moment, datetime=report.created), class_="when"),
-        class_="hero",
-    )
-
-
-def _contents(parts: Iterable[Part]) -> Markup:
-    links = [element("li", element("a", title, href=f"#{anchor}")) for title, anchor, _ in parts]
-    return element("nav", element("ul", links), class_="contents", aria_label="Contents")
-
-
-def _wrap_parts(parts: Iterable[Part]) -> list[Markup]:
-    return [part(title, anchor, *content) for title, anchor, content in parts]
-
-
-def _parts(report: RunReport, files: Sequence[str]) -> list[Part]:
-    parts: list[Part] = []
+    loader = PackageLoader("lightning_poison", "report")
+    template = Environment(loader=loader, autoescape=True, keep_trailing_newline=True).get_template("page.html.jinja")
+    metrics = [report.about(key) for key in table_keys(report)]
     rows = compare(report)
-    if report.baseline is not None and rows:
-        label = report.baseline.label
-        what = f"The same measurements on the {label}; differences of shares are in percentage points (pp)."
-        content: Content = [element("p", what), _bars(report), comparison_table(report, rows, label.capitalize())]
-        parts.append((f"Compared with the {label}", "comparison", content))
-    parts += _section_parts(report.sections)
-    keys = table_keys(report)
-    if keys:
-        parts.append(("All numbers", "numbers", [metrics_table(report, keys)]))
-    parts.append(("Provenance", "provenance", _provenance(report, files)))
-    if keys:
-        parts.append(("What the keys mean", "keys", [_glossary(report, keys)]))
-    return parts
+    page = {
+        "summary": summarize(report),
+        "moment": re.sub(r"T(\d\d:\d\d)[^+Z]*(\+00:00|Z)", r" \1 UTC", report.created),
+        "cards": [_card(report, headline) for headline in headlines(report)],
+        "compared": [
+            {
+                "metric": row.metric,
+                "note": note,
+                "value": format_value(row.value, row.metric.unit),
+                "baseline": format_value(row.baseline, row.metric.unit),
+                "change": difference(row),
+                "kind": {None: "", True: " good", False: " bad"}[row.improves],
+            }
+            for row, note in zip(rows, _notes(row.metric for row in rows), strict=True)
+        ],
+        "other_run": "" if report.baseline is None else report.baseline.label.capitalize(),
+        "bars": [] if report.comparison_figure is None else [_figure(report.comparison_figure)],
+        "sections": [_section(section) for section in report.sections],
+        "numbers": [
+            {
+                "metric": metric,
+                "note": note,
+                "value": _with_unit(report.metrics[metric.key], metric.unit),
+                "pieces": re.split(r"(?<=[/_.])", metric.key),  # a line may be broken between them
+            }
+            for metric, note in zip(metrics, _notes(metrics), strict=True)
+        ],
+        "facts": _facts(report),
+        "versions": ", ".join(f"{name} {version}" for name, version in report.versions.items()),
+        "files": list(files),
+        "glossary": _glossary(metrics),
+    }
+    contents = [(f"Compared with the {report.baseline.label}", "comparison")] if rows and report.baseline else []
+    contents += [(section.title, f"section-{number}") for number, section in enumerate(report.sections)]
+    contents += [("All numbers", "numbers")] if metrics else []
+    contents += [("Provenance", "provenance")]
+    contents += [("What the keys mean", "keys")] if metrics else []
+    return template.render(report=report, page={**page, "contents": contents})
 
 
-def _bars(report: RunReport) -> Markup | None:
-    return None if report.comparison_figure is None else figures([report.comparison_figure])
+def _card(report: RunReport, headline: Headline) -> dict[str, Any]:
+    """One of the few numbers at the top, with a bar, and a mark where the baseline stands."""
+    value, other = report.metrics[headline.key], report.baseline_value(headline.key)
+    number, _, sign = format_value(value, "share").partition(" ")
+    return {
+        "title": headline.title,
+        "note": headline.note,
+        "number": number,
+        "sign": sign,
+        "width": _percent(value),
+        "other": None if other is None else format_value(other, "share"),
+        "left": None if other is None else _percent(other),
+    }
 
 
-def _section_parts(sections: Iterable[Section]) -> list[Part]:
-    parts: list[Part] = []
-    for number, section in enumerate(sections):
-        tables, pictures = [table(each) for each in section.tables], figures(section.figures)
-        content: Content = [element("p", text) for text in section.text]
-        content += [element("div", tables, pictures, class_="beside")] if _fit_beside(section) else [tables, pictures]
-        parts.append((section.title, f"section-{number}", content))
-    return parts
+def _percent(share: float) -> str:
+    return f"{100 * min(1.0, max(0.0, share)):.1f}" if share == share else "0.0"
 
 
-def _fit_beside(section: Section) -> bool:
-    """Whether one small table and one picture can stand next to each other."""
-    if len(section.tables) != 1 or len(section.figures) != 1:
-        return False
-    return len(section.tables[0].columns) <= 3 and len(section.tables[0].rows) <= 14
+def _notes(metrics: Iterable[LoggedMetric]) -> Iterator[str]:
+    """How each number was measured, left out where it is as in the row above."""
+    above = ""
+    for metric in metrics:
+        yield "" if metric.note == above else metric.note
+        above = metric.note
 
 
-def _provenance(report: RunReport, files: Sequence[str]) -> Content:
-    entries: dict[str, object] = {"Command": element("code", report.command) if report.command else None}
-    entries |= {f"Seed, {name}": seed for name, seed in report.seeds.items()}
-    entries |= {_words(name): _fact(value) for name, value in report.data.items()}
-    entries |= {f"Poison, {_words(name).lower()}": _fact(value) for name, value in _poison_facts(report)}
-    if report.baseline is not None and report.baseline.source:
-        entries[f"Numbers of the {report.baseline.label}"] = element("code", report.baseline.source)
-    entries["Versions"] = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    links = [element("a", name, href=name) for name in files]
-    if links:
-        entries["Files"] = Markup(", ".join(links))
-    config = element("details", element("summary", "Configuration"), element("pre", element("code", report.config)))
-    return [facts(entries), config if report.config else None]
+def _with_unit(value: float, unit: str) -> str:
+    text = format_value(value, unit)
+    return text if unit in ("", "share") or text == "-" else f"{text} {unit}"
 
 
-def _poison_facts(report: RunReport) -> list[tuple[str, Any]]:
-    """Without the seed, which stands among the seeds, and the arguments, which the strategy's text names."""
-    return [(name, value) for name, value in (report.poison or {}).items() if name not in ("seed", "arguments")]
+def _section(section: Section) -> dict[str, Any]:
+    """One small table and one picture stand next to each other."""
+    tables, figures = section.tables, section.figures
+    single = len(tables) == len(figures) == 1
+    return {
+        "title": section.title,
+        "text": section.text,
+        "tables": [_table(table) for table in tables],
+        "figures": [_figure(figure) for figure in figures],
+        "beside": single and len(tables[0].columns) <= 3 and len(tables[0].rows) <= 14,
+    }
+
+
+def _table(content: ReportTable) -> dict[str, Any]:
+    """A callback's table; each text with whether it is in a column of numbers, which are aligned to the right."""
+    columns = [_column([row[place] for row in content.rows]) for place in range(len(content.columns))]
+    right = [all(_NUMBER.fullmatch(text) for text in column) for column in columns]
+    return {
+        "caption": content.caption,
+        "columns": list(zip(content.columns, right, strict=True)),
+        "rows": [list(zip(row, right, strict=True)) for row in zip(*columns, strict=True)],
+    }
+
+
+def _column(cells: Sequence[str | float | None]) -> list[str]:
+    """The texts of a column; its numbers share the number of decimals, four digits at most where they are small."""
+    numbers = [cell for cell in cells if not isinstance(cell, str) and cell is not None and math.isfinite(cell)]
+    written = [f"{number:.4g}" for number in numbers if number != int(number)]
+    decimals = max((len(text.partition(".")[2]) for text in written if "e" not in text), default=0)
+    return [_cell(cell, decimals) for cell in cells]
+
+
+def _cell(cell: str | float | None, decimals: int) -> str:
+    if isinstance(cell, str):
+        return cell
+    if cell is None or not math.isfinite(cell):
+        return "-"
+    small = 0 < abs(cell) < 0.5 * 10.0**-decimals
+    return f"{cell:.4g}" if small else f"{cell:,.{decimals}f}"
+
+
+def _figure(picture: ReportFigure) -> dict[str, Any]:
+    """The picture, embedded in the page, at its natural size, or narrower where there is no room."""
+    width, height = (round(pixels * _ZOOM) for pixels in picture.size)
+    source = f"data:image/png;base64,{base64.b64encode(picture.png).decode('ascii')}"
+    return {"source": source, "caption": picture.caption, "width": width, "height": height}
+
+
+def _facts(report: RunReport) -> list[tuple[str, str | None]]:
+    """Seeds, data and poison, without its seed, which is among the seeds, and the arguments, which its text names."""
+    poison = {name: value for name, value in (report.poison or {}).items() if name not in ("seed", "arguments")}
+    return [
+        *((f"Seed, {name}", None if seed is None else str(seed)) for name, seed in report.seeds.items()),
+        *((_words(name), _fact(value)) for name, value in report.data.items()),
+        *((f"Poison, {_words(name).lower()}", _fact(value)) for name, value in poison.items()),
+    ]
 
 
 def _words(name: str) -> str:
@@ -153,23 +178,21 @@ def _fact(value: object) -> str | None:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _glossary(report: RunReport, keys: Iterable[str]) -> Markup:
+def _glossary(metrics: Iterable[LoggedMetric]) -> list[dict[str, Any]]:
     """Keys and their meaning; keys of one meaning, such as those of several radii, share an entry."""
-    families: dict[str, list[str]] = {}
-    for key in keys:
-        info = describe(key)
-        unit = f" Unit: {info.unit}." if info.unit else ""
-        note = f" Measured with: {report.notes[key]}." if key in report.notes else ""
-        families.setdefault(f"{info.description}{unit}{note}", []).append(key)
-    entries = []
-    for text, family in families.items():
-        codes = [element("code", key) for key in family]
-        entries += [element("dt", element("strong", _family_label(family)), codes), element("dd", text)]
-    return element("dl", entries, class_="keys")
+    families: dict[str, list[LoggedMetric]] = {}
+    for metric in metrics:
+        unit = f" Unit: {metric.unit}." if metric.unit else ""
+        note = f" Measured with: {metric.note}." if metric.note else ""
+        families.setdefault(f"{metric.description}{unit}{note}", []).append(metric)
+    return [
+        {"label": _family_label(family), "keys": [metric.key for metric in family], "text": text}
+        for text, family in families.items()
+    ]
 
 
-def _family_label(family: Sequence[str]) -> str:
-    labels = [describe(key).label for key in family]
+def _family_label(family: Sequence[LoggedMetric]) -> str:
+    labels = [metric.label for metric in family]
     if len(family) > 1 and all(" at " in label for label in labels):
         labels = [label.partition(" at ")[0] for label in labels]
     return ", ".join(dict.fromkeys(labels))

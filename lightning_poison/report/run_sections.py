@@ -1,20 +1,15 @@
-"""The sections that every run has: its flips and its training; and the picture of the comparison."""
+"""The sections that every run has: its flips and its training."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning_poison.report.comparison import compare
-from lightning_poison.report.metrics import describe
-from lightning_poison.report.robustness import is_swept
 from lightning_poison.report.run_report import RunReport
 from lightning_poison.report.section import ReportFigure, ReportTable, Section
 
-__all__ = ["comparison_figure", "flip_counts", "flip_figure", "flips_section", "training_section"]
+__all__ = ["flip_counts", "flip_figure", "flips_section", "training_section"]
 
-_MOST_BARS = 8
 _MOST_TABLE_ROWS = 12
 _PANELS = {"Accuracy": "accuracy", "Poisons": "poisons", "Loss": "loss", "Path length (steps)": "path-length"}
 
@@ -66,14 +61,14 @@ def flip_figure(flips: Any, num_classes: int | None, name: str) -> ReportFigure:
     return ReportFigure.from_figure(name, caption, flip_matrix(flips.old_label, flips.new_label, num_classes))
 
 
-def training_section(history: Mapping[str, Sequence[tuple[int, float]]]) -> Section | None:
+def training_section(report: RunReport) -> Section | None:
     """Curves of the epoch-end values, None after fewer than two epochs."""
     from lightning_poison.plots import curve_groups, training_curves
 
-    if max((len(points) for points in history.values()), default=0) < 2:
+    if max((len(points) for points in report.history.values()), default=0) < 2:
         return None
-    history = {key: points for key, points in history.items() if not is_swept(key)}
-    labels = {key: describe(key).label for key in history}
+    history = {key: points for key, points in report.history.items() if not report.about(key).swept}
+    labels = {key: report.about(key).label for key in history}
     figures = [
         ReportFigure.from_figure(
             f"training-{_PANELS[title]}",
@@ -84,21 +79,3 @@ def training_section(history: Mapping[str, Sequence[tuple[int, float]]]) -> Sect
         if title in _PANELS and any(len(history[key]) > 1 for key in keys)
     ]
     return Section("Training", figures=tuple(figures), order=20) if figures else None
-
-
-def comparison_figure(report: RunReport) -> ReportFigure | None:
-    """Bars of the accuracies beside the baseline's, None without a baseline."""
-    accuracies = [row for row in compare(report) if "acc" in row.key and describe(row.key).unit == "share"]
-    shares = [row for row in accuracies if not is_swept(row.key)]
-    if report.baseline is None or not shares:
-        return None
-    from lightning_poison.plots import comparison_bars
-
-    chosen = [row for row in shares if not row.key.startswith("cert/")][:_MOST_BARS] or shares[:_MOST_BARS]
-    label = report.baseline.label
-    figure = comparison_bars(
-        {describe(row.key).label: row.value for row in chosen},
-        {describe(row.key).label: row.baseline for row in chosen},
-        names=("this run", label),
-    )
-    return ReportFigure.from_figure("comparison", f"Accuracies of this run and of the {label}.", figure)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from lightning_poison.report.comparison import Comparison, difference
-from lightning_poison.report.metrics import describe, format_value
-from lightning_poison.report.run_report import RunReport
-from lightning_poison.report.summary import summarize, table_keys
+from lightning_poison.report.logged_metric import format_value
+from lightning_poison.report.run_report import RunReport, summarize, table_keys
 
 __all__ = ["print_table"]
 
@@ -18,13 +17,13 @@ def print_table(report: RunReport, file: TextIO | None = None) -> None:
     """Print the last values, beside the baseline's where there is one; plain aligned text in a pipe.
 
     Example:
-        >>> print_table(RunReport("A run", "now", metrics={"val/acc": 0.9}, poison={"count": 0}))
+        >>> print_table(RunReport("A run", "now", metrics={"val/f1": 0.9}, poison={"count": 0}))
         <BLANKLINE>
         A run
-        No training label was flipped. Accuracy is 90.0 % on the validation points.
+        No training label was flipped.
         <BLANKLINE>
-        Metric                  Value
-        Accuracy (validation)  90.0 %
+        Metric  Value
+        val/f1    0.9
         <BLANKLINE>
     """
     target = sys.stdout if file is None else file
@@ -42,12 +41,12 @@ def _rows(report: RunReport) -> tuple[list[str], list[list[str]]]:
         columns += [baseline.label.capitalize(), "Change"]
     rows = []
     for key in table_keys(report):
-        info = describe(key)
-        row = [info.label, format_value(report.metrics[key], info.unit)]
+        metric = report.about(key)
+        row = [metric.label, format_value(report.metrics[key], metric.unit)]
         if baseline is not None:
             other = report.baseline_value(key)
-            row += [format_value(other, info.unit)]
-            row += ["-" if other is None else difference(Comparison(key, report.metrics[key], other))]
+            row += [format_value(other, metric.unit)]
+            row += ["-" if other is None else difference(Comparison(metric, report.metrics[key], other))]
         rows.append(row)
     return columns, rows
 

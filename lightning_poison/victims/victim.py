@@ -18,12 +18,13 @@ from lightning_poison.functional.checks import check_choice, check_labels, check
 from lightning_poison.functional.gaussian_noise import fill_gaussian
 from lightning_poison.nets import Normalize, SmallNet
 from lightning_poison.nets.building import build_net, logits_of
+from lightning_poison.report.logged_metric import DATA, LoggedMetric
 from lightning_poison.trainer.positions import evaluation_positions
 from lightning_poison.trainer.ranks import settle_logged_metrics
 from lightning_poison.victims.divergence import check_loss
 from lightning_poison.victims.resume import check_optimizer
 
-__all__ = ["Victim"]
+__all__ = ["Victim", "classifier_metrics"]
 
 _STAGES = ("train", "val", "test")
 _CHECK_EVERY = 50  # reading a loss back from an accelerator costs a synchronisation
@@ -183,3 +184,34 @@ class Victim(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log ``test/acc`` and ``test/loss``."""
         self._log_epoch("test")
+
+
+def classifier_metrics() -> list[LoggedMetric]:
+    """What accuracy and loss mean under the keys of :class:`Victim`; a module that logs these is understood, too.
+
+    Example:
+        >>> [metric.label for metric in classifier_metrics()][:2]
+        ['Accuracy (training)', 'Loss (training)']
+    """
+    metrics = []
+    for split, data in DATA.items():
+        words = (
+            "Share of training points predicted as their label, flipped or not."
+            if split == "train"
+            else f"Natural accuracy: share of {data} points classified correctly, without attack."
+        )
+        loss = f"Mean cross-entropy on the {data} points."
+        metrics += [
+            LoggedMetric(
+                f"{split}/acc",
+                f"Accuracy ({data})",
+                "share",
+                words,
+                higher_is_better=True,
+                split=split,
+                kind="accuracy",
+                headline=split != "train",
+            ),
+            LoggedMetric(f"{split}/loss", f"Loss ({data})", "nats", loss, higher_is_better=False, split=split),
+        ]
+    return metrics

@@ -13,6 +13,7 @@ from lightning_poison.attacks import FGSM, PGD
 from lightning_poison.callbacks import AdversarialAccuracy
 from lightning_poison.errors import UserError
 from lightning_poison.trainer.positions import draw_positions
+from tests.lightning_runs import notes_of
 
 
 def data(count, seed=0):
@@ -197,8 +198,12 @@ def test_the_report_names_the_attack_and_an_exact_interval():
     # Clopper and Pearson: with every sample standing, the lower end is (alpha / 2) ** (1 / n).
     assert result.rows[0][3] == "100.00 %"
     assert result.rows[0][4] == f"{100 * 0.025 ** (1 / result.rows[0][1]):.1f} to 100.0 %"
-    notes = callback.report_notes()
+    notes = notes_of(callback)
     assert notes == {"test/adv_acc_0_to_1_x": "PGD, linf, eps 0.03137 (8/255), 7 steps, aimed at class 1"}
+    (metric,) = callback.report_metrics()
+    assert metric.label == "Adversarial accuracy, 0 to 1, x (test)"
+    assert metric.description == "Share of test points of class 0 that the attack cannot turn into class 1."
+    assert (metric.kind, metric.headline, metric.higher_is_better) == ("targeted", True, True)
     assert AdversarialAccuracy().report_sections() == []
 
 

@@ -43,6 +43,7 @@ from lightning_poison.certificates import (
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import LabelFlips, NewClass, NextClass, RandomPoints
+from tests.lightning_runs import notes_of
 
 
 def test_several_methods_share_features_and_stand_side_by_side(package: Any) -> None:
@@ -62,7 +63,7 @@ def test_several_methods_share_features_and_stand_side_by_side(package: Any) -> 
     assert len(list(Path.cwd().rglob("certificates_*_all.csv"))) == 3
     (section,) = callback.report_sections()
     assert section.tables[0].columns == ("r", "weak", "strong", "own")
-    assert set(callback.report_notes()) == set(found)
+    assert set(notes_of(callback)) == set(found)
 
 
 def test_any_label_at_all_stands_beside_the_declared_classes(package: Any) -> None:
@@ -89,8 +90,8 @@ def test_any_label_at_all_stands_beside_the_declared_classes(package: Any) -> No
     assert "ridge, votes: to any of 3 classes; ridge_any_label, votes_any_label: to any label at all" in (
         section.tables[0].caption
     )
-    assert "any label at all" in callback.report_notes()["cert/radius_mean_votes_any_label"]
-    assert set(callback.report_notes()) == set(found)
+    assert "any label at all" in notes_of(callback)["cert/radius_mean_votes_any_label"]
+    assert set(notes_of(callback)) == set(found)
 
 
 def test_a_single_method_against_any_label_needs_no_name(package: Any) -> None:

@@ -17,7 +17,7 @@ from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.functional.progress import no_progress
 from lightning_poison.poisons import LabelFlips, NewClass, RandomPoints
-from lightning_poison.report.run_facts import data_facts
+from lightning_poison.trainer.run_facts import data_facts
 
 DATA = TensorDataset(torch.rand(12, 4), torch.arange(12) % 3)
 NUMBERS = [10, np.int64(10), np.array(10), torch.tensor(10), torch.tensor(10, dtype=torch.uint8)]

@@ -17,6 +17,7 @@ from lightning_poison.callbacks.natural_accuracy import NaturalAccuracies, disag
 from lightning_poison.errors import UserError
 from lightning_poison.nets import MLP
 from lightning_poison.victims import Victim
+from tests.lightning_runs import notes_of
 from tests.rank_runs import run_on_ranks
 
 STOCHASTIC = "scores of the same inputs differ from pass to pass"
@@ -101,7 +102,7 @@ def test_it_is_said_once_and_in_the_report(swept):
     (section,) = callback.report_sections()
     assert sum(STOCHASTIC in sentence for sentence in section.text) == 1
     assert {row[-1] for row in section.tables[0].rows} == {"fresh evaluation"}
-    notes = callback.report_notes()
+    notes = notes_of(callback)
     assert all(
         "the victim is stochastic, and each final example is evaluated afresh" in note for note in notes.values()
     )
@@ -136,7 +137,7 @@ def test_of_other_victims_nothing_changes():
         validate(data(51), callback)
     (section,) = callback.report_sections()
     assert [row[-1] for row in section.tables[0].rows] == ["any iterate"] * 2
-    assert not any("stochastic" in note for note in callback.report_notes().values())
+    assert not any("stochastic" in note for note in notes_of(callback).values())
     assert not any("Mind" in sentence for sentence in section.text)
 
 
@@ -247,7 +248,7 @@ def test_both_accuracies_are_named_where_the_step_does_more_than_forward(stage, 
     assert "do within forward what the step does beside it" in message
     (section,) = callback.report_sections()
     assert sum(f"is right on {forward:.4g}" in sentence for sentence in section.text) == 1
-    assert f"is right on {forward:.4g}" in callback.report_notes()[f"{split}/adv_acc"]
+    assert f"is right on {forward:.4g}" in notes_of(callback)[f"{split}/adv_acc"]
 
 
 def trained(victim, *callbacks, epochs=3):
@@ -288,7 +289,7 @@ def test_nothing_is_said_where_nothing_is_wrong_or_comparable(arguments, setting
         setattr(victim, name, value)
     run = make_trainer(callback)
     assert messages_of(lambda: run.validate(victim, loader(data(200)), verbose=False)) == []
-    assert not any("is right on" in note for note in callback.report_notes().values())
+    assert not any("is right on" in note for note in notes_of(callback).values())
 
 
 def test_several_loaders_are_not_compared():

@@ -9,7 +9,7 @@ from lightning_poison.callbacks.report import Report
 from lightning_poison.datamodules import PoisonedDataModule
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import LabelFlips, NextClass, RandomPoints
-from lightning_poison.report import ReportFigure, ReportTable, Section
+from lightning_poison.report import LoggedMetric, ReportFigure, ReportTable, Section
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (1).to_bytes(4, "big") * 2
 PACKAGES = lightning_packages()
@@ -61,8 +61,8 @@ class EverySecondEpoch(Callback):
         figure = ReportFigure("picture", "A picture.", PNG)
         return [Section("Measured", ("In words.",), (ReportTable("t", ("a",), ((1,),)),), (figure,))]
 
-    def report_notes(self):
-        return {"paths/length_mean": "steps of 0.01"}
+    def report_metrics(self):
+        return [LoggedMetric("paths/length_mean", "Length", "steps", note="steps of 0.01")]
 
 
 def make_trainer(package, root, report, *callbacks, **arguments):
@@ -131,6 +131,7 @@ def test_a_resumed_run_reports_what_the_uninterrupted_one_does(tmp_path):
     resumed.fit(make_model(PACKAGES[0]), data, ckpt_path=tmp_path / "two.ckpt")
 
     whole, second = read(tmp_path / "whole"), read(tmp_path / "second")
+    assert second["metric_info"] == whole["metric_info"]
     assert second["history"] == whole["history"]
     assert {key: second["metrics"][key] for key in ("val/acc", "train/loss")} == {
         key: whole["metrics"][key] for key in ("val/acc", "train/loss")

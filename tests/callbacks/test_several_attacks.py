@@ -15,6 +15,7 @@ from lightning_poison.attacks.robustness_curve import robustness_curve
 from lightning_poison.callbacks import AdversarialAccuracy
 from lightning_poison.errors import UserError
 from lightning_poison.plots.style import new_figure
+from tests.lightning_runs import notes_of
 
 
 def test_the_worst_case_is_the_share_that_withstands_every_one():
@@ -72,7 +73,7 @@ def test_the_report_has_a_row_for_each():
     assert [row[:2] for row in attacks.rows] == [("pgd", "PGD"), ("fgsm", "FGSM")]
     assert [row[1] for row in results.rows] == ["all of them (worst case)", "pgd", "fgsm"]
     assert section.text[0] == "Share of the points that no attack drives to class 2."
-    notes = callback.report_notes()
+    notes = notes_of(callback)
     assert set(notes) == {"val/adv_acc_to_2_x", "val/adv_acc_to_2_x_pgd", "val/adv_acc_to_2_x_fgsm"}
     assert notes["val/adv_acc_to_2_x"].startswith("the worst case of PGD, linf, eps 0.03")
     assert notes["val/adv_acc_to_2_x_fgsm"] == "FGSM, linf, eps 0.03 (7.65/255), aimed at class 2"
@@ -153,7 +154,11 @@ def test_a_sweep_logs_the_curve():
     table = section.tables[-1]
     assert table.columns[:3] == ("eps, pixel units", "eps, grey levels", "adversarial accuracy")
     assert [row[0] for row in table.rows] == ["0.01", "0.03", "0.05"]
-    assert callback.report_notes()["val/adv_acc_x_eps_0.05"] == "PGD, linf, eps 0.05 (12.75/255), 6 steps"
+    by_key = {metric.key: metric for metric in callback.report_metrics()}
+    assert by_key["val/adv_acc_x_eps_0.05"].label == "Adversarial accuracy, x at eps 0.05 (validation)"
+    assert [metric.radius for metric in by_key.values() if metric.swept] == [0.01, 0.03, 0.05]
+    assert {metric.series for metric in by_key.values() if metric.swept} == {"adv_acc_x"}
+    assert notes_of(callback)["val/adv_acc_x_eps_0.05"] == "PGD, linf, eps 0.05 (12.75/255), 6 steps"
 
 
 def test_a_sweep_of_several_is_the_worst_case_and_each_in_the_report():

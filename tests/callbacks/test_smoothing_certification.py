@@ -19,6 +19,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.nets import MLP
 from lightning_poison.trainer.positions import draw_positions
 from lightning_poison.victims import Victim
+from tests.lightning_runs import notes_of
 
 METHOD = InputSmoothing(sigma=0.1, n=1000, n0=50)
 RADII = [0.0, 0.05, 0.2]
@@ -82,7 +83,7 @@ def test_fit_measures_after_the_last_epoch_and_training_is_not_touched(tmp_path)
     assert right / 20 == pytest.approx(wanted["smooth/acc_at_0.05_small"])
     (section,) = callback.report_sections()
     assert section.title == "Input smoothing, small"
-    assert set(callback.report_notes()) == set(wanted)
+    assert set(notes_of(callback)) == set(wanted)
 
 
 def test_the_last_epoch_without_validation_is_measured_when_the_fit_ends():
@@ -113,7 +114,7 @@ def test_test_points():
 def test_nothing_before_a_measurement():
     callback = SmoothingCertification(METHOD)
     assert callback.report_sections() == []
-    assert callback.report_notes() == {}
+    assert notes_of(callback) == {}
 
 
 def test_arguments():

@@ -83,3 +83,12 @@ def test_a_learner_that_abstains_counts_with_radius_zero_and_the_share_is_said()
     assert values["cert/radius_mean_mc"] == 3.0
     assert values["cert/abstained_mc"] == 0.6
     assert "cert/abstained" not in points([0], [0]).values([0])
+
+
+def test_what_the_numbers_mean_in_a_report():
+    one, many, plain, *_, mean = points([1, 3], [5, 8]).metrics([1, 5400, 0], "_pca", "proved")
+    assert one.label == "Certified accuracy at 1 label, pca"
+    assert many.label == "Certified accuracy at 5,400 labels, pca"
+    assert plain.description == "Accuracy of the certified learner, with the training labels as they are."
+    assert (mean.key, mean.unit, mean.headline, mean.radius) == ("cert/radius_mean_pca", "labels", False, None)
+    assert {metric.note for metric in (one, many, plain, mean)} == {"proved"}

@@ -4,6 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from lightning_poison.report import Baseline, ReportFigure, ReportTable, RunReport, Section
+from tests.report.described_metrics import DESCRIBED, attack, described
 
 NASTY = "<script>alert('x')</script> & \"quotes\""
 
@@ -51,7 +52,7 @@ def make_example(**changes):
         "versions": {"python": "3.11", "torch": "2.15"},
         "data": {"fingerprint": "abc", "num_classes": 10, "training_points": 55_000},
         "poison": {"count": 100, "strategy": NASTY},
-        "notes": {"test/adv_acc": "PGD, linf, eps 0.1"},
+        "described": DESCRIBED | described(attack("test/adv_acc", note="PGD, linf, eps 0.1")),
         "sections": (section, section),
         "config": f"key: {NASTY}",
         "extra_files": ("flips.csv",),

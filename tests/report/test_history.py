@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lightning_poison.report.history import History, as_number
+from lightning_poison.report.run_report import History, as_number
 
 
 def test_leftovers_are_not_measured_again_even_where_values_repeat():

@@ -57,7 +57,13 @@ def test_a_report_is_a_baseline(tmp_path, place, example):
     assert baseline.fingerprint == "abc"
 
 
-NO_REPORTS = ["not json", "[]", "{}", '{"metrics": {"val/acc": "much"}}', '{"metrics": {"x": 1}}']
+NO_REPORTS = [
+    "not json",
+    "[]",
+    "{}",
+    '{"metrics": {"val/acc": "much"}}',
+    '{"metrics": {"x": 1}, "metric_info": {"x": {"unit": ""}}}',
+]
 
 
 @pytest.mark.parametrize("content", NO_REPORTS)

@@ -26,7 +26,7 @@ class Page(HTMLParser):
         assert self.stack.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.stack:
+        if data.strip() and "style" not in self.stack:
             self.text.append(data)
 
     def all(self, tag):

@@ -1,19 +1,22 @@
 import pytest
 
-from lightning_poison.report.robustness import is_swept, robustness_section
+from lightning_poison.report.comparison import comparison_figure, robustness_section
 from lightning_poison.report.run_report import Baseline, RunReport
-from lightning_poison.report.run_sections import comparison_figure, training_section
+from lightning_poison.report.run_sections import training_section
+from tests.report.described_metrics import DESCRIBED, attack
 
-CURVE = {
-    f"{split}/adv_acc{name}_eps_{eps}": 0.5
+SWEPT = {
+    f"{split}/{name}_eps_{eps}": attack(f"{split}/{name}_eps_{eps}", headline=False, series=name, radius=eps)
     for split in ("val", "test")
-    for name in ("", "_to_next")
+    for name in ("adv_acc", "adv_acc_to_next")
     for eps in (0.05, 0.1)
 }
+CURVE = dict.fromkeys(SWEPT, 0.5)
 
 
-def report(metrics, baseline):
-    return RunReport("A run", "now", metrics=metrics, baseline=None if baseline is None else Baseline(baseline))
+def report(metrics, baseline, **facts):
+    other = None if baseline is None else Baseline(baseline)
+    return RunReport("A run", "now", metrics=metrics, baseline=other, described=DESCRIBED | SWEPT, **facts)
 
 
 def test_each_curve_that_both_runs_have_is_drawn_once():
@@ -38,7 +41,5 @@ def test_nothing_to_compare(baseline):
 def test_points_of_a_curve_are_in_no_other_picture():
     assert comparison_figure(report(CURVE, CURVE)) is None
     history = {key: [(0, 0.1), (1, 0.2)] for key in (*CURVE, "val/acc")}
-    (figure,) = training_section(history).figures
+    (figure,) = training_section(report({}, None, history=history)).figures
     assert "eps" not in figure.caption
-    assert is_swept("val/adv_acc_1_to_7_mine_eps_5e-05")
-    assert not is_swept("val/adv_acc_eps")

@@ -29,7 +29,7 @@ def test_a_figure_becomes_a_png_of_its_size():
 
 
 def test_importing_is_cheap():
-    code = "import sys, lightning_poison.report; print({'torch', 'matplotlib', 'rich'} & set(sys.modules))"
+    code = "import sys, lightning_poison.report; print({'torch', 'matplotlib', 'rich', 'jinja2'} & set(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": str(Path(lightning_poison.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "set()"

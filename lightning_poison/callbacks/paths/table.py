@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.report import ReportTable
+from lightning_poison.report import LoggedMetric, ReportTable
 
 __all__ = ["COLUMNS", "PathTable"]
 
@@ -43,14 +43,41 @@ class PathTable:
         index, label, target, length, reached, flipped = table[table[:, 0].argsort()].unbind(dim=1)
         return cls(index, label, target, length, reached.bool(), flipped.bool())
 
-    def summary(self, suffix: str = "") -> dict[str, float]:
+    def summary(self, suffix: str = "") -> list[LoggedMetric]:
         """The values to log."""
         lengths = self.length.tolist()
-        return {
-            f"paths/length_median{suffix}": statistics.median(lengths),
-            f"paths/length_mean{suffix}": statistics.fmean(lengths),
-            f"paths/reached{suffix}": self.reached.double().mean().item(),
-        }
+        name = f", {suffix.removeprefix('_')}" if suffix else ""
+        return [
+            LoggedMetric(
+                f"paths/length_median{suffix}",
+                f"Path length, median{name}",
+                "steps",
+                "Median number of steps of an adversarial path: unbounded sign-gradient steps until the prediction "
+                "flips.",
+                statistics.median(lengths),
+                higher_is_better=True,
+                kind="paths",
+            ),
+            LoggedMetric(
+                f"paths/length_mean{suffix}",
+                f"Path length, mean{name}",
+                "steps",
+                "Mean number of steps of an adversarial path; one whose prediction never flipped counts with the "
+                "limit.",
+                statistics.fmean(lengths),
+                higher_is_better=True,
+                kind="paths",
+            ),
+            LoggedMetric(
+                f"paths/reached{suffix}",
+                f"Paths that flip the prediction{name}",
+                "share",
+                "Share of the points whose prediction flipped within the allowed steps.",
+                self.reached.double().mean().item(),
+                higher_is_better=False,
+                kind="paths",
+            ),
+        ]
 
     def as_csv(self) -> str:
         """The content of ``paths.csv``."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.input_smoothing.certificate import InputSmoothingCertificate
+from lightning_poison.report.logged_metric import LoggedMetric
 
 __all__ = ["SmoothedPoints"]
 
@@ -67,11 +68,50 @@ class SmoothedPoints:
 
     def values(self, radii: Sequence[float], suffix: str = "") -> dict[str, float]:
         """Certified accuracy at each radius, mean radius (0 where it abstains) and share of abstentions."""
-        return {
-            **{f"smooth/acc_at_{r:.4g}{suffix}": share for r, share in zip(radii, self.accuracy(radii), strict=True)},
-            f"smooth/radius_mean{suffix}": float(self.certificate.radius.mean()),
-            f"smooth/abstained{suffix}": float(self.certificate.abstained.double().mean()),
-        }
+        return {metric.key: metric.value for metric in self.metrics(radii, suffix)}
+
+    def metrics(self, radii: Sequence[float], suffix: str = "", note: str = "") -> list[LoggedMetric]:
+        """The same values with their meaning; ``note`` says how they were measured."""
+        series = suffix.removeprefix("_")
+        name = f", {series}" if series else ""
+        found = [
+            LoggedMetric(
+                f"smooth/acc_at_{r:.4g}{suffix}",
+                f"Smoothed victim: certified accuracy at {r:.4g}{name}",
+                "share",
+                "Share of evaluation points that the victim, smoothed with Gaussian noise, classifies correctly, "
+                "certified for every change of the input of at most so much in l2, in pixel units.",
+                share,
+                higher_is_better=True,
+                note=note,
+                kind="smoothed",
+                headline=not suffix,
+                series=series,
+                radius=float(r),
+            )
+            for r, share in zip(radii, self.accuracy(radii), strict=True)
+        ]
+        radius = LoggedMetric(
+            f"smooth/radius_mean{suffix}",
+            f"Smoothed victim: certified radius, mean{name}",
+            "pixels",
+            "Mean l2 radius, in pixel units, of the smoothed victim's certificates; 0 where it abstains.",
+            float(self.certificate.radius.mean()),
+            higher_is_better=True,
+            note=note,
+            kind="smoothed",
+        )
+        abstained = LoggedMetric(
+            f"smooth/abstained{suffix}",
+            f"Smoothed victim: abstains{name}",
+            "share",
+            "Share of evaluation points for which the noisy copies decided for no class.",
+            float(self.certificate.abstained.double().mean()),
+            higher_is_better=False,
+            note=note,
+            kind="smoothed",
+        )
+        return [*found, radius, abstained]
 
     def csv(self) -> str:
         """A table with the columns ``index, label, prediction, radius, draws``; unknown positions are left empty."""

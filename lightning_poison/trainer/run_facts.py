@@ -1,15 +1,33 @@
-"""What a Trainer knows about its run: data, flips, seeds, configuration."""
+"""What is known about a run: its data, flips, seeds, configuration; its command, versions and time."""
 
 from __future__ import annotations
 
+import os
+import platform
+import shlex
+import sys
 from contextlib import suppress
+from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import lightning_poison
 from lightning_poison.functional.checks import as_integer, declared_classes
-from lightning_poison.report.environment import global_seed
 
-__all__ = ["config_text", "data_facts", "poison_facts", "run_title", "seeds", "training_dataset"]
+__all__ = [
+    "command_line",
+    "config_text",
+    "data_facts",
+    "now",
+    "poison_facts",
+    "run_title",
+    "seeds",
+    "training_dataset",
+    "versions",
+]
+
+_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "lightning", "torchmetrics", "torchattacks")
 
 
 def training_dataset(trainer: Any) -> Any | None:
@@ -47,7 +65,7 @@ def poison_facts(flips: Any | None) -> dict[str, Any] | None:
 def seeds(trainer: Any, flips: Any | None) -> dict[str, int | None]:
     """Every seed of the run by what it rules."""
     found = {
-        "everything": global_seed(),
+        "everything": _global_seed(),
         "data": getattr(_clean_datamodule(trainer), "seed", None),
         "poison": None if flips is None else flips.provenance.get("seed"),
     }
@@ -74,6 +92,44 @@ def config_text(folder: Path | None, log_folder: Path) -> str | None:
         with suppress(OSError):
             return (place / "config.yaml").read_text(encoding="utf-8")
     return None
+
+
+def command_line() -> str:
+    """The command that started this process, as one would type it."""
+    program = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("python")
+    start = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
+    if program.suffix == ".py" and program.name != "__main__.py":
+        start = ["python", str(program)]
+    return shlex.join([*start, *sys.argv[1:]])
+
+
+def _global_seed() -> int | None:
+    """The seed that Lightning's ``seed_everything`` set, None where it was not called."""
+    text = os.environ.get("PL_GLOBAL_SEED", "")
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what a run computes.
+
+    Example:
+        >>> "torch" in versions()
+        True
+    """
+    found = {"python": platform.python_version(), "lightning_poison": lightning_poison.__version__}
+    return found | {package: version for package in _PACKAGES if (version := _version(package)) is not None}
+
+
+def now() -> str:
+    """This moment, ISO 8601 in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _length(dataset: Any) -> int | None:
