@@ -67,8 +67,9 @@ class MeanSimilarity(CertifiedLearner):
 class NearestCentroid(CertifiedLearner):
     """The class whose mean is nearest in l2, with certificates that are sound but not exact.
 
-    The radius bounds how far changed labels can move two means (``certificates.centroids``); the true number of changes
-    is larger. :class:`MeanSimilarity` and ``KernelVotes`` are close relatives with exact certificates.
+    The radius bounds how far changed labels can move two means, along the lines to the point and in any direction
+    (``certificates.centroids``); the true number of changes is mostly larger. With 60,000 training points it takes
+    about a second a point. :class:`MeanSimilarity` and ``KernelVotes`` are close relatives with exact certificates.
 
     Args:
         features: the feature map; None: that of :class:`CertifiedLearner`.
