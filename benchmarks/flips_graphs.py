@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.runner import Row, median_ratio, paired_seconds, row
-from lightning_poison.functional.class_graph import ClassGraph, class_graph, neighbour_counts
+from lightning_poison.functional.class_graph import (
+    ClassGraph,
+    class_graph,
+    distance_two_colouring,
+    dominating_set,
+    is_distance_two_colouring,
+    neighbour_counts,
+)
 from lightning_poison.functional.close_pairs import distance_quantile
-from lightning_poison.functional.colouring import distance_two_colouring, is_distance_two_colouring
-from lightning_poison.functional.dominating_set import dominating_set
 from lightning_poison.poisons import ColouringScore, LabelFlips, TrainingSet
 
 __all__ = ["run"]

@@ -18,7 +18,7 @@ from lightning_poison.attacks.engine import usual_chunk
 from lightning_poison.attacks.model import batch_layout
 from lightning_poison.functional.softmax_regression import SoftmaxRegression
 from lightning_poison.poisons import Candidates, InfluenceScore, LabelFlips, NextClass, PathLengthBucket, TrainingSet
-from lightning_poison.poisons.surrogates.last_layer import LastLayer
+from lightning_poison.poisons.surrogates.trained import LastLayer
 
 __all__ = ["run"]
 

@@ -21,6 +21,7 @@ LAYERS = {
     "attacks": 1,
     "certificates": 1,
     "report": 1,
+    "theory": 1,
     "nets": 2,
     "ensembles": 2,
     "poisons": 2,

@@ -1,21 +1,17 @@
 """Attacks on the inputs of a network."""
 
 from lightning_poison.attacks.base import Attack, AttackResult
-from lightning_poison.attacks.bim import BIM
-from lightning_poison.attacks.fgsm import FGSM
 from lightning_poison.attacks.finite_differences import FiniteDifferences
-from lightning_poison.attacks.ilcm import ILCM
 from lightning_poison.attacks.lbfgs import LBFGS
 from lightning_poison.attacks.model import class_scores, frozen_eval
 from lightning_poison.attacks.outputs import SelectOutput
-from lightning_poison.attacks.paths import adversarial_paths
-from lightning_poison.attacks.pgd import PGD
+from lightning_poison.attacks.paths import adversarial_paths, path_trace
+from lightning_poison.attacks.pgd import BIM, FGSM, ILCM, PGD
 from lightning_poison.attacks.plane import decision_plane
 from lightning_poison.attacks.robustness_curve import robustness_curve
 from lightning_poison.attacks.stochastic import StochasticVictimWarning, is_stochastic
 from lightning_poison.attacks.substitute import SubstituteTransfer
 from lightning_poison.attacks.torchattacks_adapter import from_torchattacks
-from lightning_poison.attacks.trace import path_trace
 from lightning_poison.attacks.transformations import ExpectationOverTransformations
 
 __all__ = [

@@ -19,8 +19,7 @@ from lightning_poison.attacks.base import Attack, AttackResult, checked_radius
 from lightning_poison.attacks.model import class_scores
 from lightning_poison.attacks.samples import Samples
 from lightning_poison.errors import UserError
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.functional.random_streams import kept_random_state, mix_seed
 
 __all__ = ["TorchAttack", "from_torchattacks"]
 

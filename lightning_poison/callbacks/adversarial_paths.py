@@ -12,10 +12,8 @@ from lightning_poison.attacks import StochasticVictimWarning
 from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import Measurement
 from lightning_poison.callbacks.natural_accuracy import ForwardCheck
-from lightning_poison.callbacks.paths.pictures import PathPictures, take_pictures
-from lightning_poison.callbacks.paths.suspects import Suspects, find_suspects
-from lightning_poison.callbacks.paths.table import PathTable
-from lightning_poison.callbacks.paths.walker import PathTarget, PathWalker
+from lightning_poison.callbacks.paths.pictures import PathPictures, Suspects, find_suspects, take_pictures
+from lightning_poison.callbacks.paths.walker import PathTable, PathTarget, PathWalker
 from lightning_poison.callbacks.training_points import drawn_positions, the_training_loader, trained_on
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_integer, check_number

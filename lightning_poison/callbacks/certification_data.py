@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_poison.datamodules.labels import known_labels
 from lightning_poison.errors import UserError
 from lightning_poison.functional.point_order import OwnOrder, point_keys
-from lightning_poison.functional.random_state import RandomStates, kept_random_state, private_generators
+from lightning_poison.functional.random_streams import RandomStates, kept_random_state, private_generators
 from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import EvaluatedSamples, collation
 

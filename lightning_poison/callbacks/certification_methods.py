@@ -11,11 +11,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_poison.callbacks.attacked_baseline import AttackedBaseline
 from lightning_poison.callbacks.certification_data import EvaluationPoints
-from lightning_poison.certificates import CertifiedLearner, CertifiedPoints, CertifiedRidge, LabelFreeFeatures
+from lightning_poison.certificates import (
+    CertifiedLearner,
+    CertifiedPoints,
+    CertifiedRidge,
+    LabelFreeFeatures,
+    UndefendedLogistic,
+)
 from lightning_poison.certificates.features.base import PointSource, in_own_order
 from lightning_poison.certificates.guarantee import LabelScope
+from lightning_poison.certificates.learner import Advance
 from lightning_poison.certificates.undefended import AttackedPoints
 from lightning_poison.datamodules import PoisonedDataModule, find_poisoned_dataset
 from lightning_poison.errors import UserError
@@ -24,7 +30,56 @@ from lightning_poison.functional.point_order import OwnOrder
 from lightning_poison.functional.progress import Progress
 from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero
 
-__all__ = ["Methods", "certify_points", "class_count", "fit_methods", "named_methods", "with_any_label"]
+__all__ = [
+    "AttackedBaseline",
+    "Methods",
+    "certify_points",
+    "class_count",
+    "fit_methods",
+    "named_methods",
+    "with_any_label",
+]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The undefended baseline beside certified learners: fitted to the same features, attacked on some of the points.
+
+
+class AttackedBaseline:
+    """Attacks on an undefended learner, on at most so many points, evenly spread.
+
+    Args:
+        model: the undefended learner.
+        max_points: attack at most so many.
+    """
+
+    def __init__(self, model: UndefendedLogistic, max_points: int) -> None:
+        self.model, self.max_points = model, max_points
+
+    def check_size(self, num_classes: int) -> None:
+        """Refuse more than two classes."""
+        self.model.check_classes(num_classes)
+
+    def fit(self, features: Tensor, labels: Tensor, num_classes: int) -> None:
+        """Fit to the training points: features (n, d) and labels (n,)."""
+        self.model.fit_features(features, labels, num_classes)
+
+    def attack(self, features: Tensor, index: Tensor, labels: Tensor, advance: Advance) -> AttackedPoints:
+        """Attack some of the points.
+
+        Args:
+            features: shape (m, d): of all of them.
+            index: shape (m,), int64: positions in the data set.
+            labels: shape (m,), int64: clean labels.
+            advance: called with the number of points done or left out.
+        """
+        stride = -(-len(features) // self.max_points) if len(features) else 1
+        chosen = torch.arange(0, len(features), stride)
+        advance(len(features) - len(chosen))
+        return AttackedPoints(index[chosen], labels[chosen], self.model.attack(features[chosen], advance))
+
+
+# --- certification methods --------------------------------------------------------------------------------------------
 
 Methods = Mapping[str, CertifiedLearner]
 _Result = TypeVar("_Result")

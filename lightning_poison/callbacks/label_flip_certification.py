@@ -14,10 +14,10 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from lightning_poison.callbacks.attacked_baseline import AttackedBaseline
 from lightning_poison.callbacks.base import Measurement, check_name, refuse_equal_names
 from lightning_poison.callbacks.certification_data import EvaluationPoints, TrainingInputs
 from lightning_poison.callbacks.certification_methods import (
+    AttackedBaseline,
     certify_points,
     class_count,
     fit_methods,
@@ -26,7 +26,7 @@ from lightning_poison.callbacks.certification_methods import (
 )
 from lightning_poison.callbacks.training_points import fetch, the_training_loader, trained_on
 from lightning_poison.certificates import CertifiedLearner, LabelFreeFeatures, UndefendedLogistic
-from lightning_poison.certificates.curve import default_radii
+from lightning_poison.certificates.certified_points import default_radii
 from lightning_poison.certificates.section import CertifiedMethod, certification_section
 from lightning_poison.certificates.undefended import AttackedPoints
 from lightning_poison.datamodules import PoisonedDataset
@@ -35,7 +35,7 @@ from lightning_poison.datamodules.poisoned import call_with_stage
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.files import write_atomically
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.random_streams import kept_random_state
 from lightning_poison.report import LoggedMetric, Section
 from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import (

@@ -16,7 +16,7 @@ from lightning_poison.attacks import class_scores, frozen_eval, is_stochastic
 from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import RunState
 from lightning_poison.errors import UserError
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.random_streams import kept_random_state
 from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import without_logging
 from lightning_poison.trainer.ranks import from_all_ranks

@@ -24,7 +24,7 @@ from lightning_poison.callbacks.training_points import (
 )
 from lightning_poison.datamodules import find_poisoned_dataset
 from lightning_poison.functional.checks import check_integer
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.random_streams import kept_random_state
 from lightning_poison.report import LoggedMetric, ReportFigure, ReportTable, Section
 from lightning_poison.trainer.evaluation import without_logging
 from lightning_poison.trainer.positions import draw_positions

@@ -16,11 +16,11 @@ from lightning_poison.attacks.outputs import selected_output
 from lightning_poison.callbacks.base import Measurement, check_name, refuse_equal_names
 from lightning_poison.callbacks.natural_accuracy import ForwardCheck
 from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints, smoothing_section
-from lightning_poison.certificates.input_smoothing.votes import check_deterministic
+from lightning_poison.certificates.input_smoothing.smoothing import check_deterministic
 from lightning_poison.datamodules.labels import known_labels
 from lightning_poison.functional.checks import check_number
 from lightning_poison.functional.files import write_atomically
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.random_streams import kept_random_state
 from lightning_poison.report import LoggedMetric, Section
 from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import (

@@ -13,8 +13,7 @@ from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.datamodules import PoisonedDataset, find_poisoned_dataset
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import declared_classes
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import generator, mix_seed
+from lightning_poison.functional.random_streams import generator, kept_random_state, mix_seed
 from lightning_poison.trainer.batches import inputs_and_labels
 from lightning_poison.trainer.evaluation import collation, on_device
 from lightning_poison.trainer.positions import trained_positions, without_repeats

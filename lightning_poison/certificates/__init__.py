@@ -1,12 +1,7 @@
 """What can be guaranteed although some training labels are wrong."""
 
-from lightning_poison.certificates.attack import optimal_label_flips
-from lightning_poison.certificates.ceiling import radius_ceiling
-from lightning_poison.certificates.certified_points import CertifiedPoints
-from lightning_poison.certificates.class_means import certify_class_means
+from lightning_poison.certificates.certified_points import CertifiedPoints, certified_accuracy, radius_ceiling
 from lightning_poison.certificates.collective import certify_together
-from lightning_poison.certificates.curve import certified_accuracy
-from lightning_poison.certificates.equal_votes import certify_equal_votes
 from lightning_poison.certificates.features import (
     FrozenFeatures,
     HOGFeatures,
@@ -19,7 +14,7 @@ from lightning_poison.certificates.features import (
     UnchangedInputs,
 )
 from lightning_poison.certificates.input_smoothing import InputSmoothing
-from lightning_poison.certificates.label_linear import LabelFlipCertificate, certify_label_linear
+from lightning_poison.certificates.label_linear import LabelFlipCertificate, certify_label_linear, optimal_label_flips
 from lightning_poison.certificates.learner import CertifiedLearner
 from lightning_poison.certificates.learners import (
     CertifiedRidge,
@@ -38,6 +33,8 @@ from lightning_poison.certificates.learners import (
     SpectralClusters,
     TangentKernel,
 )
+from lightning_poison.certificates.learners.class_means import certify_class_means
+from lightning_poison.certificates.learners.linear import certify_equal_votes
 from lightning_poison.certificates.partitions import PartitionAggregation
 from lightning_poison.certificates.retraining import (
     LearnerTraining,

@@ -30,7 +30,7 @@ both, so that :math:`s + t \le r`. At most s points leave c and enter j, at most
 It is not exact: :math:`V_c` lets all changes pull the mean straight the same way, whatever their directions, and the
 points that leave one class need not be those that enter the other. The radius is less than the size of either class.
 (For the largest mean *similarity* there is an exact certificate, see
-:mod:`lightning_poison.certificates.class_means`.)
+:mod:`lightning_poison.certificates.learners.class_means`.)
 
 **Cost.** As :math:`U_k \le V_k`, all r with :math:`\max V_c + V_j < p_j - p_c`, where the left side is the same for all
 x, fulfil the condition. They are found first; rivals come by their number, and those for which it is no less than the

@@ -1,4 +1,4 @@
-"""Certificates of an evaluation set, with its clean labels: the numbers and the table made of them."""
+"""Certificates of an evaluation set with its clean labels: numbers, tables, curves and their ceiling."""
 
 from __future__ import annotations
 
@@ -8,11 +8,65 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.curve import certified_accuracy
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
+from lightning_poison.errors import UserError
+from lightning_poison.functional.checks import check_integer, check_labels
 from lightning_poison.report.logged_metric import LoggedMetric
 
-__all__ = ["CertifiedPoints"]
+__all__ = ["CertifiedPoints", "certified_accuracy", "default_radii", "radius_ceiling"]
+
+
+# --- certified accuracy: how many predictions are right and stay so ---------------------------------------------------
+
+
+def certified_accuracy(certificate: LabelFlipCertificate, labels: Tensor, radii: Sequence[int]) -> Tensor:
+    """Share of points that are classified as their clean label and certified for at least r label changes.
+
+    Args:
+        certificate: of m points.
+        labels: shape (m,), integers: the clean labels.
+        radii: numbers of changed training labels r >= 0; r = 0 gives the natural accuracy.
+
+    Returns:
+        shape (len(radii),), float64 in [0, 1], NaN without points.
+
+    Raises:
+        UserError: a radius is negative, or labels and certificate differ in length.
+
+    Example:
+        >>> certificate = LabelFlipCertificate(torch.tensor([0, 1, 1]), torch.tensor([5, 2, 9]))
+        >>> certified_accuracy(certificate, torch.tensor([0, 1, 0]), [0, 3]).tolist()
+        [0.6666666666666666, 0.3333333333333333]
+    """
+    for radius in radii:
+        check_integer("radii", radius, minimum=0, remedy="a radius counts changed labels")
+    if labels.shape != certificate.prediction.shape:
+        got = f"{tuple(labels.shape)} labels for {tuple(certificate.prediction.shape)} predictions"
+        raise UserError(f"labels must match the certificate, got {got}; pass the labels of the certified points")
+    right = certificate.prediction == labels.long()
+    reached = certificate.radius[None, :] >= torch.tensor(list(radii)).reshape(-1, 1)
+    return (right & reached).double().mean(1)
+
+
+def default_radii(labels: Tensor) -> list[int]:
+    """0, 1, 2, 5, 10, 20, 50, ... up to the largest radius that any fair learner can reach.
+
+    The two largest classes bound every pair in :func:`radius_ceiling`.
+
+    Args:
+        labels: shape (n,), integers: the training labels.
+
+    Example:
+        >>> default_radii(torch.arange(300) % 10)
+        [0, 1, 2, 5, 10, 20]
+    """
+    counts = torch.bincount(labels.long())
+    ceiling = (int(counts.topk(min(2, len(counts))).values.sum()) + 1) // 2 - 1
+    steps = [digit * 10**power for power in range(len(str(len(labels)))) for digit in (1, 2, 5)]
+    return [0, *(step for step in steps if step <= ceiling)]
+
+
+# --- certified points -------------------------------------------------------------------------------------------------
 
 _CERTIFIED = (
     "Share of evaluation points that the certified learner (not the victim) classifies correctly, however up to so "
@@ -139,3 +193,45 @@ class CertifiedPoints:
         columns = (self.labels, self.certificate.prediction, self.certificate.radius)
         rows = zip(index, *(column.tolist() for column in columns), strict=True)
         return "\n".join(["index,label,prediction,radius", *(",".join(map(str, row)) for row in rows), ""])
+
+
+# --- how large a radius any learner that treats the classes alike can have --------------------------------------------
+
+
+def radius_ceiling(prediction: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    r"""The largest label-flip radius that is possible at points of a given prediction.
+
+    **Theorem.** Let a deterministic learner commute with renaming the classes: exchanging the names of two classes in
+    all training labels exchanges them in its prediction. Where it predicts c, its radius is at most
+    :math:`\min_{j \ne c} \lceil (N_c + N_j) / 2 \rceil - 1`, N being the numbers of training labels.
+
+    **Proof.** Let r = ceil((N_c + N_j) / 2). Relabel floor(N_c / 2) points of c as j and ceil(N_j / 2) points of j as
+    c: these labels y' are at most r changes away. Changing instead the other points of the two classes, again at most
+    r, gives the mirror image of y', with c and j renamed. If the prediction were c after any r changes, it would be c
+    at both; but renaming c and j must turn the one prediction, c, into j. QED.
+
+    Where neither c nor j has a label renaming them changes none, and such a learner predicts neither of them: there is
+    no radius, and the ceiling is 0. A learner that breaks ties by class number does not commute with renaming where
+    there is a tie; this project's certificates count ties against themselves and stay below the ceiling.
+
+    Args:
+        prediction: shape (m,), integers in [0, K).
+        labels: shape (n,), integers in [0, K): the training labels.
+        num_classes: K.
+
+    Returns:
+        shape (m,), int64, at least 0; n where there is one class only.
+
+    Example:
+        >>> radius_ceiling(torch.tensor([0, 1]), torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2]), num_classes=3)
+        tensor([2, 2])
+    """
+    check_labels("labels", labels, num_classes)
+    check_labels("prediction", prediction, num_classes)
+    if num_classes == 1:
+        return torch.full((len(prediction),), len(labels))
+    counts = torch.bincount(labels.long(), minlength=num_classes)
+    pairs = torch.div(counts[:, None] + counts[None, :] + 1, 2, rounding_mode="floor") - 1
+    pairs = pairs.clamp(min=0)  # of two classes without labels
+    pairs.fill_diagonal_(torch.iinfo(torch.int64).max)
+    return pairs.min(dim=1).values[prediction.long()]  # small integers would be a mask, or too small for the radius

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.ceiling import radius_ceiling
-from lightning_poison.certificates.certified_points import CertifiedPoints
+from lightning_poison.certificates.certified_points import CertifiedPoints, radius_ceiling
 from lightning_poison.certificates.guarantee import Certainty, reach_of
 from lightning_poison.certificates.learner import CertifiedLearner
 from lightning_poison.certificates.undefended import AttackedPoints

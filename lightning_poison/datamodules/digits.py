@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from lightning_poison.datamodules.image_tensors import ImageTensors
-from lightning_poison.datamodules.split_data import SplitDataModule, Transform
-from lightning_poison.datamodules.splits import PointsOrShare, random_parts
+from lightning_poison.datamodules.split_data import PointsOrShare, SplitDataModule, Transform, random_parts
+from lightning_poison.datamodules.stored_tensors import ImageTensors
 
 __all__ = ["Digits"]
 

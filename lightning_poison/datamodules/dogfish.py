@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_poison.datamodules.image_tensors import ImageTensors
-from lightning_poison.datamodules.split_data import LabelledInputs, SplitDataModule
-from lightning_poison.datamodules.splits import PointsOrShare
-from lightning_poison.datamodules.vectors import Vectors
+from lightning_poison.datamodules.split_data import LabelledInputs, PointsOrShare, SplitDataModule, Vectors
+from lightning_poison.datamodules.stored_tensors import ImageTensors
 from lightning_poison.errors import UserError
 
 __all__ = ["Dogfish"]

@@ -11,7 +11,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from lightning_poison.attacks.model import eval_mode
 from lightning_poison.errors import UserError
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.random_streams import kept_random_state
 from lightning_poison.poisons import PoisonList
 
 __all__ = ["check_input", "check_outputs"]

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import as_integer, kind_shown
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.random_streams import kept_random_state
 from lightning_poison.poisons import PoisonList
 
 __all__ = ["PoisonedDataset", "ReadingCount", "find_poisoned_dataset", "item_label"]

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from lightning_poison.datamodules.image_tensors import ImageTensors
-from lightning_poison.datamodules.split_data import SplitDataModule, Transform
-from lightning_poison.datamodules.splits import PointsOrShare
+from lightning_poison.datamodules.split_data import PointsOrShare, SplitDataModule, Transform
+from lightning_poison.datamodules.stored_tensors import ImageTensors
 from lightning_poison.errors import UserError
 
 __all__ = ["CIFAR10", "MNIST", "FashionMNIST", "TorchvisionDataModule"]

@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, Subset
 
 import lightning_poison
-from lightning_poison.datamodules.epoch_shuffle import EpochShuffle
-from lightning_poison.datamodules.fingerprint import fingerprint
-from lightning_poison.datamodules.labels import dataset_labels
+from lightning_poison.datamodules.labels import dataset_labels, fingerprint
 from lightning_poison.datamodules.model_outputs import check_outputs
 from lightning_poison.datamodules.poisoned_dataset import PoisonedDataset, ReadingCount, find_poisoned_dataset
 from lightning_poison.datamodules.train_loader import (
+    EpochShuffle,
     as_given,
     check_train_loader,
     in_order,
@@ -30,7 +29,7 @@ from lightning_poison.functional.checks import check_integer, check_kind
 from lightning_poison.functional.progress import show_progress
 from lightning_poison.poisons import FlipList, Poison, PoisonList, TrainingSet
 from lightning_poison.poisons.description import describe
-from lightning_poison.poisons.restoring import restored_poisons
+from lightning_poison.poisons.from_file import restored_poisons
 from lightning_poison.trainer.folders import report_folder
 from lightning_poison.trainer.positions import trained_positions, without_repeats
 from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero, shards_weights

@@ -1,13 +1,16 @@
-"""How a small network is trained."""
+"""How a small network is trained, and what comes of it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from torch import Tensor, nn
+
 from lightning_poison.functional.checks import check_choice, check_integer_field, check_number_field
 
-__all__ = ["TrainingRecipe"]
+__all__ = ["TrainedNetwork", "TrainingRecipe"]
+
 
 _LAST, _EXTRA = 0.01, 0.1  # of the first rate: at the end, and while flips are still to be fitted
 
@@ -62,3 +65,29 @@ class TrainingRecipe:
             return self.lr * _EXTRA
         share = epoch / self.epochs
         return self.lr * (_LAST + (1 - _LAST) * (1 + math.cos(math.pi * share)) / 2)
+
+
+# --- a network at the end of its training -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A network and how its training went.
+
+    Args:
+        module: the network in eval mode, its weights frozen.
+        seed: of its initial weights.
+        epochs: how many it was trained for.
+        loss: mean training loss of the last epoch; NaN where training diverged.
+        fitted: share of the watched points whose training label it predicts; NaN where none was watched.
+        right: shape (epochs, n), bool: whether each point was predicted right when its batch came up in each epoch,
+            before the step, as :func:`lightning_poison.functional.forgetting.forgetting_events` counts it; None unless
+            it was asked for.
+    """
+
+    module: nn.Module
+    seed: int
+    epochs: int
+    loss: float
+    fitted: float
+    right: Tensor | None = None

@@ -1,18 +1,70 @@
-"""Several networks in one step."""
+"""Several networks in one step: their weights stacked, their memory reused."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from lightning_poison.ensembles.members import EpochTrainer, Member
 from lightning_poison.ensembles.recipe import TrainingRecipe
-from lightning_poison.ensembles.weights import StackedWeights
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.random_streams import kept_random_state
 
-__all__ = ["StackedTrainer", "stacking_pays", "why_not_stacked"]
+__all__ = ["StackedTrainer", "StackedWeights", "keep_freed_memory", "stacking_pays", "why_not_stacked"]
+
+
+# --- the weights of several networks as one ---------------------------------------------------------------------------
+
+
+class StackedWeights:
+    """Networks of one architecture as one function of stacked weights, each with the shape (E, ...).
+
+    The weights of the modules become views into the stack: they are always what the stack is.
+
+    Args:
+        modules: E networks.
+
+    Raises:
+        RuntimeError: their weights differ in shape.
+
+    Example:
+        >>> networks = [nn.Linear(3, 2), nn.Linear(3, 2)]
+        >>> StackedWeights(networks).scores(torch.rand(5, 3)).shape
+        torch.Size([2, 5, 2])
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        first = self._first = modules[0]
+        self._buffers = {
+            name: torch.stack([module.get_buffer(name) for module in modules]) for name, _ in first.named_buffers()
+        }
+        self._weights = {}
+        for name, weight in first.named_parameters():
+            own = [module.get_parameter(name) for module in modules]
+            stacked = self._weights[name] = torch.stack([each.detach() for each in own])
+            for each, view in zip(own, stacked.detach(), strict=True):
+                each.data = view
+            stacked.requires_grad_(weight.requires_grad)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The stacked weights, each (E, ...), leaves of the graph."""
+        return list(self._weights.values())
+
+    def scores(self, inputs: Tensor) -> Tensor:
+        """Class scores (E, N, K) of inputs (N, ...) that all networks share."""
+        scores: Tensor = vmap(self._call, in_dims=(0, 0, None))(self._weights, self._buffers, inputs)
+        return scores
+
+    def _call(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        scores: Tensor = functional_call(self._first, (weights, buffers), (inputs,))
+        return scores
+
+
+# --- stacked ----------------------------------------------------------------------------------------------------------
 
 _STATEFUL = (nn.modules.batchnorm._NormBase, nn.RNNBase)
 _RANDOM = (nn.modules.dropout._DropoutNd,)
@@ -130,3 +182,22 @@ class _Part:
             if history:
                 right[:, chosen] = scores.detach().argmax(dim=2) == wanted
         return (total / len(order)).tolist(), right
+
+
+# --- memory that a step frees, kept for the next step -----------------------------------------------------------------
+
+_LARGEST = 31 * 2**20  # bytes; the C library takes no threshold above 32 MiB from what it sees
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Make the C library keep what a training step frees, up to twice 31 MiB, once in the life of the process.
+
+    It gives large blocks back to the system at once, and each step then waits for new pages, which costs a stack of
+    convolutions a third of its time. The GNU library learns from what a program does: after one large block has been
+    freed, blocks of that size are kept (its manual: dynamic mmap threshold). Elsewhere this does nothing.
+
+    Example:
+        >>> keep_freed_memory()
+    """
+    torch.empty(_LARGEST, dtype=torch.uint8)

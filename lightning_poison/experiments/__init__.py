@@ -11,6 +11,6 @@ and a figure (``Outcome``).
 
 from lightning_poison.experiments.experiment import Experiment
 from lightning_poison.experiments.outcome import Outcome
-from lightning_poison.experiments.victim_plan import VictimPlan
+from lightning_poison.experiments.plan import VictimPlan
 
 __all__ = ["Experiment", "Outcome", "VictimPlan"]

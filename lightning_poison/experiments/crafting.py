@@ -15,8 +15,8 @@ from lightning_poison.errors import UserError
 from lightning_poison.experiments.description import digest, plain
 from lightning_poison.experiments.side_by_side import Ticker, side_by_side
 from lightning_poison.experiments.subject import Subject
-from lightning_poison.functional.isolation import isolated_run
 from lightning_poison.functional.progress import Progress
+from lightning_poison.functional.random_streams import isolated_run
 from lightning_poison.poisons import FlipList, Poison
 
 __all__ = ["FlipLists"]

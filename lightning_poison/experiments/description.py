@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_poison.functional.lasting_pickle import lasting_pickle
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.functional.random_streams import kept_random_state, mix_seed
+from lightning_poison.functional.workers import lasting_pickle
 from lightning_poison.nets.building import build_net
 
 __all__ = ["describe_net", "digest", "plain", "tensor_digest"]

@@ -18,7 +18,7 @@ from lightning_poison.experiments.subject import Subject
 from lightning_poison.functional.checks import check_choice, check_integer_field
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.functional.random_streams import generator
-from lightning_poison.nets.running import in_parts
+from lightning_poison.nets.building import in_parts
 
 __all__ = ["Evaluation", "TargetClass"]
 

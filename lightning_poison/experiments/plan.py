@@ -1,30 +1,73 @@
-"""Which runs an experiment consists of, and which of them are trained together."""
+"""Which kinds of victims and runs an experiment consists of, and which of them are trained together."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from torch import nn
 
+from lightning_poison.attacks import Attack
+from lightning_poison.ensembles import TrainingRecipe
 from lightning_poison.ensembles.stacked import stacking_pays
 from lightning_poison.errors import UserError
 from lightning_poison.experiments.crafting import FlipLists
 from lightning_poison.experiments.description import describe_net, digest, plain, tensor_digest
 from lightning_poison.experiments.evaluation import Evaluation
-from lightning_poison.experiments.runs import Run
+from lightning_poison.experiments.folder import Run
 from lightning_poison.experiments.subject import Subject
-from lightning_poison.experiments.victim_plan import VictimPlan
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.checks import as_list, kind_shown
+from lightning_poison.functional.random_streams import kept_random_state
+from lightning_poison.nets import SmallNet
 from lightning_poison.nets.building import build_net
+from lightning_poison.poisons import Poison, Selector
 from lightning_poison.poisons.description import describe
 from lightning_poison.poisons.points import PointPoison
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "VictimPlan", "check_kinds"]
+
+
+# --- a kind of victim of an experiment --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class VictimPlan:
+    """A network and how it is trained.
+
+    Args:
+        net: makes the network when called with ``num_classes=K``; it takes inputs in [0, 1].
+        recipe: how it is trained; ``extra_epochs`` are for runs that have not fitted their flips by then.
+
+    Raises:
+        UserError: ``net`` makes no network, or the recipe is none.
+
+    Example:
+        >>> from functools import partial
+        >>> from lightning_poison.nets import MLP
+        >>> VictimPlan(partial(MLP, image_size=8), TrainingRecipe(epochs=30)).recipe.epochs
+        30
+    """
+
+    net: Callable[[int], SmallNet] | Callable[[int], nn.Module]
+    recipe: TrainingRecipe = field(default_factory=TrainingRecipe)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.net, nn.Module):
+            raise UserError(
+                f"net must be a function that makes a network, got a {type(self.net).__name__}; "
+                "each victim needs one of its own: pass its class or a function"
+            )
+        if not callable(self.net):
+            raise UserError(f"net must be a class or a function that makes a network, got {self.net!r}")
+        if not isinstance(self.recipe, TrainingRecipe):
+            raise UserError(f"recipe must be a TrainingRecipe, got {self.recipe!r}; write TrainingRecipe(epochs=30)")
+
+
+# --- plan -------------------------------------------------------------------------------------------------------------
 
 VERSION = 1
 """Of the way from settings to numbers; a change of it repeats every run."""
@@ -195,3 +238,55 @@ class Plan:
         attacked, attack = len(self.evaluation.rows(self.subject)), self.evaluation.attack
         looks = getattr(attack, "steps", 1) * max(len(getattr(attack, "losses", ())), 1) / 2  # about half stop early
         return a_point * len(self.subject.inputs), a_point * attacked * looks * len(self.evaluation.eps)
+
+
+# --- whether what an experiment is made of is of the right kind -------------------------------------------------------
+
+
+def check_kinds(data: Any, strategies: Any, victims: Any, attack: Any, eps: Any) -> None:
+    """Refuse what would end in a traceback later.
+
+    Args:
+        data: should be a LightningDataModule of either package.
+        strategies: should map names to poisons or None.
+        victims: should map names to victim plans.
+        attack: should be an attack.
+        eps: should be several numbers.
+
+    Raises:
+        UserError: one is of another kind.
+
+    Example:
+        >>> check_kinds(object(), {}, {}, None, [])
+        Traceback (most recent call last):
+        lightning_poison.errors.UserError: data must be a LightningDataModule, got object; write Digits() or your own
+    """
+    if isinstance(data, type) or not callable(getattr(data, "train_dataloader", None)):
+        raise UserError(f"data must be a LightningDataModule, got {kind_shown(data)}; write Digits() or your own")
+    _check_names("strategies", strategies, "LabelFlips(RandomPoints())")
+    _check_names("victims", victims, "VictimPlan(StrideCNN)")
+    for name, poison in strategies.items():
+        if poison is not None and not isinstance(poison, Poison):
+            shown = kind_shown(poison)
+            remedy = f"LabelFlips({shown}(...))" if isinstance(poison, Selector) else "LabelFlips(RandomPoints())"
+            raise UserError(f"strategy {name} must be a poison, or null for clean labels, got {shown}; write {remedy}")
+    for name, plan in victims.items():
+        if not isinstance(plan, VictimPlan):
+            shown = kind_shown(plan)
+            raise UserError(f"victim {name} must be a VictimPlan, got {shown}; write VictimPlan(net, recipe)")
+    if not isinstance(attack, Attack):
+        raise UserError(f"attack must be an attack, got {kind_shown(attack)}; write PGD(), or leave it out")
+    if as_list(eps) is None:
+        raise UserError(f"eps must be a list of radii, got {eps!r}; write [0.1]")
+
+
+def _check_names(argument: str, given: Any, example: str) -> None:
+    if not isinstance(given, Mapping):
+        raise UserError(f"{argument} must map names to them, got {kind_shown(given)}; write {{'name': {example}}}")
+    if not given:
+        raise UserError(f"{argument} must name at least one, got none; write them as NAME: ...")
+    for name in given:
+        if not isinstance(name, str) or not name.strip() or "|" in name or "\n" in name:
+            raise UserError(
+                f"names of {argument} must be texts without bars and line breaks, got {name!r}; put it in quotes"
+            )

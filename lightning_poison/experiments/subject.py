@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from lightning_poison.datamodules.fingerprint import fingerprint
-from lightning_poison.datamodules.labels import dataset_labels
+from lightning_poison.datamodules.labels import dataset_labels, fingerprint
 from lightning_poison.datamodules.poisoned import call_with_stage
 from lightning_poison.datamodules.poisoned_dataset import find_poisoned_dataset
 from lightning_poison.datamodules.train_loader import check_train_loader

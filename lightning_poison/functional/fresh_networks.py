@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.functional.random_streams import kept_random_state, mix_seed
 
 __all__ = ["check_maker", "fresh_network", "weight_that_is_not_drawn"]
 

@@ -1,4 +1,4 @@
-r"""Exact confidence bounds on a probability from counts (Clopper and Pearson, 1934), rounded outwards.
+r"""Bounds from few numbers: Clopper and Pearson's on a probability, Student's on a mean.
 
 k of n independent trials came up. The upper bound u solves :math:`P[\mathrm{Bin}(n, u) \le k] = \alpha`, the lower
 bound l solves :math:`P[\mathrm{Bin}(n, l) \ge k] = \alpha`; each holds with probability at least 1 - alpha, whatever
@@ -11,17 +11,20 @@ to 10^6 trials; a thousand times as much is taken off). Where no trial or every 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import special
+from scipy import special, stats
 from torch import Tensor
 
 from lightning_poison.errors import UserError
 
-__all__ = ["binomial_lower", "binomial_upper", "log_binomial_upper"]
+__all__ = ["MeanInterval", "binomial_lower", "binomial_upper", "log_binomial_upper", "mean_interval"]
+
 
 _TAIL_MARGIN = 1e-9
 _FIRST_STEP = 1e-12
@@ -113,3 +116,56 @@ def _checked(counts: Tensor, trials: int | Tensor, alpha: float) -> tuple[_Array
     if k.is_floating_point() or n.is_floating_point() or (n < 1).any() or (k < 0).any() or (k > n).any():
         raise UserError("counts must be integers in [0, trials], trials at least 1; count what came up in the trials")
     return k.double().numpy(), n.double().numpy()
+
+
+# --- the mean of a few measurements with Student's interval -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean and how well it is known; NaN where there are too few values.
+
+    Args:
+        n: number of values.
+        mean: their mean; NaN for none.
+        error: standard error of the mean, the standard deviation (over n - 1) divided by the root of n.
+        low: lower end of the interval.
+        high: upper end.
+    """
+
+    n: int
+    mean: float
+    error: float
+    low: float
+    high: float
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> MeanInterval:
+    r"""Student's interval :math:`\bar x \pm t_{n-1, (1 + c)/2}\, s / \sqrt n` (Student, 1908).
+
+    It covers the expectation with probability ``confidence`` where the values are independent and normal.
+
+    Args:
+        values: n finite numbers.
+        confidence: c, strictly between 0 and 1.
+
+    Raises:
+        UserError: a value is not finite, or the confidence is out of range.
+
+    Example:
+        >>> interval = mean_interval([1.0, 2.0, 3.0])
+        >>> interval.mean, round(interval.error, 4), round(interval.low, 3), round(interval.high, 3)
+        (2.0, 0.5774, -0.484, 4.484)
+    """
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence must lie strictly between 0 and 1, got {confidence!r}; 0.95 is usual")
+    numbers = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        raise UserError(f"values must be finite, got {list(values)}; leave out what was not measured")
+    n = len(numbers)
+    mean = float(numbers.mean()) if n else math.nan
+    if n < 2:
+        return MeanInterval(n, mean, math.nan, math.nan, math.nan)
+    error = float(numbers.std(ddof=1)) / math.sqrt(n)
+    reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    return MeanInterval(n, mean, error, mean - reach, mean + reach)

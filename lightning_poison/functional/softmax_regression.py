@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.conjugate_gradients import Solution, conjugate_gradients
+from lightning_poison.functional.tangents import Solution, conjugate_gradients
 
 __all__ = ["SoftmaxRegression"]
 

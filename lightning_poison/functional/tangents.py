@@ -1,16 +1,20 @@
-"""Gradients of a network's output with respect to its weights, point by point, kept in factors."""
+"""Gradients of a network's output with respect to its weights, point by point, in factors or as products."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-__all__ = ["Tangents", "tangent_kernel", "tangents"]
+__all__ = ["Solution", "Tangents", "conjugate_gradients", "jvp", "tangent_kernel", "tangents"]
+
 
 _KEPT_BYTES = 512 * 2**20  # gradients of one side of a matrix of inner products
 _BLOCK_BYTES = 64 * 2**20  # of the other
@@ -211,3 +215,96 @@ def _gradients(network: nn.Module, inputs: Tensor, output: Callable[[Tensor], Te
     with torch.enable_grad():
         parts = vmap(grad(value), in_dims=(None, 0))(weights, inputs)
     return torch.cat([part.reshape(len(inputs), -1) for part in parts.values()], dim=1)
+
+
+# --- derivatives in one direction -------------------------------------------------------------------------------------
+
+
+def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """``torch.func.jvp``, without the warnings that PyTorch gives about itself when it prepares its first one.
+
+    Args:
+        function: of the primals.
+        primals: where the derivative is taken.
+        tangents: its direction, of the same structure.
+
+    Returns:
+        the function's value and its derivative.
+
+    Example:
+        >>> jvp(torch.square, (torch.tensor(3.0),), (torch.tensor(1.0),))
+        (tensor(9.), tensor(6.))
+    """
+    _prepare()
+    pair: tuple[Any, Any] = torch.func.jvp(function, primals, tangents)  # type: ignore[assignment]  # no auxiliary output
+    return pair
+
+
+@cache
+def _prepare() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit.script, which it uses itself
+        torch.func.jvp(torch.neg, (torch.zeros(()),), (torch.zeros(()),))
+
+
+# --- linear systems whose matrix is known by its products only --------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What the iteration found.
+
+    Args:
+        value: x, like the right-hand side.
+        residual: ||b - A x|| / ||b||, as the iteration updates it.
+        steps: number of products.
+    """
+
+    value: Tensor
+    residual: float
+    steps: int
+
+
+def conjugate_gradients(
+    product: Callable[[Tensor], Tensor],
+    right: Tensor,
+    *,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+    tolerance: float = 1e-8,
+    max_steps: int = 1000,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Solution:
+    """Solve A x = b for a symmetric positive definite A by preconditioned conjugate gradients.
+
+    Source: Nocedal and Wright, "Numerical Optimization", 2nd edition, 2006, algorithm 5.3. It stops at a direction
+    along which A is not positive, with what it has.
+
+    Args:
+        product: maps x to A x; both like b.
+        right: b, any shape, float64.
+        precondition: maps r to about A^-1 r, symmetric and positive as well; None: r itself.
+        tolerance: of the relative residual.
+        max_steps: of products.
+        advance: called with 1 after each.
+
+    Example:
+        >>> conjugate_gradients(lambda x: torch.tensor([2.0, 4.0]).double() * x, torch.ones(2).double()).value
+        tensor([0.5000, 0.2500], dtype=torch.float64)
+    """
+    value, residual = torch.zeros_like(right), right.clone()
+    scale, steps = float(right.norm()), 0
+    guess = precondition(residual) if precondition else residual
+    direction, angle = guess.clone(), float((residual * guess).sum())
+    while steps < max_steps and float(residual.norm()) > tolerance * scale:
+        image = product(direction)
+        steps += 1
+        advance(1)
+        curvature = float((direction * image).sum())
+        if not curvature > 0:
+            break
+        value += angle / curvature * direction
+        residual -= angle / curvature * image
+        guess = precondition(residual) if precondition else residual
+        previous, angle = angle, float((residual * guess).sum())
+        direction = guess + angle / previous * direction
+    return Solution(value, float(residual.norm()) / scale if scale else 0.0, steps)

@@ -1,11 +1,14 @@
-"""Worker processes that share large arrays."""
+"""Worker processes: shared arrays, jobs, and results that outlast them."""
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["in_workers"]
+__all__ = ["in_workers", "lasting_pickle"]
+
 
 _SHARED = "1M"  # larger arrays are mapped into the workers' memory instead of copied
 
@@ -43,3 +46,36 @@ def in_workers(
     settings = {"return_as": "generator", "max_nbytes": _SHARED, "mmap_mode": "c", **settings}
     results: Iterable[T] = Parallel(n_jobs=jobs, **settings)(delayed(work)(*piece) for piece in pieces)
     return results
+
+
+# --- pickles that can be compared between processes -------------------------------------------------------------------
+
+
+def lasting_pickle(thing: Any) -> bytes:
+    """A pickle that is the same in every process that runs the same script; it is for comparison only.
+
+    cloudpickle writes classes of the script that runs, or of a notebook, with all that is in them, and gives each a
+    random name, which is taken out here.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> lasting_pickle(Fraction(1, 3)) == lasting_pickle(Fraction(2, 6))
+        True
+    """
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+        def reducer_override(self, obj: Any) -> Any:
+            reduced = super().reducer_override(obj)
+            if not isinstance(obj, type) or not isinstance(reduced, tuple):
+                return reduced
+            arguments = tuple("" if _is_random_name(each) else each for each in reduced[1])
+            return (reduced[0], arguments, *reduced[2:])
+
+    with io.BytesIO() as stream:
+        Pickler(stream).dump(thing)
+        return stream.getvalue()
+
+
+def _is_random_name(argument: Any) -> bool:
+    return isinstance(argument, str) and re.fullmatch("[0-9a-f]{32}", argument) is not None

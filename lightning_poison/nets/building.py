@@ -1,16 +1,27 @@
-"""From what a user names as the network to a module with a known number of logits."""
+"""From what a user names as the network to a module with a known number of logits that scales its own inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from lightning_poison.attacks import frozen_eval
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, kind_shown
 
-__all__ = ["build_net", "check_net_maker", "logits_of"]
+__all__ = [
+    "Normalize",
+    "SmallNet",
+    "build_net",
+    "check_image_size",
+    "check_net_maker",
+    "device_of",
+    "in_parts",
+    "logits_of",
+]
 
 
 def build_net(net: Callable[[int], nn.Module], num_classes: int | None) -> nn.Module:
@@ -82,3 +93,117 @@ def logits_of(net: nn.Module, num_classes: int | None) -> int:
             f"num_classes={num_classes} but the network's last linear layer has {linear[-1]} outputs; make them equal"
         )
     return num_classes
+
+
+# --- the common base of the small networks ----------------------------------------------------------------------------
+
+
+class SmallNet(nn.Module):
+    """A network of this package: ``features`` with a linear ``head`` on them.
+
+    The command line looks up short names (``--model.net=MLP``) among these first: other packages have an ``MLP`` too.
+    """
+
+    features: nn.Module
+    head: nn.Module
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, ``num_classes``)."""
+        logits: Tensor = self.head(self.features(inputs))
+        return logits
+
+
+# --- normalisation as a layer, so that everything outside the network sees pixels in [0, 1] ---------------------------
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel.
+
+    Args:
+        mean: one number, or one a channel, in pixel units of [0, 1].
+        std: likewise; positive.
+
+    Raises:
+        UserError: a standard deviation is not positive, or the lengths differ.
+
+    Example:
+        >>> Normalize([0.5], [0.25])(torch.ones(1, 1, 2, 2)).unique()
+        tensor([2.])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,)) -> None:
+        super().__init__()
+        if len(mean) != len(std) or not len(mean):
+            raise UserError(f"mean and std must have one entry a channel each, got {len(mean)} and {len(std)}")
+        if min(std) <= 0:
+            raise UserError(f"std must be positive, got {list(std)}; 1.0 leaves the pixels as they are")
+        self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise a batch.
+
+        Args:
+            inputs: shape (N, C, ...), floating point, pixels in [0, 1].
+
+        Returns:
+            same shape and dtype.
+        """
+        shape = (-1,) + (1,) * (inputs.ndim - 2)
+        return (inputs - self.mean.to(inputs.dtype).view(shape)) / self.std.to(inputs.dtype).view(shape)
+
+
+# --- running a network over many inputs, wherever it is ---------------------------------------------------------------
+
+_CHUNK = 1000
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where the weights are; the CPU where there are none.
+
+    Example:
+        >>> device_of(nn.Flatten())
+        device(type='cpu')
+    """
+    return next((weight.device for weight in network.parameters()), torch.device("cpu"))
+
+
+def in_parts(network: nn.Module, inputs: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``compute`` makes of all inputs, a part at a time, with the network in eval mode and without gradients.
+
+    Args:
+        network: what computes.
+        inputs: shape (n, ...).
+        compute: maps (N, ...) on the network's device to (N, ...).
+
+    Returns:
+        shape (n, ...), on the CPU.
+
+    Example:
+        >>> network = nn.Linear(2, 3)
+        >>> in_parts(network, torch.rand(5, 2), network).shape
+        torch.Size([5, 3])
+    """
+    device = device_of(network)
+    with frozen_eval(network), torch.no_grad():
+        return torch.cat([compute(part.to(device)).cpu() for part in torch.split(inputs, _CHUNK)])
+
+
+# --- the one thing that the small networks check of their images ------------------------------------------------------
+
+
+def check_image_size(image_size: int, multiple: int) -> None:
+    """Refuse a size that repeated halving does not divide.
+
+    Args:
+        image_size: height and width in pixels.
+        multiple: what it must be a positive multiple of.
+
+    Raises:
+        UserError: it is not.
+    """
+    if image_size < multiple or image_size % multiple:
+        raise UserError(f"image_size must be a multiple of {multiple}, got {image_size}; pad or resize the images")

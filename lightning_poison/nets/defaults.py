@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_poison.nets.mlp import MLP
-from lightning_poison.nets.pool_cnn import PoolCNN
-from lightning_poison.nets.stride_cnn import StrideCNN
+from lightning_poison.nets.small import MLP, PoolCNN, StrideCNN
 
 __all__ = ["default_nets", "mlp_for", "net_for"]
 

@@ -1,9 +1,8 @@
 """Which training labels are flipped, and to what."""
 
-from lightning_poison.poisons.base import Poison, Selector
+from lightning_poison.poisons.base import Candidates, Poison, Selector
 from lightning_poison.poisons.boundary import FarthestFromBoundary, NearestToBoundary, PathLengthBucket
-from lightning_poison.poisons.budget import BudgetedSelector
-from lightning_poison.poisons.candidates import Candidates
+from lightning_poison.poisons.budget import BudgetedSelector, ScoreSelector
 from lightning_poison.poisons.difficulty import ForgettingEvents, HighestLoss
 from lightning_poison.poisons.flip_list import FlipList
 from lightning_poison.poisons.from_file import FromFile
@@ -18,7 +17,6 @@ from lightning_poison.poisons.graphs import (
 )
 from lightning_poison.poisons.influence import InfluenceScore, TrajectoryMatching
 from lightning_poison.poisons.label_flips import LabelFlips
-from lightning_poison.poisons.label_noise import LabelNoise
 from lightning_poison.poisons.meta import GumbelFlips, Medoids, MetaFlips
 from lightning_poison.poisons.points import (
     CleanLabelPerturbation,
@@ -29,8 +27,7 @@ from lightning_poison.poisons.points import (
     TrainingMeans,
 )
 from lightning_poison.poisons.poison_list import PoisonList
-from lightning_poison.poisons.random_points import RandomPoints
-from lightning_poison.poisons.ranking import ScoreSelector
+from lightning_poison.poisons.random_points import LabelNoise, RandomPoints
 from lightning_poison.poisons.relabellings import NewClass, NextClass, RandomOther, Relabelling, ToClass
 from lightning_poison.poisons.training_set import TrainingSet
 

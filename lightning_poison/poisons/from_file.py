@@ -1,22 +1,25 @@
-"""Flips that a file lists."""
+"""Poisons that were written down: flips that a file lists, and lists out of a checkpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_poison.errors import UserError
-from lightning_poison.poisons.base import Selector
-from lightning_poison.poisons.candidates import Candidates
+from lightning_poison.poisons.base import Candidates, Selector
 from lightning_poison.poisons.flip_list import FlipList
+from lightning_poison.poisons.points import PoisonPoints
+from lightning_poison.poisons.poison_list import PoisonList
 from lightning_poison.poisons.relabellings import Relabelling
 from lightning_poison.poisons.training_set import TrainingSet
 
-__all__ = ["FromFile"]
+__all__ = ["FromFile", "restored_poisons"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +91,17 @@ class _AsListed(Relabelling):
 
     def new_labels(self, training_set: TrainingSet, index: Tensor, seed: int) -> Tensor:  # noqa: ARG002  # the signature is shared
         return self.flip_list.new_label[torch.searchsorted(self.flip_list.index, training_set.positions_of(index))]
+
+
+# --- lists of poisons out of checkpoints ------------------------------------------------------------------------------
+
+
+def restored_poisons(state: Mapping[str, Any]) -> PoisonList:
+    """The list whose ``state_dict`` this is.
+
+    Example:
+        >>> len(restored_poisons(FlipList.empty().state_dict()))
+        0
+    """
+    kind = PoisonPoints if "inputs" in state else FlipList
+    return kind.from_state_dict(state)

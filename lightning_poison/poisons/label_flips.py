@@ -8,9 +8,8 @@ from typing import Any
 import lightning_poison
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_kind
-from lightning_poison.poisons.base import Poison, Selector
-from lightning_poison.poisons.candidates import Candidates
-from lightning_poison.poisons.classes import remark_on_classes
+from lightning_poison.poisons.base import Candidates, Poison, Selector
+from lightning_poison.poisons.budget import remark_on_classes
 from lightning_poison.poisons.description import arguments, describe
 from lightning_poison.poisons.flip_list import FlipList
 from lightning_poison.poisons.relabellings import NextClass, Relabelling

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional.progress import Progress
-from lightning_poison.functional.random_state import kept_random_state, private_generators
-from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.functional.random_streams import kept_random_state, mix_seed, private_generators
 
 __all__ = ["read_inputs"]
 

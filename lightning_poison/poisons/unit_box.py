@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_poison.attacks import Attack
-from lightning_poison.nets.running import device_of
+from lightning_poison.nets.building import device_of
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["UnitBox", "attacked_in_box", "input_range"]

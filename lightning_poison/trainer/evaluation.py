@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset, default_collate, default_convert
 
 from lightning_poison._lightning import lightning_packages
 from lightning_poison.errors import UserError
-from lightning_poison.functional.random_state import kept_random_state
+from lightning_poison.functional.random_streams import kept_random_state
 from lightning_poison.trainer.positions import EvaluationOrder, without_repeats
 from lightning_poison.trainer.ranks import from_all_ranks
 

@@ -23,8 +23,7 @@ from torch.utils.data import (
 )
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.random_streams import generator, kept_random_state
 
 __all__ = [
     "EvaluationOrder",

@@ -18,8 +18,7 @@ from lightning_poison.certificates.retraining import TrainingProcedure
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer
 from lightning_poison.functional.fresh_networks import check_maker, weight_that_is_not_drawn
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.random_streams import generator, kept_random_state
 
 __all__ = ["LightningTraining"]
 

@@ -12,16 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from lightning_poison._lightning import LightningDataModule
-from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches
-from lightning_poison.certificates.features.pca import PCAFeatures
+from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, PCAFeatures, as_batches
 from lightning_poison.datamodules.model_outputs import check_input
 from lightning_poison.datamodules.poisoned import call_with_stage
 from lightning_poison.datamodules.train_loader import check_train_loader
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.fresh_networks import weight_that_is_not_drawn
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import generator, mix_seed
+from lightning_poison.functional.random_streams import generator, kept_random_state, mix_seed
 from lightning_poison.nets import PoolCNN, SmallNet
 from lightning_poison.nets.building import build_net, check_net_maker
 from lightning_poison.trainer.evaluation import collation

@@ -1,8 +1,8 @@
-"""The network under attack, as a LightningModule."""
+"""The network under attack, as a LightningModule; what it says when it diverges or is resumed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -14,17 +14,79 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_labels, check_number
-from lightning_poison.functional.gaussian_noise import fill_gaussian
+from lightning_poison.functional.random_streams import fill_gaussian
 from lightning_poison.nets import Normalize, SmallNet
 from lightning_poison.nets.building import build_net, logits_of
 from lightning_poison.report.logged_metric import DATA, LoggedMetric
 from lightning_poison.trainer.positions import evaluation_positions
 from lightning_poison.trainer.ranks import settle_logged_metrics
-from lightning_poison.victims.divergence import check_loss
-from lightning_poison.victims.resume import check_optimizer
 
-__all__ = ["Victim", "classifier_metrics"]
+__all__ = ["Victim", "check_loss", "check_optimizer", "classifier_metrics"]
+
+
+# --- one clear line when a loss is not a number -----------------------------------------------------------------------
+
+
+def check_loss(loss: Tensor, inputs: Tensor, epoch: int, batch_idx: int) -> None:
+    """Refuse a loss that is NaN or infinite and say whether the inputs or the training are to blame.
+
+    Args:
+        loss: scalar.
+        inputs: shape (N, ...), the batch that gave it.
+        epoch: counted from 0.
+        batch_idx: counted from 0.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    if torch.isfinite(loss):
+        return
+    where = f"epoch {epoch}, batch {batch_idx}"
+    wrong = ~torch.isfinite(inputs.flatten(1)).all(dim=1)
+    if wrong.any():
+        raise UserError(
+            f"inputs must be finite, got NaN or infinity in {int(wrong.sum())} of {len(inputs)} samples of {where} "
+            f"(first: row {int(wrong.nonzero()[0])}); clean the data set"
+        )
+    raise UserError(
+        f"the loss became {loss.item()} at {where} although the inputs are finite; lower the learning rate, "
+        "clip gradients (--trainer.gradient_clip_val=1) or go on from the last checkpoint"
+    )
+
+
+# --- whether a checkpoint's optimizer is the one to go on with --------------------------------------------------------
+
+_OF_SCHEDULERS = frozenset(("params", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "param_names"))
+
+
+def check_optimizer(
+    checkpoint: Mapping[str, Any], make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+) -> None:
+    """Refuse a checkpoint whose optimizer has other settings than the one that would take over its state.
+
+    Args:
+        checkpoint: as Lightning saved it; one without optimizer states is fine.
+        make_optimizer: makes the optimizer when called with parameters.
+
+    Raises:
+        UserError: the settings differ in kind.
+    """
+    states = checkpoint.get("optimizer_states") or []
+    if not states:
+        return
+    optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
+    stored, own = set(states[0]["param_groups"][0]), set(optimizer.param_groups[0])
+    lacking = sorted(own - stored - _OF_SCHEDULERS)
+    if lacking:
+        raise UserError(
+            f"the checkpoint's optimizer has no {' and no '.join(lacking)}, which {type(optimizer).__name__} needs; "
+            "go on with the optimizer that the run began with, as in its config.yaml, or train anew without ckpt_path"
+        )
+
+
+# --- victim -----------------------------------------------------------------------------------------------------------
 
 _STAGES = ("train", "val", "test")
 _CHECK_EVERY = 50  # reading a loss back from an accelerator costs a synchronisation

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_poison.attacks import PGD, FiniteDifferences
-from lightning_poison.attacks.gradient_estimates import coordinate_directions, estimate_gradients, random_directions
+from lightning_poison.attacks.finite_differences import coordinate_directions, estimate_gradients, random_directions
 from lightning_poison.errors import UserError
 
 

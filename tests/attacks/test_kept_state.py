@@ -9,7 +9,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
 from lightning_poison.attacks import PGD, FiniteDifferences, adversarial_paths, frozen_eval
-from lightning_poison.attacks.kept_state import kept_state
+from lightning_poison.attacks.model import kept_state
 from lightning_poison.errors import UserError
 
 

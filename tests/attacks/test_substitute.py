@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_poison.attacks import PGD, SubstituteTransfer
-from lightning_poison.attacks.substitute_training import augmented, decisions
+from lightning_poison.attacks.substitute import augmented, decisions
 from lightning_poison.errors import UserError
 
 

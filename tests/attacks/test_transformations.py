@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.transforms import InterpolationMode, v2
 
 from lightning_poison.attacks import PGD, ExpectationOverTransformations, frozen_eval
-from lightning_poison.attacks.random_views import random_view, usual_transforms
+from lightning_poison.attacks.transformations import random_view, usual_transforms
 from lightning_poison.errors import UserError
 
 BILINEAR = InterpolationMode.BILINEAR

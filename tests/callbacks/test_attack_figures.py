@@ -12,8 +12,8 @@ from torch.utils.data import IterableDataset
 
 from lightning_poison.attacks import PGD, Attack, AttackResult
 from lightning_poison.callbacks import AdversarialAccuracy
-from lightning_poison.callbacks.accuracy.attacked_samples import AttackedSamples
-from lightning_poison.callbacks.accuracy.tables import masking_warnings
+from lightning_poison.callbacks.accuracy.counts import AttackedSamples
+from lightning_poison.callbacks.accuracy.sections import masking_warnings
 from lightning_poison.errors import UserError
 from lightning_poison.trainer.positions import draw_positions
 

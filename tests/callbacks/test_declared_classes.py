@@ -10,7 +10,7 @@ import pytorch_lightning
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_poison.callbacks.crafting import clean_training_set
+from lightning_poison.callbacks.craft_flips import clean_training_set
 from lightning_poison.callbacks.training_points import clean_num_classes
 from lightning_poison.cli.preflight import num_classes_for
 from lightning_poison.datamodules import PoisonedDataModule

@@ -164,7 +164,7 @@ def test_suspects_are_the_closest_points_that_nobody_flipped():
 
 
 def test_ties_at_the_end_of_the_list_are_settled_by_probability(monkeypatch):
-    monkeypatch.setattr("lightning_poison.callbacks.paths.suspects._COUNT", 5)
+    monkeypatch.setattr("lightning_poison.callbacks.paths.pictures._COUNT", 5)
     dataset = data(150)
     trainer, victim = fit(AdversarialPaths(step=0.02, max_steps=12, pictures=False), dataset)
     paths = adversarial_paths(victim, *dataset.tensors, step=0.02, max_steps=12)

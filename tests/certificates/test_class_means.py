@@ -9,10 +9,10 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestCentroid as SklearnNearestCentroid
 
-from lightning_poison.certificates import RawFeatures, class_means
+from lightning_poison.certificates import RawFeatures
 from lightning_poison.certificates.centroids import Centroids
-from lightning_poison.certificates.class_means import _Rivalry, certify_class_means
-from lightning_poison.certificates.learners import CosineKernel, MeanSimilarity, NearestCentroid
+from lightning_poison.certificates.learners import CosineKernel, MeanSimilarity, NearestCentroid, class_means
+from lightning_poison.certificates.learners.class_means import _Rivalry, certify_class_means
 from lightning_poison.errors import UserError
 
 DIGITS = torch.tensor(load_digits().data / 16)

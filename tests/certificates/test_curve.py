@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_poison.certificates import CertifiedPoints, LabelFlipCertificate, certified_accuracy
-from lightning_poison.certificates.curve import default_radii
+from lightning_poison.certificates.certified_points import default_radii
 from lightning_poison.errors import UserError
 
 CERTIFICATE = LabelFlipCertificate(torch.tensor([2, 2, 0, 1]), torch.tensor([7, 0, 9, 3]))

@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from lightning_poison.certificates import FrozenFeatures, HOGFeatures, RawFeatures, SpectralFeatures
-from lightning_poison.certificates.features.hog import deskewed
+from lightning_poison.certificates.features.images import deskewed
 from lightning_poison.errors import UserError
 
 DIGITS = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:300, None]

@@ -14,8 +14,7 @@ from lightning_poison.certificates.features import RandomFourierFeatures, Unchan
 from lightning_poison.certificates.learners import TangentKernel
 from lightning_poison.errors import UserError
 from lightning_poison.functional import tangents
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.functional.random_streams import generator
+from lightning_poison.functional.random_streams import generator, kept_random_state
 
 IMAGES = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:, None]
 LABELS = torch.tensor(load_digits().target)

@@ -21,7 +21,7 @@ from lightning_poison.certificates import (
     RawFeatures,
     RBFKernel,
 )
-from lightning_poison.certificates.learners.kernel_signs import signs
+from lightning_poison.certificates.learners.kernel_learners import signs
 from lightning_poison.errors import UserError
 from lightning_poison.functional.random_streams import generator
 

@@ -20,9 +20,9 @@ from lightning_poison.certificates import (
     radius_ceiling,
     smoothed_predictions,
 )
-from lightning_poison.certificates.attack import OptimalFlips
 from lightning_poison.certificates.centroids import Centroids
-from lightning_poison.certificates.curve import default_radii
+from lightning_poison.certificates.certified_points import default_radii
+from lightning_poison.certificates.label_linear import OptimalFlips
 from lightning_poison.certificates.partitions import (
     OneVote,
     PartitionAggregation,

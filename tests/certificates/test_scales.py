@@ -31,11 +31,11 @@ from lightning_poison.certificates import (
     SmoothedRidge,
     SpectralClusters,
 )
-from lightning_poison.certificates.theorems import cover_by_balls, linear_risk, lipschitz_estimate, robust_weights
 from lightning_poison.errors import UserError
 from lightning_poison.functional.graphs import nearest_neighbours, spectral_embedding
 from lightning_poison.functional.ridge import Ridge
 from lightning_poison.functional.scale import unit_of
+from lightning_poison.theory import cover_by_balls, linear_risk, lipschitz_estimate, robust_weights
 
 STREAM = torch.Generator().manual_seed(0)
 LABELS = torch.arange(8) // 4

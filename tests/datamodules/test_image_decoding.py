@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_poison.datamodules.image_files import ImageFiles
+from lightning_poison.datamodules.image_folder import ImageFiles
 from lightning_poison.errors import UserError
 
 SIDE = 4

@@ -13,9 +13,9 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 from lightning_poison.datamodules import Digits, ImageFolder
-from lightning_poison.datamodules.image_files import identical_files
-from lightning_poison.datamodules.image_tensors import ImageTensors
-from lightning_poison.datamodules.splits import check_classes, check_share, random_parts
+from lightning_poison.datamodules.image_folder import identical_files
+from lightning_poison.datamodules.split_data import check_classes, check_share, random_parts
+from lightning_poison.datamodules.stored_tensors import ImageTensors
 from lightning_poison.errors import UserError
 
 

@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from lightning_poison.certificates import CertifiedRidge, KernelSigns, RawFeatures
 from lightning_poison.datamodules import IMDB, dataset_labels
-from lightning_poison.datamodules.review_features import cache_folder, read_reviews, review_vectors
+from lightning_poison.datamodules.imdb import cache_folder, read_reviews, review_vectors
 from lightning_poison.errors import UserError
 
 GOOD, BAD = ["splendid", "wonderful", "moving", "brilliant"], ["dreadful", "boring", "clumsy", "awful"]
@@ -115,7 +115,7 @@ def test_the_cache_is_read_mended_and_bound_to_the_archive(tmp_path: Path, monke
     assert np.array_equal(module(tmp_path)._load().train, first.train)
     assert stored.read_bytes() == whole
     with monkeypatch.context() as patched:
-        patched.setattr("lightning_poison.datamodules.review_features._computed", None)
+        patched.setattr("lightning_poison.datamodules.imdb._computed", None)
         assert np.array_equal(module(tmp_path)._load().test, first.test)
     archive(tmp_path, count=25)
     assert len(module(tmp_path)._load().train) == 50
@@ -190,6 +190,6 @@ def test_a_cache_that_cannot_be_written_is_refused_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = module(tmp_path, root=str(archive(tmp_path).parent), cache="/proc/none")
-    monkeypatch.setattr("lightning_poison.datamodules.review_features.read_reviews", None)
+    monkeypatch.setattr("lightning_poison.datamodules.imdb.read_reviews", None)
     with pytest.raises(UserError, match="cannot write /proc/none"):
         data.prepare_data()

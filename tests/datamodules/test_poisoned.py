@@ -13,7 +13,7 @@ from poisoned_runs import DATA, POISON, data_of, model_of
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset, WeightedRandomSampler
 
 from lightning_poison.datamodules import Digits, PoisonedDataModule, PoisonedDataset
-from lightning_poison.datamodules.epoch_shuffle import EpochShuffle
+from lightning_poison.datamodules.train_loader import EpochShuffle
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import FlipList, FromFile, LabelFlips, NewClass, RandomPoints, ToClass
 from tests.lightning_runs import PACKAGES, trainer_of

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lightning_poison.datamodules import PoisonedDataset, find_poisoned_dataset
-from lightning_poison.datamodules.image_tensors import ImageTensors
+from lightning_poison.datamodules.stored_tensors import ImageTensors
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import FlipList
 

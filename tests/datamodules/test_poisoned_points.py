@@ -13,7 +13,7 @@ from torch.utils.data import RandomSampler, Subset, TensorDataset, WeightedRando
 from lightning_poison.callbacks import CraftFlips, FlipLabels, PoisonMemorization, Report
 from lightning_poison.callbacks.training_points import clean_labels
 from lightning_poison.datamodules import PoisonedDataModule, PoisonedDataset, dataset_labels, fingerprint
-from lightning_poison.datamodules.epoch_shuffle import EpochShuffle
+from lightning_poison.datamodules.train_loader import EpochShuffle
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import (
     CleanLabelPerturbation,

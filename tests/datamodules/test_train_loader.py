@@ -14,8 +14,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from lightning_poison.datamodules.epoch_shuffle import EpochShuffle
-from lightning_poison.datamodules.train_loader import check_train_loader, plain_shuffle, with_dataset
+from lightning_poison.datamodules.train_loader import EpochShuffle, check_train_loader, plain_shuffle, with_dataset
 from lightning_poison.errors import UserError
 
 OLD = TensorDataset(torch.arange(10))

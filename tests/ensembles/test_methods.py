@@ -12,9 +12,8 @@ from torch.nn import functional
 
 from lightning_poison.ensembles import TrainedNetwork, TrainingRecipe, train_networks
 from lightning_poison.ensembles.members import Member
-from lightning_poison.ensembles.sequential import SequentialTrainer
 from lightning_poison.ensembles.stacked import StackedTrainer, stacking_pays
-from lightning_poison.ensembles.training import _trainer
+from lightning_poison.ensembles.training import SequentialTrainer, _trainer
 from lightning_poison.errors import UserError
 from tests.ensembles.problems import NETS, ColumnNet, doubles, flipped, points, weights
 

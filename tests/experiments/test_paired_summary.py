@@ -9,9 +9,8 @@ import pytest
 from scipy import stats
 
 from lightning_poison.experiments import Outcome
-from lightning_poison.experiments.runs import RunResult
-from lightning_poison.experiments.summary import summarise
-from lightning_poison.experiments.tables import results_csv, summaries_csv, summaries_markdown
+from lightning_poison.experiments.folder import RunResult
+from lightning_poison.experiments.outcome import results_csv, summaries_csv, summaries_markdown, summarise
 
 
 def result(strategy: str, victim: str, seed: int, adversarial: float, fitted: float = 1.0, **more) -> RunResult:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_poison.functional.buckets import order_ranks, quantile_buckets, width_buckets
+from lightning_poison.functional.class_graph import order_ranks, quantile_buckets, width_buckets
 
 
 def test_ranks_are_those_of_sorted_tuples():

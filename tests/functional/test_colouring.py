@@ -9,8 +9,12 @@ import networkx as nx
 import pytest
 import torch
 
-from lightning_poison.functional.class_graph import ClassGraph, class_graph
-from lightning_poison.functional.colouring import distance_two_colouring, is_distance_two_colouring
+from lightning_poison.functional.class_graph import (
+    ClassGraph,
+    class_graph,
+    distance_two_colouring,
+    is_distance_two_colouring,
+)
 
 
 def graph_of(count, edges) -> ClassGraph:

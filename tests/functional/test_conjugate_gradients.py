@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_poison.functional.conjugate_gradients import conjugate_gradients
+from lightning_poison.functional.tangents import conjugate_gradients
 
 
 def positive_matrix(size: int, seed: int) -> torch.Tensor:

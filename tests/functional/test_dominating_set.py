@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.class_graph import ClassGraph, class_graph
-from lightning_poison.functional.dominating_set import dominating_set
+from lightning_poison.functional.class_graph import ClassGraph, class_graph, dominating_set
 
 
 def graph_of(count, edges) -> ClassGraph:

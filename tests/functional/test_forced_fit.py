@@ -7,8 +7,7 @@ import torch
 
 from lightning_poison.errors import UserError
 from lightning_poison.functional import kernel_fit
-from lightning_poison.functional.forced_fit import ForcedFit
-from lightning_poison.functional.kernel_fit import KernelFit
+from lightning_poison.functional.kernel_fit import ForcedFit, KernelFit
 
 N, M, CLASSES, NOISE = 9, 4, 3, 0.2
 TRAINING = torch.tensor([0, 2, 3, 5, 6, 8])

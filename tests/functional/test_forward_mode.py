@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from lightning_poison.functional.forward_mode import jvp
+from lightning_poison.functional.tangents import jvp
 
 
 def test_equals_the_closed_form() -> None:
@@ -20,7 +20,7 @@ def test_equals_the_closed_form() -> None:
 
 def test_a_fresh_process_warns_of_nothing() -> None:
     code = (
-        "import torch; from lightning_poison.functional.forward_mode import jvp; "
+        "import torch; from lightning_poison.functional.tangents import jvp; "
         "jvp(torch.sin, (torch.ones(2),), (torch.ones(2),))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,8 +5,8 @@ from itertools import combinations
 import pytest
 import torch
 
-from lightning_poison.functional import medoid_swaps
-from lightning_poison.functional.medoid_swaps import swap_medoids
+from lightning_poison.functional import coverage
+from lightning_poison.functional.coverage import swap_medoids
 
 
 def some_points(count=9, dim=2, seed=0):
@@ -20,7 +20,7 @@ def cost(points, chosen):
 @pytest.mark.parametrize("places", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(8))
 def test_each_exchange_is_the_best_there_is(places, seed, monkeypatch):
-    monkeypatch.setattr(medoid_swaps, "_BLOCK", 20)  # two columns at a time
+    monkeypatch.setattr(coverage, "_BLOCK", 20)  # two columns at a time
     points, chosen = some_points(seed=seed), list(range(places))
     while True:
         options = {

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linprog
 
 from lightning_poison.functional.norms import named_norm
-from lightning_poison.functional.perturbations import spend, within
+from lightning_poison.poisons.points.clean_label import spend, within
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_poison.functional.random_state import RandomStates, kept_random_state, private_generators
+from lightning_poison.functional.random_streams import RandomStates, kept_random_state, private_generators
 
 
 def draws():

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.student import mean_interval
+from lightning_poison.functional.intervals import mean_interval
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])

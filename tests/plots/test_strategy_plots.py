@@ -5,7 +5,7 @@ import math
 from matplotlib.text import Text
 
 from lightning_poison.plots import strategy_curve, strategy_intervals
-from lightning_poison.plots.strategies import IntervalPoint
+from lightning_poison.plots.accuracy import IntervalPoint
 
 SURE, UNSURE = IntervalPoint(-0.15, -0.2, -0.1), IntervalPoint(0.05, math.nan, math.nan)
 

@@ -38,7 +38,7 @@ from lightning_poison.poisons import (
     TrajectoryMatching,
 )
 from lightning_poison.poisons.description import arguments, describe
-from lightning_poison.poisons.points.class_means import GivenMeans
+from lightning_poison.poisons.points.placed import GivenMeans
 
 THROUGH = [
     FarthestFromBoundary,

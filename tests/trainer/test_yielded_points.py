@@ -20,7 +20,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from lightning_poison.datamodules.epoch_shuffle import EpochShuffle
+from lightning_poison.datamodules.train_loader import EpochShuffle
 from lightning_poison.errors import UserError
 from lightning_poison.trainer.positions import EvaluationOrder, draw_positions, trained_positions, yielded
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.gaussian_noise import fill_gaussian
+from lightning_poison.functional.random_streams import fill_gaussian
 from lightning_poison.victims import Victim
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_poison.errors import UserError
-from lightning_poison.victims.resume import check_optimizer
+from lightning_poison.victims.victim import check_optimizer
 
 
 def checkpoint_of(optimizer: torch.optim.Optimizer) -> dict[str, object]:

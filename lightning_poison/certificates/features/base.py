@@ -1,21 +1,33 @@
-"""What a feature map must promise before a label-flip certificate can be built on it."""
+"""Feature maps that see no label: what they promise, and the plain ones."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_poison.certificates.guarantee import reach_of
 from lightning_poison.errors import UserError
-from lightning_poison.functional.checks import kind_shown
+from lightning_poison.functional.checks import check_finite, check_integer, kind_shown
 from lightning_poison.functional.point_order import OwnOrder, PointsInOrder
+from lightning_poison.functional.scale import unit_of
 
-__all__ = ["LabelFreeFeatures", "PointSource", "as_batches", "in_own_order"]
+__all__ = [
+    "FrozenFeatures",
+    "LabelFreeFeatures",
+    "PCAFeatures",
+    "PointSource",
+    "RawFeatures",
+    "UnchangedInputs",
+    "as_batches",
+    "in_own_order",
+]
+
 
 Batches = Tensor | Iterable[Tensor]
 
@@ -170,3 +182,155 @@ def spread_inputs(inputs: Batches, count: int) -> Tensor:
         while len(kept) >= 2 * count:
             kept, stride = kept[::2], 2 * stride
     return kept
+
+
+# --- the input itself as features -------------------------------------------------------------------------------------
+
+
+class RawFeatures(LabelFreeFeatures):
+    """Inputs flattened to one vector a point, (N, d); ``UnchangedInputs`` leaves them in their shape.
+
+    Example:
+        >>> import torch
+        >>> RawFeatures().transform(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 64])
+    """
+
+    def transform(self, inputs: Tensor) -> Tensor:
+        """Flatten (N, ...) to (N, d)."""
+        return inputs.flatten(1)
+
+    def describe(self) -> str:
+        """The map in a few words."""
+        return "raw inputs"
+
+
+# --- the input as it is, images in their shape ------------------------------------------------------------------------
+
+
+class UnchangedInputs(LabelFreeFeatures):
+    """Inputs in their own shape, for learners that are networks; ``RawFeatures`` flattens them to vectors.
+
+    Example:
+        >>> import torch
+        >>> UnchangedInputs().transform(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 1, 8, 8])
+    """
+
+    def transform(self, inputs: Tensor) -> Tensor:
+        """(N, ...) as they are."""
+        return inputs
+
+    def describe(self) -> str:
+        """The map in a few words."""
+        return "unchanged inputs"
+
+
+# --- principal components of the training inputs ----------------------------------------------------------------------
+
+
+class PCAFeatures(LabelFreeFeatures):
+    """The ``dim`` leading principal components of the training inputs, after centring.
+
+    The covariance is summed in float64 batch by batch, so memory is d x d and does not grow with the number of points.
+
+    Args:
+        dim: number of components; at most min(n, d) are kept.
+
+    Example:
+        >>> line = torch.arange(4.0)[:, None] * torch.tensor([[1.0, 0.0]])
+        >>> PCAFeatures(dim=1).fit(line).transform(line).abs().flatten().tolist()
+        [1.5, 0.5, 0.5, 1.5]
+    """
+
+    def __init__(self, dim: int = 64) -> None:
+        self.dim = check_integer("dim", dim, minimum=1)
+        self._unit = 1.0
+        self._mean: Tensor | None = None
+        self._basis: Tensor | None = None
+
+    def fit(self, inputs: Batches) -> PCAFeatures:
+        """Find mean and components."""
+        shift, count, total, second = None, 0, torch.zeros(()), torch.zeros(())
+        for batch in as_batches(inputs):
+            rows = check_finite("inputs", batch, remedy="clean them").flatten(1).double()
+            self._unit = unit_of(rows, ordinary=0) if shift is None else self._unit
+            rows = rows * self._unit
+            shift = rows.mean(0) if shift is None else shift  # sums of squares around an early mean cancel less
+            rows = rows - shift
+            count, total, second = count + len(rows), total + rows.sum(0), second + rows.T @ rows
+        mean = total / count
+        covariance = second / count - torch.outer(mean, mean)
+        if not torch.isfinite(covariance).all():
+            raise UserError("inputs must be of similar sizes, got some whose squares overflow; scale them down")
+        self._mean = mean if shift is None else mean + shift
+        self._basis = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, : min(self.dim, count)]
+        return self
+
+    def transform(self, inputs: Tensor) -> Tensor:
+        """Project (N, ...) to (N, dim), float64."""
+        if self._mean is None or self._basis is None:
+            raise UserError("PCAFeatures must be fitted before transform, got no components; call fit(inputs) first")
+        return ((inputs.flatten(1).double() * self._unit - self._mean) @ self._basis) / self._unit
+
+    def describe(self) -> str:
+        """The map in a few words."""
+        return f"{self.dim} principal components of the training inputs"
+
+
+# --- a user's own frozen network as features --------------------------------------------------------------------------
+
+
+class FrozenFeatures(LabelFreeFeatures):
+    """The outputs of a frozen feature extractor.
+
+    Args:
+        extractor: maps inputs (N, ...) to (N, d) or (N, ...), which is flattened. ``fit`` takes a copy of it, so that
+            training and evaluation points go through the same weights, whatever becomes of the original; the copy
+            runs in eval mode, without gradients, on the CPU.
+        label_free: promise that the extractor was trained without the labels that are certified: on other data, or
+            without labels. Where that cannot be promised the guarantee covers the head alone, and says so.
+
+    Example:
+        >>> FrozenFeatures(nn.Linear(4, 2)).end_to_end
+        False
+    """
+
+    def __init__(self, extractor: nn.Module, label_free: bool = False) -> None:
+        self.extractor = extractor
+        self.end_to_end = bool(label_free)
+        self._copy: nn.Module | None = None
+
+    def fit(self, inputs: Batches) -> FrozenFeatures:
+        """Copy the extractor as it is now."""
+        super().fit(inputs)
+        try:
+            self._copy = copy.deepcopy(self.extractor).cpu().eval()
+        except RuntimeError as error:  # weights that are computed by a hook
+            raise UserError(
+                f"extractor must be a module that can be copied, got {type(self.extractor).__name__} ({error}); "
+                "use torch.nn.utils.parametrizations for weights that are computed"
+            ) from error
+        return self
+
+    def transform(self, inputs: Tensor) -> Tensor:
+        """Run the extractor on (N, ...)."""
+        if self._copy is None:
+            raise UserError("FrozenFeatures must be fitted before transform, got no copy; call fit(inputs) first")
+        try:
+            with torch.no_grad():
+                features: Tensor = self._copy(inputs)
+        except RuntimeError as error:
+            raise UserError(
+                f"extractor must take inputs of shape {tuple(inputs.shape)}, got {type(self._copy).__name__} "
+                f"({str(error).partition(chr(10))[0]}); give it the size of the data"
+            ) from error
+        return features.flatten(1)
+
+    def premises(self) -> tuple[str, ...]:
+        """That the promise is kept."""
+        return ("the frozen network was trained without these labels",) if self.end_to_end else ()
+
+    def describe(self) -> str:
+        """The map in a few words."""
+        return f"a frozen {type(self.extractor).__name__}"

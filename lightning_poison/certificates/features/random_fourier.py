@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, spread_inputs
-from lightning_poison.certificates.features.random_conv import RandomConvFeatures
+from lightning_poison.certificates.features.images import RandomConvFeatures
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer, check_kind, check_number
 from lightning_poison.functional.random_streams import generator

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own custom
 
 from lightning_poison.certificates.features.base import Batches, LabelFreeFeatures, as_batches
-from lightning_poison.certificates.features.hog import HOGFeatures
+from lightning_poison.certificates.features.images import HOGFeatures
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_finite, check_integer, check_kind
 from lightning_poison.functional.graphs import (

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.equal_votes import certify_equal_votes
 from lightning_poison.certificates.features import LabelFreeFeatures
 from lightning_poison.certificates.label_linear import LabelFlipCertificate
 from lightning_poison.certificates.learner import Advance
 from lightning_poison.certificates.learners.clusters import Clusters, SpectralClusters
-from lightning_poison.certificates.learners.equal_votes import EqualVotesLearner
+from lightning_poison.certificates.learners.linear import EqualVotesLearner, certify_equal_votes
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_kind
 from lightning_poison.functional.ridge import rows_per_chunk
 
-__all__ = ["ClusterVotes"]
+__all__ = ["ClusterVotes", "SignedVotes"]
+
 
 _BATCH = 1000
 
@@ -38,7 +38,7 @@ class ClusterVotes(EqualVotesLearner):
 
     Training points of x's cluster vote with +1, the others not at all. The clusters see features only and are kept when
     the same points are fitted again with other labels, so flipped labels rename clusters and move none. The certificate
-    is that of :mod:`lightning_poison.certificates.equal_votes`: half the lead of the cluster's most frequent class.
+    is that of :mod:`lightning_poison.certificates.learners.linear`: half the lead of the cluster's most frequent class.
 
     More clusters follow the classes more closely and are smaller: clean accuracy rises and radii fall. Choose their
     number without the certified labels.
@@ -143,3 +143,38 @@ class ClusterVotes(EqualVotesLearner):
             evaluated = torch.cat([self.clusters.assign(part) for part in torch.split(features, _BATCH)])
         self._groups = _Groups(features.clone(), self._own.alike(training), evaluated)
         return self._groups
+
+
+# --- votes of all training points, for the classes of a point's cluster and against the others ------------------------
+
+
+class SignedVotes(ClusterVotes):
+    r"""Every training point votes +1 in x's cluster and -1 elsewhere; ``KernelSigns`` takes the sign from weights.
+
+    Certificates are exact up to ties.
+
+    The largest radii there are where classes form clusters: with one pure cluster for each class the margin is the
+    number of points of both classes, and the radius half of it, which no learner that treats the classes alike can
+    exceed (see :mod:`lightning_poison.certificates.learners.linear`, where the certificate is proved).
+
+    The score of class c is :math:`2 P_c - T_c` for P_c of its T_c training labels in the cluster: a small class has a
+    start over a large one. Where the frequencies differ much, or with many more clusters than classes, a cluster may be
+    too small to speak for its class, and :class:`ClusterVotes` is the better choice.
+
+    Args:
+        features: the feature map; None: that of ``CertifiedLearner``. ``HOGFeatures`` suits digits and clothes.
+        clusters: how points are divided; None: ``SpectralClusters()``, ten of them.
+        transductive: divide training and evaluation inputs together. It is a little more accurate, but the prediction
+            of a point then depends on the inputs (never on labels) of the points that are certified along with it.
+
+    Example:
+        >>> import torch
+        >>> from lightning_poison.certificates.features import RawFeatures
+        >>> from lightning_poison.certificates.learners.clusters import KMeansClusters
+        >>> inputs, labels = torch.tensor([[0.0], [0.1], [0.2], [9.0], [9.1]]), torch.tensor([1, 1, 1, 0, 0])
+        >>> SignedVotes(RawFeatures(), KMeansClusters(2)).fit(inputs, labels, num_classes=2).certify(inputs[2:4])
+        LabelFlipCertificate(prediction=tensor([1, 0]), radius=tensor([2, 2]))
+    """
+
+    _outside = -1
+    _votes = "signed votes"

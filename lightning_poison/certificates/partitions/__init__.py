@@ -1,9 +1,15 @@
 """Votes of learners that were trained on parts of the data, and the label changes that they outlast."""
 
-from lightning_poison.certificates.partitions.adversaries import Adversary, OneVote, PricedVotes, SharedParts
-from lightning_poison.certificates.partitions.aggregation import PartitionAggregation
-from lightning_poison.certificates.partitions.assignment import deal_parts, users_of_parts
-from lightning_poison.certificates.partitions.elections import certify_plurality, certify_run_off, rank_classes
+from lightning_poison.certificates.partitions.aggregation import PartitionAggregation, deal_parts, users_of_parts
+from lightning_poison.certificates.partitions.elections import (
+    Adversary,
+    OneVote,
+    PricedVotes,
+    SharedParts,
+    certify_plurality,
+    certify_run_off,
+    rank_classes,
+)
 
 __all__ = [
     "Adversary",

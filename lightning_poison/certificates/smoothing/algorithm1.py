@@ -29,11 +29,9 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.smoothing.audit import audit
-from lightning_poison.certificates.smoothing.berry_esseen import berry_esseen
-from lightning_poison.certificates.smoothing.chernoff import chernoff
+from lightning_poison.certificates.smoothing.chernoff import berry_esseen, chernoff
 from lightning_poison.certificates.smoothing.dense import Margins
-from lightning_poison.certificates.smoothing.margins import EPS
-from lightning_poison.certificates.smoothing.noise import noise_of_others, noise_of_own
+from lightning_poison.certificates.smoothing.margins import EPS, noise_of_others, noise_of_own
 from lightning_poison.certificates.smoothing.thresholds import FlipNoise
 from lightning_poison.certificates.smoothing.votes import Pair, Votes
 from lightning_poison.errors import UserError

@@ -36,8 +36,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.smoothing.berry_esseen import berry_esseen_at
-from lightning_poison.certificates.smoothing.chernoff import bounded_at_best_tilt
+from lightning_poison.certificates.smoothing.chernoff import berry_esseen_at, bounded_at_best_tilt
 from lightning_poison.certificates.smoothing.dense import Margins
 from lightning_poison.certificates.smoothing.margins import EPS
 

@@ -25,8 +25,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.smoothing.margins import EPS, LARGEST_EXPONENT, Moments, Segment
-from lightning_poison.certificates.smoothing.noise import LabelNoise
+from lightning_poison.certificates.smoothing.margins import EPS, LARGEST_EXPONENT, LabelNoise, Moments, Segment
 from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["Margins"]
@@ -52,7 +51,7 @@ class Margins:
         offset_error: how far rounding may have moved b, shape (m,).
 
     Example:
-        >>> from lightning_poison.certificates.smoothing.noise import noise_of_own
+        >>> from lightning_poison.certificates.smoothing.margins import noise_of_own
         >>> one = torch.ones(1).double()
         >>> margin = Margins(one[None], [Segment(0, 1, 1, noise_of_own(0.1, 2))], one, one, one, 0 * one, 0 * one)
         >>> margin.log_mgf(one * math.log(3)).exp()  # 0.9 / 3 + 0.1 * 3

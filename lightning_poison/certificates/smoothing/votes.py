@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_poison.certificates.smoothing.dense import Margins
-from lightning_poison.certificates.smoothing.margins import Segment
-from lightning_poison.certificates.smoothing.noise import LabelNoise
+from lightning_poison.certificates.smoothing.margins import LabelNoise, Segment
 
 __all__ = ["Pair", "Votes"]
 

@@ -1,6 +1,5 @@
 """Selectors by how hard a point is for a network that learns the clean labels."""
 
-from lightning_poison.poisons.difficulty.forgetting_events import ForgettingEvents
-from lightning_poison.poisons.difficulty.highest_loss import HighestLoss
+from lightning_poison.poisons.difficulty.forgetting_events import ForgettingEvents, HighestLoss
 
 __all__ = ["ForgettingEvents", "HighestLoss"]

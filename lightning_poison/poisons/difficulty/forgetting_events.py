@@ -1,4 +1,4 @@
-"""The points that a training run forgets most often."""
+"""Points that are hard to learn: forgotten most often, or with the highest loss."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from torch import Tensor, nn
 
 from lightning_poison.ensembles import TrainedNetwork, TrainingRecipe, train_networks
 from lightning_poison.errors import UserError
-from lightning_poison.functional.buckets import order_ranks
 from lightning_poison.functional.checks import check_integer_field, check_kind
+from lightning_poison.functional.class_graph import order_ranks
 from lightning_poison.functional.forgetting import forgetting_events
+from lightning_poison.functional.losses import cross_entropy
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import SmallNet, net_for
 from lightning_poison.nets.building import check_net_maker
-from lightning_poison.poisons.candidates import Candidates
-from lightning_poison.poisons.ranking import ScoreSelector
-from lightning_poison.poisons.surrogates import check_surrogate
+from lightning_poison.poisons.base import Candidates
+from lightning_poison.poisons.budget import ScoreSelector
+from lightning_poison.poisons.surrogates import Surrogate, check_surrogate, surrogate_network, surrogate_scores
 from lightning_poison.poisons.training_set import TrainingSet
 
-__all__ = ["ForgettingEvents"]
+__all__ = ["ForgettingEvents", "HighestLoss"]
 
 
 @dataclass(frozen=True)
@@ -99,3 +100,40 @@ class ForgettingEvents(ScoreSelector):
         right = trained[0].right
         assert right is not None  # noqa: S101  # it was asked for
         return right.cpu()
+
+
+# --- the points that a clean network finds hardest --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HighestLoss(ScoreSelector):
+    """Flips the points whose clean label has the highest cross-entropy on a clean network.
+
+    They are atypical, mislabelled already, or close to the decision boundary: a baseline for better strategies.
+
+    Args:
+        count: how many points in all.
+        per_class: how many points of each class.
+        fraction: which share of the points of the classes, in [0, 1], rounded to whole points.
+        classes: the classes to choose from; None: every class.
+        surrogate: the network; None: the one that came along with the data, else one that is trained now.
+
+    Raises:
+        UserError: an argument is out of its range, or the surrogate does not fit the data.
+
+    Example:
+        >>> HighestLoss(per_class=5).per_class
+        5
+    """
+
+    surrogate: Surrogate | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kind("surrogate", self.surrogate, Surrogate, "TrainedSurrogate()", optional=True)
+
+    def scores(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
+        """The cross-entropy of each point."""
+        network = surrogate_network(self.surrogate, candidates.training_set, seed)
+        scores = surrogate_scores(network, candidates.training_set.inputs[index])
+        return cross_entropy(scores.double(), candidates.labels[index])

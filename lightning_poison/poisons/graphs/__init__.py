@@ -1,10 +1,12 @@
 """Selectors that look at which points of a class lie close together."""
 
-from lightning_poison.poisons.graphs.class_graph_degree import ClassGraphDegree
-from lightning_poison.poisons.graphs.class_graph_selector import ClassGraphSelector
+from lightning_poison.poisons.graphs.class_graphs import (
+    ClassGraphDegree,
+    ClassGraphIntersection,
+    ClassGraphSelector,
+    DominatingSet,
+)
 from lightning_poison.poisons.graphs.colouring_score import ColouringScore
-from lightning_poison.poisons.graphs.dominating_set import DominatingSet
-from lightning_poison.poisons.graphs.intersection import ClassGraphIntersection
 from lightning_poison.poisons.graphs.spaces import FeatureSpace, InputSpace, PCASpace, Space
 
 __all__ = [

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_poison.certificates.features.pca import PCAFeatures
+from lightning_poison.certificates.features.base import PCAFeatures
 from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_integer_field, check_kind
 from lightning_poison.poisons.surrogates import Surrogate, surrogate_network
-from lightning_poison.poisons.surrogates.last_layer import penultimate_features
+from lightning_poison.poisons.surrogates.trained import penultimate_features
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["FeatureSpace", "InputSpace", "PCASpace", "Space"]

@@ -16,9 +16,9 @@ from lightning_poison.functional.checks import check_integer_field, check_kind
 from lightning_poison.functional.random_streams import mix_seed
 from lightning_poison.nets import SmallNet, net_for
 from lightning_poison.nets.building import check_net_maker
-from lightning_poison.poisons.candidates import Candidates
-from lightning_poison.poisons.influence.whole_network import Linearised
-from lightning_poison.poisons.ranking import ScoreSelector
+from lightning_poison.poisons.base import Candidates
+from lightning_poison.poisons.budget import ScoreSelector
+from lightning_poison.poisons.influence.influence_score import Linearised
 from lightning_poison.poisons.surrogates import Surrogate, surrogate_network
 from lightning_poison.poisons.unit_box import attacked_in_box, input_range
 

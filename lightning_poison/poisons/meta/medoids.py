@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_poison.functional.checks import check_integer_field
-from lightning_poison.functional.medoid_swaps import swap_medoids
+from lightning_poison.functional.coverage import swap_medoids
 from lightning_poison.functional.random_streams import mix_seed
+from lightning_poison.poisons.base import Candidates
 from lightning_poison.poisons.budget import BudgetedSelector, Share
-from lightning_poison.poisons.candidates import Candidates
 
 __all__ = ["Medoids"]
 
@@ -39,7 +39,7 @@ class Medoids(BudgetedSelector):
         restarts: how often k-means starts anew; the tightest clusters count.
         swaps: how many exchanges, at most, follow in each clustering. They lower the mean squared distance to the
             nearest flip, which the points nearest the centres do not quite minimise; see
-            :func:`~lightning_poison.functional.medoid_swaps.swap_medoids`. 0: none. An exchange takes a look at all
+            :func:`~lightning_poison.functional.coverage.swap_medoids`. 0: none. An exchange takes a look at all
             distances between the points that are clustered together: under a second for 3,000 images of 784 pixels on
             one core.
 

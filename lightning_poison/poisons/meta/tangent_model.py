@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.forward_mode import jvp
 from lightning_poison.functional.fresh_networks import fresh_network
 from lightning_poison.functional.kernel_fit import KernelFit
-from lightning_poison.functional.tangents import Tangents, tangent_kernel, tangents
+from lightning_poison.functional.tangents import Tangents, jvp, tangent_kernel, tangents
 from lightning_poison.nets.building import build_net
 from lightning_poison.poisons.meta.outer_attack import OuterAttack
 

@@ -1,9 +1,12 @@
-"""Poisons that are inputs, with labels and provenance: what a flip list is for flips."""
+"""Poisons that are inputs, as a list and as files: what a flip list is for flips."""
 
 from __future__ import annotations
 
+import io
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,13 +14,111 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import lightning_poison
 from lightning_poison.errors import UserError
-from lightning_poison.functional.random_state import kept_random_state
-from lightning_poison.poisons.points.points_file import read_points, write_points
+from lightning_poison.functional.files import write_atomically
+from lightning_poison.functional.random_streams import kept_random_state
+from lightning_poison.poisons.base import Poison
+from lightning_poison.poisons.description import arguments, describe
+from lightning_poison.poisons.flip_list import provenance_lines
 from lightning_poison.poisons.poison_list import PoisonList
 from lightning_poison.poisons.training_set import TrainingSet
 
-__all__ = ["PoisonPoints"]
+__all__ = [
+    "FORMAT_VERSION",
+    "PointPoison",
+    "PointsFromFile",
+    "PoisonPoints",
+    "check_points_path",
+    "read_points",
+    "write_points",
+]
+
+
+# --- the files of poison points: a torch file that holds everything, and a table beside it that a person can read -----
+
+FORMAT_VERSION = 1
+_HEADER = "index,old_label,new_label,distance"
+
+
+def check_points_path(path: str | Path) -> Path:
+    """Return ``path`` if it can name a torch file that has its table beside it.
+
+    Raises:
+        UserError: it ends in ``.csv``, as the table's does.
+
+    Example:
+        >>> check_points_path("points.pt").name
+        'points.pt'
+    """
+    target = Path(path)
+    if target.suffix == ".csv":
+        raise UserError(f"poison points must go to a .pt file, got {path}; their table is written beside it as .csv")
+    return target
+
+
+def write_points(state: Mapping[str, Any], path: str | Path) -> Path:
+    """Write points to ``path``, and their table to the same name with ``.csv``, each whole or not at all.
+
+    Args:
+        state: the columns and the provenance of the points, see :meth:`PoisonPoints.state_dict`.
+        path: of the torch file.
+
+    Raises:
+        UserError: the folder cannot be written, or ``path`` is that of the table.
+    """
+    target = check_points_path(path)
+    buffer = io.BytesIO()
+    torch.save({"format_version": FORMAT_VERSION, **state}, buffer)
+    write_atomically(target.with_suffix(".csv"), _table(state))
+    return write_atomically(target, buffer.getvalue())
+
+
+def read_points(path: str | Path) -> dict[str, Any]:
+    """Read a torch file of poison points; nothing in it is executed.
+
+    Returns:
+        what :func:`write_points` was given.
+
+    Raises:
+        UserError: the file is missing, no such file, or of a later version.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no file of poison points at {path}; check the path") from None
+    except Exception as error:  # an unpickler that is fed with anything raises anything
+        reason = (
+            error.strerror if isinstance(error, OSError) else "it is no whole torch file of tensors and plain values"
+        )
+        raise UserError(f"cannot read the poison points in {path} ({reason}); give the .pt file") from error
+    columns: dict[str, Any] = state if isinstance(state, dict) else {}
+    version = columns.get("format_version")
+    if version is None or "inputs" not in columns:
+        raise UserError(f"{path} holds no poison points; give a file that PoisonPoints.write wrote")
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path}: format_version must be {FORMAT_VERSION}, got {version}; update lightning_poison")
+    _check_columns(columns, path)
+    return columns
+
+
+def _check_columns(state: dict[str, Any], path: str | Path) -> None:
+    for name in ("index", "inputs", "old_label", "new_label", "distance"):
+        if not isinstance(state.get(name), Tensor):
+            got = f"got {type(state[name]).__name__}" if name in state else "which is not there"
+            raise UserError(f"{path}: {name} must be a tensor, {got}; give a file that PoisonPoints.write wrote")
+    if not isinstance(state.get("provenance"), dict):
+        raise UserError(f"{path}: provenance must be a dict; give a file that PoisonPoints.write wrote")
+
+
+def _table(state: Mapping[str, Any]) -> str:
+    lines = [*provenance_lines(FORMAT_VERSION, state["provenance"]), _HEADER]
+    columns = (state[name].tolist() for name in ("index", "old_label", "new_label", "distance"))
+    lines += [f"{index},{old},{new},{far:.6g}" for index, old, new, far in zip(*columns, strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+# --- poison points ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,3 +310,79 @@ class PoisonPoints(PoisonList):
                 f"points can be added to data of (input, label) items only, got items of {len(item)} values; "
                 "leave the other values out, or replace points instead"
             )
+
+
+# --- what strategies that make inputs have in common ------------------------------------------------------------------
+
+
+class PointPoison(Poison):
+    """A rule that turns clean training data and a seed into poison points."""
+
+    file_name = PoisonPoints.file_name
+
+    @abstractmethod
+    def craft(self, training_set: TrainingSet, seed: int) -> PoisonPoints:
+        """The points: the same for the same data and seed, whatever the global random state."""
+
+    def provenance(self, training_set: TrainingSet, seed: int, norm: str) -> dict[str, Any]:
+        """What the points record of where they come from.
+
+        Args:
+            training_set: the clean data.
+            seed: of the draws.
+            norm: in which distances are measured.
+        """
+        return {
+            "strategy": describe(self),
+            "arguments": arguments(self),
+            "seed": seed,
+            "norm": norm,
+            "fingerprint": training_set.fingerprint,
+            "num_points": training_set.num_points,
+            "num_classes": training_set.num_classes,
+            "num_classes_after": self.num_classes_after(training_set.num_classes),
+            "package_version": lightning_poison.__version__,
+        }
+
+
+# --- poison points that a file holds ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PointsFromFile(PointPoison):
+    """Adds and replaces points exactly as a file states them.
+
+    Args:
+        path: a ``.pt`` file that :meth:`PoisonPoints.write` wrote.
+
+    Raises:
+        UserError: it is no path.
+    """
+
+    path: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, (str, Path)):
+            raise UserError(f"path must name a .pt file of poison points, got {self.path!r}; write it as text")
+
+    @cached_property
+    def points(self) -> PoisonPoints:
+        """What the file holds; read once.
+
+        Raises:
+            UserError: the file is missing or malformed.
+        """
+        return PoisonPoints.read(self.path)
+
+    def num_classes_after(self, num_classes: int) -> int:
+        """Number of classes with the points; a file may add one class."""
+        highest = int(self.points.new_label.max()) + 1 if len(self.points) else 0
+        return min(max(num_classes, highest), num_classes + 1)
+
+    def craft(self, training_set: TrainingSet, seed: int) -> PoisonPoints:  # noqa: ARG002  # the signature is shared
+        """The file's points, after checking that they belong to this data.
+
+        Raises:
+            UserError: they were made for other data.
+        """
+        return self.points.check(training_set, self.num_classes_after(training_set.num_classes))

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from lightning_poison.attacks import class_scores, frozen_eval
 from lightning_poison.attacks.outputs import SelectOutput
 from lightning_poison.errors import UserError
-from lightning_poison.nets.running import device_of, in_parts
+from lightning_poison.nets.building import device_of, in_parts
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["Surrogate", "check_output", "check_surrogate", "surrogate_scores"]

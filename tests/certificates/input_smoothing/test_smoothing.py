@@ -11,8 +11,7 @@ from scipy.stats import binomtest, norm
 from torch import nn
 
 from lightning_poison.certificates.input_smoothing import InputSmoothing, SmoothedPoints, smoothing_section
-from lightning_poison.certificates.input_smoothing.looks import Looks, l2_radius
-from lightning_poison.certificates.input_smoothing.votes import NoisyVotes
+from lightning_poison.certificates.input_smoothing.smoothing import Looks, NoisyVotes, l2_radius
 from lightning_poison.errors import UserError
 
 

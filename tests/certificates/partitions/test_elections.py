@@ -15,7 +15,7 @@ from lightning_poison.certificates.partitions import (
     certify_run_off,
     rank_classes,
 )
-from lightning_poison.certificates.partitions.adversaries import UNREACHABLE
+from lightning_poison.certificates.partitions.elections import UNREACHABLE
 from lightning_poison.errors import UserError
 
 MANY = 10**6

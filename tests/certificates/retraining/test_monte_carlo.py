@@ -17,7 +17,7 @@ from lightning_poison.certificates.retraining import (
     TrainingProcedure,
     certify_counts,
 )
-from lightning_poison.certificates.smoothing.radii import kl_radius, tight_radius
+from lightning_poison.certificates.smoothing.thresholds import kl_radius, tight_radius
 from lightning_poison.errors import UserError
 
 IMAGES = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:, None]

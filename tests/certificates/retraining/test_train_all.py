@@ -28,8 +28,7 @@ from lightning_poison.certificates.retraining import (
     TrainingProcedure,
     train_all,
 )
-from lightning_poison.certificates.retraining.engine import TrainedModels
-from lightning_poison.certificates.retraining.run_cache import RunCache
+from lightning_poison.certificates.retraining.engine import RunCache, TrainedModels
 from lightning_poison.errors import UserError
 
 INPUTS = torch.tensor(load_digits().data / 16, dtype=torch.float32)

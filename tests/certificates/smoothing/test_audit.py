@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from lightning_poison.certificates.smoothing.audit import _below, _cells, _lattice_bound
-from lightning_poison.certificates.smoothing.chernoff import bounded_at_best_tilt, chernoff
+from lightning_poison.certificates.smoothing.chernoff import bounded_at_best_tilt, chernoff, coarse_tilt
 from lightning_poison.certificates.smoothing.dense import Margins
-from lightning_poison.certificates.smoothing.newton import coarse_tilt
-from lightning_poison.certificates.smoothing.noise import noise_of_own
+from lightning_poison.certificates.smoothing.margins import noise_of_own
 from lightning_poison.certificates.smoothing.votes import Pair, Votes
 
 

@@ -10,8 +10,7 @@ from functools import cache
 import pytest
 import torch
 
-from lightning_poison.certificates.smoothing.radii import kl_radius, kl_thresholds, tight_radius
-from lightning_poison.certificates.smoothing.thresholds import tight_thresholds
+from lightning_poison.certificates.smoothing.thresholds import kl_radius, kl_thresholds, tight_radius, tight_thresholds
 from lightning_poison.errors import UserError
 
 mpmath = pytest.importorskip("mpmath")

@@ -15,7 +15,7 @@ from lightning_poison.certificates.smoothing import (
     tight_radius,
 )
 from lightning_poison.certificates.smoothing import smoothed_ridge as module
-from lightning_poison.certificates.smoothing.strength import strength_of_equation_6
+from lightning_poison.certificates.smoothing.smoothed_ridge import strength_of_equation_6
 from lightning_poison.errors import UserError
 from lightning_poison.functional.ridge import Ridge
 

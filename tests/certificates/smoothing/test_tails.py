@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from lightning_poison.certificates.smoothing import smoothed_predictions
 from lightning_poison.certificates.smoothing.algorithm1 import predict_smoothed
-from lightning_poison.certificates.smoothing.berry_esseen import log_normal_factor
+from lightning_poison.certificates.smoothing.chernoff import log_normal_factor
 from lightning_poison.certificates.smoothing.dense import Margins
 from lightning_poison.certificates.smoothing.margins import Moments
 from lightning_poison.certificates.smoothing.votes import Votes

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from lightning_poison.certificates.theorems import (
+from lightning_poison.errors import UserError
+from lightning_poison.theory import (
     cap_height,
     cap_measure,
     feature_strengths,
@@ -15,8 +16,7 @@ from lightning_poison.certificates.theorems import (
     robust_weights,
     sphere_risk,
 )
-from lightning_poison.certificates.theorems.sphere import gaussian_cap_height
-from lightning_poison.errors import UserError
+from lightning_poison.theory.covering import gaussian_cap_height
 
 
 @pytest.mark.parametrize("height", [-1.0, -0.7, 0.0, 0.2, 0.999, 1.0])

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_poison.certificates.theorems import (
+from lightning_poison.errors import UserError
+from lightning_poison.functional.intervals import binomial_lower
+from lightning_poison.theory import (
     BallCovering,
     cover_by_balls,
     lipschitz_estimate,
@@ -17,9 +19,7 @@ from lightning_poison.certificates.theorems import (
     samples_needed,
     training_margins,
 )
-from lightning_poison.certificates.theorems.memorisation import attack_radius
-from lightning_poison.errors import UserError
-from lightning_poison.functional.intervals import binomial_lower
+from lightning_poison.theory.memorisation import attack_radius
 
 BALLS = 8
 

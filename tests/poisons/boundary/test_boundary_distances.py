@@ -21,7 +21,7 @@ from lightning_poison.poisons import (
     ToClass,
     TrainingSet,
 )
-from lightning_poison.poisons.boundary import distances
+from lightning_poison.poisons.boundary import path_lengths
 from lightning_poison.poisons.surrogates import TrainedSurrogate
 from tests.counted_gradients import CountedGradients
 from tests.poisons.boundary.walked_by_hand import by_hand
@@ -92,7 +92,7 @@ def test_parts_of_a_large_set_give_the_same(vectors, monkeypatch):
     candidates = Candidates.of(vectors, NextClass(), 0)
     selector = FarthestFromBoundary(step=0.25)
     whole = selector.distances(candidates, candidates.index, 0)
-    monkeypatch.setattr(distances, "_parts", lambda rows, inputs: torch.split(rows, 7) if len(rows) else ())
+    monkeypatch.setattr(path_lengths, "_parts", lambda rows, inputs: torch.split(rows, 7) if len(rows) else ())
     again = replace(vectors, network=vectors.network)  # nothing is remembered
     parts = selector.distances(Candidates.of(again, NextClass(), 0), candidates.index, 0)
     assert torch.equal(whole.length, parts.length)

@@ -11,7 +11,7 @@ from lightning_poison.poisons import (
     NextClass,
     PathLengthBucket,
 )
-from lightning_poison.poisons.boundary import distances
+from lightning_poison.poisons.boundary import path_lengths
 from tests.poisons.boundary.walked_by_hand import by_hand
 from tests.poisons.golden import check_golden
 
@@ -47,7 +47,7 @@ def test_a_path_that_ends_at_the_limit_is_nearer_than_one_that_does_not(vectors)
     class Measured(FarthestFromBoundary):
         def distances(self, candidates, index, seed):
             reached = torch.tensor([False, True, True])
-            return distances.BoundaryDistances(torch.tensor([8, 8, 7]), reached, torch.tensor([1.0, 5.0, 9.0]))
+            return path_lengths.BoundaryDistances(torch.tensor([8, 8, 7]), reached, torch.tensor([1.0, 5.0, 9.0]))
 
     scores = Measured().scores(Candidates.of(vectors, NextClass(), 0), torch.arange(3), 0)
     assert torch.argsort(scores).tolist() == [2, 1, 0]

@@ -21,9 +21,7 @@ from lightning_poison.poisons import (
     ToClass,
     TrainingSet,
 )
-from lightning_poison.poisons.graphs.dominating_set import dominating_order
-from lightning_poison.poisons.graphs.intersection import best_of_both
-from lightning_poison.poisons.graphs.neighbourhoods import usual_quantile
+from lightning_poison.poisons.graphs.class_graphs import best_of_both, dominating_order, usual_quantile
 from tests.poisons.golden import check_golden, golden_data
 from tests.poisons.graphs.data import digits_network, vectors
 

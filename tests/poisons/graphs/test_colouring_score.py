@@ -12,11 +12,15 @@ from torch.utils.data import TensorDataset
 from lightning_poison.attacks import FGSM, PGD
 from lightning_poison.ensembles import TrainingRecipe
 from lightning_poison.errors import UserError
-from lightning_poison.functional.class_graph import ClassGraph, class_graph
-from lightning_poison.functional.colouring import distance_two_colouring, is_distance_two_colouring
+from lightning_poison.functional.class_graph import (
+    ClassGraph,
+    class_graph,
+    distance_two_colouring,
+    is_distance_two_colouring,
+)
 from lightning_poison.poisons import ColouringScore, LabelFlips, TrainingSet
 from lightning_poison.poisons.graphs import colouring_score as module
-from lightning_poison.poisons.graphs.carried import carried_neighbours
+from lightning_poison.poisons.graphs.colouring_score import carried_neighbours
 from tests.poisons.golden import check_golden, golden_data
 from tests.poisons.graphs.data import vectors
 

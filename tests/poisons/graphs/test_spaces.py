@@ -12,7 +12,7 @@ from lightning_poison.errors import UserError
 from lightning_poison.nets import MLP, PoolCNN, StrideCNN
 from lightning_poison.poisons import FeatureSpace, InputSpace, PCASpace, TrainingSet
 from lightning_poison.poisons.graphs import spaces as module
-from lightning_poison.poisons.surrogates.last_layer import penultimate_features
+from lightning_poison.poisons.surrogates.trained import penultimate_features
 from tests.poisons.golden import golden_data
 from tests.poisons.graphs.data import digits_network, vectors
 

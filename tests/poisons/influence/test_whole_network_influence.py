@@ -9,9 +9,8 @@ from torch.utils.data import TensorDataset
 from lightning_poison.errors import UserError
 from lightning_poison.nets import MLP
 from lightning_poison.poisons import InfluenceScore, LabelFlips, TrainingSet
-from lightning_poison.poisons.influence import whole_network
-from lightning_poison.poisons.influence.last_layer import last_layer_tangents
-from lightning_poison.poisons.influence.whole_network import Linearised, network_tangents
+from lightning_poison.poisons.influence import influence_score
+from lightning_poison.poisons.influence.influence_score import Linearised, last_layer_tangents, network_tangents
 from tests.poisons.influence.refits import DAMPING
 
 
@@ -96,6 +95,6 @@ def test_both_ways_agree_on_a_linear_network_at_its_minimum(small):
 
 
 def test_an_unsolved_system_is_not_used(small, monkeypatch):
-    monkeypatch.setattr(whole_network, "_STEPS", 2)
+    monkeypatch.setattr(influence_score, "_STEPS", 2)
     with pytest.raises(UserError, match="damping must be larger for this network, got 1e-06, with which 2 steps of"):
         LabelFlips(InfluenceScore(per_class=1, weights="network", damping=1e-6)).craft(small, 0)

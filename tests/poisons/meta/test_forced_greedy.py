@@ -5,9 +5,8 @@ from itertools import combinations
 import pytest
 import torch
 
-from lightning_poison.functional.forced_fit import ForcedFit
-from lightning_poison.functional.kernel_fit import KernelFit
-from lightning_poison.poisons.meta.forced_greedy import Flippable, OuterPoints, closeness, forced_greedy, single_effects
+from lightning_poison.functional.kernel_fit import ForcedFit, KernelFit
+from lightning_poison.poisons.meta.meta_flips import Flippable, OuterPoints, closeness, forced_greedy, single_effects
 
 N, M, DIM, NOISE = 10, 6, 14, 0.3
 

@@ -7,8 +7,8 @@ from torch.func import functional_call
 from torch.utils.data import TensorDataset
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.unrolled import gumbel_softmax, mixed_labels, unrolled_training
 from lightning_poison.poisons import GumbelFlips, LabelFlips, NewClass, TrainingSet
+from lightning_poison.poisons.meta.gumbel_flips import gumbel_softmax, mixed_labels, unrolled_training
 from tests.poisons.golden import check_golden, golden_data
 
 

@@ -5,7 +5,7 @@ import torch
 
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import Candidates, Medoids, NewClass, NextClass, ToClass, TrainingSet
-from lightning_poison.poisons.meta.roles import Roles
+from lightning_poison.poisons.meta.meta_flips import Roles
 
 LABELS = torch.cat([torch.full((size,), label) for label, size in enumerate([40, 60, 20, 80])])[
     torch.randperm(200, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_poison.errors import UserError
-from lightning_poison.functional.forced_fit import ForcedFit
+from lightning_poison.functional.kernel_fit import ForcedFit
 from lightning_poison.nets import MLP, PoolCNN, default_nets
 from lightning_poison.poisons import GumbelFlips, LabelFlips, MetaFlips, TrainingSet
 from lightning_poison.poisons.meta.outer_attack import OuterAttack

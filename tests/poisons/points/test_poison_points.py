@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 from lightning_poison.errors import UserError
 from lightning_poison.poisons import FlipList, PointsFromFile, PoisonPoints, TrainingSet
-from lightning_poison.poisons.restoring import restored_poisons
+from lightning_poison.poisons.from_file import restored_poisons
 
 LABELS = torch.arange(12) % 3
 DATA = TrainingSet(LABELS, 3, "abc", TensorDataset(torch.zeros(12, 2, 2), LABELS))
