@@ -14,6 +14,9 @@ from lightning_poison.errors import UserError
 __all__ = ["SelectOutput", "are_scores", "called", "selected_output", "why_no_scores"]
 
 
+# --- one item of the output -------------------------------------------------------------------------------------------
+
+
 class SelectOutput(nn.Module):
     """A model reduced to one item of its output, which holds the logits.
 
@@ -25,7 +28,6 @@ class SelectOutput(nn.Module):
         UserError: when called: the output has no such item.
 
     Example:
-        >>> import torch
         >>> class WithFeatures(nn.Module):
         ...     def forward(self, x):
         ...         return {"logits": x.sum(dim=1), "features": x}
@@ -89,7 +91,7 @@ def _remedy(output: Any) -> str:
     return "use one of its names"
 
 
-# --- what to say where a model is called in a way that it was not made for --------------------------------------------
+# --- calls that a model was not made for ------------------------------------------------------------------------------
 
 
 def called(model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
@@ -167,11 +169,11 @@ def _mistaken_call(model: Callable[[Tensor], Any], inputs: Tensor, error: Except
             "the same as its steps (where it returns more than these, output says where they stand)"
         )
     if isinstance(error, TypeError):
-        called = owner.forward if isinstance(owner, nn.Module) else owner
+        forward = owner.forward if isinstance(owner, nn.Module) else owner
         try:
-            inspect.signature(called).bind(inputs)
+            inspect.signature(forward).bind(inputs)
         except TypeError:
-            wanted = str(inspect.signature(called))
+            wanted = str(inspect.signature(forward))
             return (
                 f"{_forward_of(owner)} must take the inputs alone, got one that takes {wanted}; give the other "
                 "arguments defaults, or attack a module whose forward maps inputs to logits"

@@ -16,10 +16,12 @@ from lightning_poison.attacks.stochastic import StochasticVictimWarning, confirm
 from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.losses import cross_entropy
 
-__all__ = ["PathLengths", "Trace", "adversarial_paths", "path_look", "path_trace", "sign_move"]
-
+__all__ = ["Trace", "adversarial_paths", "path_trace"]
 
 _CONFIRMED = "a path ends where most of nine further passes find the prediction flipped"
+
+
+# --- lengths ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -88,28 +90,26 @@ def adversarial_paths(
         >>> adversarial_paths(scores, torch.tensor([[0.62], [0.4]]), torch.tensor([0, 0]), step=0.05).length
         tensor([3, 0])
     """
-    step = check_number("step", step, minimum=0, maximum=1, remedy="steps of 0.01 are usual")
-    max_steps = check_integer("max_steps", max_steps, minimum=0)
+    step, max_steps = _checked(step, max_steps)
     if chunk_size is not None:
         chunk_size = check_integer("chunk_size", chunk_size, minimum=1)
     with frozen_eval(model):
         samples = Samples.checked(inputs, labels, targets)
-        look, stochastic = path_look(model, samples)
+        look, stochastic = _path_look(model, samples)
         found = walk(
             samples.inputs,
             look,
-            sign_move(step, clip=clip),
+            _sign_move(step, clip=clip),
             max_steps=max_steps,
             chunk_size=chunk_size,
             keep_ends=keep_ends,
             advance=advance,
         )
-    aims = torch.full_like(samples.labels, -1) if samples.targets is None else samples.targets
     ends = None if found.ends is None else found.ends.cpu()
-    return PathLengths(found.steps.cpu(), found.reached.cpu(), aims.cpu(), ends, stochastic)
+    return PathLengths(found.steps.cpu(), found.reached.cpu(), _aims(samples).cpu(), ends, stochastic)
 
 
-def path_look(
+def _path_look(
     model: Callable[[Tensor], Tensor], samples: Samples, recorded: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Look, bool]:
     """The look of paths out of the label or to the target; whether the model is stochastic, which is said.
@@ -127,7 +127,7 @@ def path_look(
     return look, stochastic
 
 
-def sign_move(step: float, *, clip: bool) -> Move:
+def _sign_move(step: float, *, clip: bool) -> Move:
     """A step along the sign of the gradient, within no ball.
 
     Args:
@@ -135,7 +135,7 @@ def sign_move(step: float, *, clip: bool) -> Move:
         clip: stay within [0, 1].
 
     Example:
-        >>> sign_move(0.1, clip=True)(torch.tensor([[0.95, 0.5]]), torch.tensor([[2.0, -3.0]]), torch.tensor([0]))
+        >>> _sign_move(0.1, clip=True)(torch.tensor([[0.95, 0.5]]), torch.tensor([[2.0, -3.0]]), torch.tensor([0]))
         tensor([[1.0000, 0.4000]])
     """
 
@@ -146,7 +146,17 @@ def sign_move(step: float, *, clip: bool) -> Move:
     return move
 
 
-# --- adversarial paths point by point: where each step led, and what the network made of it ---------------------------
+def _checked(step: float, max_steps: int) -> tuple[float, int]:
+    step = check_number("step", step, minimum=0, maximum=1, remedy="steps of 0.01 are usual")
+    return step, check_integer("max_steps", max_steps, minimum=0)
+
+
+def _aims(samples: Samples) -> Tensor:
+    """The class that each path is to reach; -1: any other than the label."""
+    return torch.full_like(samples.labels, -1) if samples.targets is None else samples.targets
+
+
+# --- point by point ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -232,24 +242,22 @@ def path_trace(
         >>> trace.points.squeeze(1).tolist(), trace.predictions.tolist()
         ([0.625, 0.5625, 0.5, 0.4375], [0, 0, 0, 1])
     """
-    step = check_number("step", step, minimum=0, maximum=1, remedy="steps of 0.01 are usual")
-    max_steps = check_integer("max_steps", max_steps, minimum=0)
+    step, max_steps = _checked(step, max_steps)
     with frozen_eval(model):
         samples = Samples.checked(inputs, labels, targets)
         recorder = _Recorder(model, len(samples))
-        inner, _ = path_look(model, samples, recorder.scores)
+        inner, _ = _path_look(model, samples, recorder.scores)
 
         def look(points: Tensor, rows: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
             seen = inner(points, rows, with_gradient)
             recorder.note(points, rows)
             return seen
 
-        found = walk(samples.inputs, look, sign_move(step, clip=clip), max_steps=max_steps, keep_ends=False)
-    aims = torch.full_like(samples.labels, -1) if samples.targets is None else samples.targets
+        found = walk(samples.inputs, look, _sign_move(step, clip=clip), max_steps=max_steps, keep_ends=False)
     return [
         Trace(torch.stack(points), torch.stack(probabilities), label, target, reached)
         for (points, probabilities), label, target, reached in zip(
-            recorder.trails, samples.labels.tolist(), aims.tolist(), found.reached.tolist(), strict=True
+            recorder.trails, samples.labels.tolist(), _aims(samples).tolist(), found.reached.tolist(), strict=True
         )
     ]
 

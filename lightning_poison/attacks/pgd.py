@@ -20,50 +20,131 @@ from lightning_poison.functional.norms import Norm, named_norm
 from lightning_poison.functional.pixels import Radius
 from lightning_poison.functional.random_streams import uniform_noise
 
-__all__ = ["BIM", "FGSM", "ILCM", "PGD", "projected_ascent"]
+__all__ = ["BIM", "FGSM", "ILCM", "PGD"]
 
 
-# --- one run of projected steepest ascent: what FGSM, BIM and PGD repeat and combine ----------------------------------
+@dataclass(frozen=True)
+class FGSM(Attack):
+    """One steepest step of length ``eps`` on the cross-entropy (Goodfellow et al., 2015), then back into [0, 1].
 
+    Attributes:
+        eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
+        norm: "linf" (the sign of the gradient), "l2" (the normalised gradient) or "l1" (the largest coordinates).
 
-def projected_ascent(
-    model: Callable[[Tensor], Tensor],
-    samples: Samples,
-    start: Tensor,
-    *,
-    eps: float,
-    steps: int,
-    step_size: float,
-    norm: Norm,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    criterion: Criterion = "any iterate",
-    aims: Tensor | None = None,
-) -> AttackResult:
-    """Ascend the loss in the ball around each input by steepest steps, projecting after each.
+    Raises:
+        UserError: ``eps`` or ``norm`` is out of its range.
 
-    Call it within :func:`frozen_eval`.
-
-    Args:
-        model: maps (N, ...) to logits (N, K).
-        samples: N of them, whose inputs are the balls' centres; with targets the loss to the target is descended.
-        start: shape (N, ...), in the balls and [0, 1].
-        eps: radius of the ball.
-        steps: number of steps.
-        step_size: their length in the norm.
-        norm: of ball and step.
-        loss: (N, K), (N,) to (N,).
-        criterion: a sample is fooled by "any iterate", or only by its start or "last iterate"; before a stochastic
-            victim all steps are taken, and nobody counts as fooled yet.
-        aims: shape (N,), int64: classes whose loss is descended; None: the targets.
+    Example:
+        >>> weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> FGSM(eps=0.2)(lambda x: x @ weights, torch.tensor([[0.6, 0.4]]), torch.tensor([0])).examples
+        tensor([[0.4000, 0.6000]])
     """
-    look = network_look(model, samples, loss, aims=aims)
-    move = ball_move(norm, samples.inputs, eps, step_size)
-    found = walk(start, look, move, max_steps=steps, any_iterate=criterion == "any iterate")
-    ends = start if found.ends is None else found.ends
-    return AttackResult(ends, found.reached, criterion, {"zero_gradient": found.flat.double()})
+
+    eps: Radius = 0.1
+    norm: NormName = "linf"
+
+    def __post_init__(self) -> None:
+        check_sizes(self, self.norm)
+
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
+        return _projected_ascent(
+            model,
+            samples,
+            samples.inputs,
+            eps=self.eps,
+            steps=1,
+            step_size=self.eps,
+            norm=named_norm(self.norm),
+            loss=cross_entropy,
+        )
 
 
-# --- pgd --------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class BIM(Attack):
+    """FGSM in small steps from the clean input, on the cross-entropy (Kurakin et al., 2017, sect. 2.2).
+
+    PGD with one loss, one run and steps that reach the ball's border in a straight line and no further.
+
+    Attributes:
+        eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
+        steps: number of steps.
+        step_size: length of a step in pixel units; None: ``eps / steps``.
+        norm: "linf", "l2" or "l1"; the paper's is l_inf.
+        success: "any iterate" stops a sample at the first iterate that fools; "last iterate" looks at start and end
+            only and is never stronger.
+
+    Raises:
+        UserError: an argument is out of its range.
+
+    Example:
+        >>> weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> BIM(eps=0.2, steps=4)(lambda x: x @ weights, torch.tensor([[0.62, 0.4]]), torch.tensor([0])).examples
+        tensor([[0.4700, 0.5500]])
+    """
+
+    eps: Radius = 0.1
+    steps: int = 10
+    step_size: Radius | None = None
+    norm: NormName = "linf"
+    success: Criterion = "any iterate"
+
+    def __post_init__(self) -> None:
+        check_sizes(self, self.norm)
+        check_integer_field(self, "steps", minimum=1, remedy="steps=10 is usual")
+        check_choice("success", self.success, ("any iterate", "last iterate"))
+
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
+        return self._ascend(model, samples)
+
+    def _ascend(self, model: Callable[[Tensor], Tensor], samples: Samples, aims: Tensor | None = None) -> AttackResult:
+        return _projected_ascent(
+            model,
+            samples,
+            samples.inputs,
+            eps=self.eps,
+            steps=self.steps,
+            step_size=self.eps / self.steps if self.step_size is None else self.step_size,
+            norm=named_norm(self.norm),
+            loss=cross_entropy,
+            criterion=self.success,
+            aims=aims,
+        )
+
+
+@dataclass(frozen=True)
+class ILCM(BIM):
+    """BIM towards the class that the network finds least likely for the clean input.
+
+    The way leads to that class, but a sample counts as fooled, and stops, as soon as its prediction isn't the label:
+    the paper reports how accurate the network remains, not how often it says the chosen class (Kurakin et al., 2017,
+    sect. 2.3). Followed to its end (``success: last iterate``) the way makes gross mistakes, such as a dog for an
+    aeroplane.
+
+    Called with targets it steers to those instead, and a sample counts as fooled when it gets there, as with every
+    other attack.
+
+    Attributes:
+        eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
+        steps: number of steps.
+        step_size: length of a step in pixel units; None: ``eps / steps``.
+        norm: "linf", "l2" or "l1"; the paper's is l_inf.
+        success: "any iterate" stops a sample at the first iterate that fools; "last iterate" looks at start and end
+            only and is never stronger.
+
+    Raises:
+        UserError: an argument is out of its range.
+
+    Example:
+        >>> scores = lambda x: torch.cat([x, 1 - x, -x], dim=1)
+        >>> attack = ILCM(eps=0.2, steps=4)
+        >>> attack(scores, torch.tensor([[0.62]]), torch.tensor([0])).examples  # class 1, on the way to class 2
+        tensor([[0.4700]])
+    """
+
+    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
+        if samples.targets is not None:
+            return self._ascend(model, samples)
+        return self._ascend(model, samples, choose_targets("least_likely", model, samples.inputs, samples.labels))
 
 
 @dataclass(frozen=True)
@@ -129,7 +210,7 @@ class PGD(Attack):
             if not len(rows):
                 break
             standing = samples[rows]
-            found = projected_ascent(
+            found = _projected_ascent(
                 model,
                 standing,
                 self._random_start(standing, run) if restart else standing.inputs,
@@ -153,137 +234,41 @@ class PGD(Attack):
         return norm.onto_ball_and_box(inputs + self.eps * norm.random_direction(noise), inputs, self.eps)
 
 
-# --- the fast gradient sign method ------------------------------------------------------------------------------------
+# --- one run ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class FGSM(Attack):
-    """One steepest step of length ``eps`` on the cross-entropy (Goodfellow et al., 2015), then back into [0, 1].
+def _projected_ascent(
+    model: Callable[[Tensor], Tensor],
+    samples: Samples,
+    start: Tensor,
+    *,
+    eps: float,
+    steps: int,
+    step_size: float,
+    norm: Norm,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    criterion: Criterion = "any iterate",
+    aims: Tensor | None = None,
+) -> AttackResult:
+    """Ascend the loss in the ball around each input by steepest steps, projecting after each.
 
-    Attributes:
-        eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
-        norm: "linf" (the sign of the gradient), "l2" (the normalised gradient) or "l1" (the largest coordinates).
+    Call it within :func:`frozen_eval`.
 
-    Raises:
-        UserError: ``eps`` or ``norm`` is out of its range.
-
-    Example:
-        >>> import torch
-        >>> weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-        >>> FGSM(eps=0.2)(lambda x: x @ weights, torch.tensor([[0.6, 0.4]]), torch.tensor([0])).examples
-        tensor([[0.4000, 0.6000]])
-    """
-
-    eps: Radius = 0.1
-    norm: NormName = "linf"
-
-    def __post_init__(self) -> None:
-        check_sizes(self, self.norm)
-
-    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
-        return projected_ascent(
-            model,
-            samples,
-            samples.inputs,
-            eps=self.eps,
-            steps=1,
-            step_size=self.eps,
-            norm=named_norm(self.norm),
-            loss=cross_entropy,
-        )
-
-
-# --- the basic iterative method ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class BIM(Attack):
-    """FGSM in small steps from the clean input, on the cross-entropy (Kurakin et al., 2017, sect. 2.2).
-
-    PGD with one loss, one run and steps that reach the ball's border in a straight line and no further.
-
-    Attributes:
-        eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
+    Args:
+        model: maps (N, ...) to logits (N, K).
+        samples: N of them, whose inputs are the balls' centres; with targets the loss to the target is descended.
+        start: shape (N, ...), in the balls and [0, 1].
+        eps: radius of the ball.
         steps: number of steps.
-        step_size: length of a step in pixel units; None: ``eps / steps``.
-        norm: "linf", "l2" or "l1"; the paper's is l_inf.
-        success: "any iterate" stops a sample at the first iterate that fools; "last iterate" looks at start and end
-            only and is never stronger.
-
-    Raises:
-        UserError: an argument is out of its range.
-
-    Example:
-        >>> import torch
-        >>> weights = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-        >>> BIM(eps=0.2, steps=4)(lambda x: x @ weights, torch.tensor([[0.62, 0.4]]), torch.tensor([0])).examples
-        tensor([[0.4700, 0.5500]])
+        step_size: their length in the norm.
+        norm: of ball and step.
+        loss: (N, K), (N,) to (N,).
+        criterion: a sample is fooled by "any iterate", or only by its start or "last iterate"; before a stochastic
+            victim all steps are taken, and nobody counts as fooled yet.
+        aims: shape (N,), int64: classes whose loss is descended; None: the targets.
     """
-
-    eps: Radius = 0.1
-    steps: int = 10
-    step_size: Radius | None = None
-    norm: NormName = "linf"
-    success: Criterion = "any iterate"
-
-    def __post_init__(self) -> None:
-        check_sizes(self, self.norm)
-        check_integer_field(self, "steps", minimum=1, remedy="steps=10 is usual")
-        check_choice("success", self.success, ("any iterate", "last iterate"))
-
-    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
-        return self._ascend(model, samples)
-
-    def _ascend(self, model: Callable[[Tensor], Tensor], samples: Samples, aims: Tensor | None = None) -> AttackResult:
-        return projected_ascent(
-            model,
-            samples,
-            samples.inputs,
-            eps=self.eps,
-            steps=self.steps,
-            step_size=self.eps / self.steps if self.step_size is None else self.step_size,
-            norm=named_norm(self.norm),
-            loss=cross_entropy,
-            criterion=self.success,
-            aims=aims,
-        )
-
-
-# --- the iterative least-likely class method --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ILCM(BIM):
-    """BIM towards the class that the network finds least likely for the clean input.
-
-    The way leads to that class, but a sample counts as fooled, and stops, as soon as its prediction isn't the label:
-    the paper reports how accurate the network remains, not how often it says the chosen class (Kurakin et al., 2017,
-    sect. 2.3). Followed to its end (``success: last iterate``) the way makes gross mistakes, such as a dog for an
-    aeroplane.
-
-    Called with targets it steers to those instead, and a sample counts as fooled when it gets there, as with every
-    other attack.
-
-    Attributes:
-        eps: radius in pixel units, such as 0.1 or ``8/255``; an l_inf radius lies in [0, 1].
-        steps: number of steps.
-        step_size: length of a step in pixel units; None: ``eps / steps``.
-        norm: "linf", "l2" or "l1"; the paper's is l_inf.
-        success: "any iterate" stops a sample at the first iterate that fools; "last iterate" looks at start and end
-            only and is never stronger.
-
-    Raises:
-        UserError: an argument is out of its range.
-
-    Example:
-        >>> import torch
-        >>> scores = lambda x: torch.cat([x, 1 - x, -x], dim=1)
-        >>> attack = ILCM(eps=0.2, steps=4)
-        >>> attack(scores, torch.tensor([[0.62]]), torch.tensor([0])).examples  # class 1, on the way to class 2
-        tensor([[0.4700]])
-    """
-
-    def _run(self, model: Callable[[Tensor], Tensor], samples: Samples) -> AttackResult:
-        if samples.targets is not None:
-            return self._ascend(model, samples)
-        return self._ascend(model, samples, choose_targets("least_likely", model, samples.inputs, samples.labels))
+    look = network_look(model, samples, loss, aims=aims)
+    move = ball_move(norm, samples.inputs, eps, step_size)
+    found = walk(start, look, move, max_steps=steps, any_iterate=criterion == "any iterate")
+    ends = start if found.ends is None else found.ends
+    return AttackResult(ends, found.reached, criterion, {"zero_gradient": found.flat.double()})
