@@ -31,112 +31,7 @@ from lightning_poison.report.logged_metric import DATA
 from lightning_poison.trainer.evaluation import evaluation_loader, first_items, validation_batches
 from lightning_poison.trainer.ranks import from_all_ranks
 
-__all__ = ["AdversarialAccuracy", "checked_sweep", "given_attacks", "short_names"]
-
-
-# --- what a user may give as attacks and as radii ---------------------------------------------------------------------
-
-
-def given_attacks(attack: Any) -> list[Any]:
-    """The attacks that ``attack`` stands for: itself, those of a list, or ``PGD()`` for None.
-
-    Raises:
-        UserError: there is none, one is none, or one is there twice.
-
-    Example:
-        >>> given_attacks([PGD(0.1), PGD(0.1)])
-        Traceback (most recent call last):
-        ...
-        lightning_poison.errors.UserError: attack must not list one twice, got two equal PGD; leave one out
-    """
-    given = as_list(attack)
-    attacks = [PGD()] if attack is None else [attack] if given is None else given
-    if not attacks:
-        raise UserError("attack must name at least one attack, got an empty list; write PGD(), or leave attack out")
-    for entry in attacks:
-        if isinstance(entry, type) and issubclass(entry, Attack):
-            raise UserError(f"attack must be an attack, got the class {entry.__name__}; write {entry.__name__}()")
-        if not callable(entry):
-            raise UserError(f"attack must be an attack such as PGD(eps=0.1), got {entry!r}")
-    for place, entry in enumerate(attacks):
-        if any(_are_equal(entry, other) for other in attacks[:place]):
-            name = getattr(entry, "func", type(entry)).__name__
-            raise UserError(f"attack must not list one twice, got two equal {name}; leave one out")
-    return attacks
-
-
-def _are_equal(attack: Any, other: Any) -> bool:
-    if isinstance(attack, partial) and isinstance(other, partial):
-        return (attack.func, attack.args, attack.keywords) == (other.func, other.args, other.keywords)
-    return bool(attack == other)
-
-
-def checked_sweep(attacks: list[Any], radii: Any) -> list[float]:
-    """The radii of a sweep with ``attacks``, in pixel units; what makes an attack is asked once it is made.
-
-    Raises:
-        UserError: an attack has no radius to set, the norms differ, or the radii do not increase.
-
-    Example:
-        >>> checked_sweep([PGD()], [0.1, "51/255"])
-        [0.1, 0.2]
-    """
-    for attack in attacks:
-        if isinstance(attack, Attack):  # the others are checked once they are built
-            radii = check_sweep(attack, radii)[1]
-    norms = sorted({str(attack.norm) for attack in attacks if isinstance(attack, Attack)})
-    if len(norms) > 1:
-        raise UserError(f"eps_sweep needs attacks of one norm, got {', '.join(norms)}; use one callback for each norm")
-    return list(radii)
-
-
-# --- short names that tell several attacks apart ----------------------------------------------------------------------
-
-
-def short_names(attacks: Sequence[Attack]) -> list[str]:
-    """A name in lower case for each attack; where two share one, with the norm, radius or library that differs.
-
-    Example:
-        >>> from lightning_poison.attacks import FGSM, PGD
-        >>> short_names([PGD(), FGSM()]), short_names([PGD(), PGD(norm="l2")]), short_names([PGD(), PGD(restarts=2)])
-        (['pgd', 'fgsm'], ['pgd-linf', 'pgd-l2'], ['pgd', 'pgd-2'])
-        >>> short_names([PGD(0.1), PGD(0.2), FGSM()])
-        ['pgd-0.1', 'pgd-0.2', 'fgsm']
-    """
-    names = [_slug(attack.name.rpartition(".")[2]) for attack in attacks]
-    for name in [name for name, count in Counter(names).items() if count > 1]:
-        rows = [row for row, other in enumerate(names) if other == name]
-        for row, apart in zip(rows, _apart(name, [attacks[row] for row in rows]), strict=True):
-            names[row] = apart
-    seen: Counter[str] = Counter()
-    for row, name in enumerate(names):
-        seen[name] += 1
-        if seen[name] > 1:
-            names[row] = f"{name}-{seen[name]}"
-    return names
-
-
-def _apart(name: str, attacks: Sequence[Attack]) -> list[str]:
-    """The names with the first property in which all of them differ, or as they are."""
-    properties: tuple[Callable[[Attack], str], ...] = (
-        lambda attack: f"{name}-{attack.norm}",
-        lambda attack: f"{name}-{attack.eps:g}",
-        lambda attack: f"{name}-{attack.norm}-{attack.eps:g}",
-        lambda attack: _slug(attack.name),
-        lambda attack: f"{_slug(attack.name)}-{attack.norm}-{attack.eps:g}",
-    )
-    for words in properties:
-        told = [words(attack) for attack in attacks]
-        if len(set(told)) == len(told):
-            return told
-    return [name] * len(attacks)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-# --- adversarial accuracy ---------------------------------------------------------------------------------------------
+__all__ = ["AdversarialAccuracy"]
 
 
 class AdversarialAccuracy(Measurement):
@@ -209,12 +104,12 @@ class AdversarialAccuracy(Measurement):
         output: int | str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, max_samples)
-        self._given = given_attacks(attack)
+        self._given = _given_attacks(attack)
         self.attack = self._given[0] if len(self._given) == 1 else self._given
         self.source, self.target = checked_classes(source, target)
         self.name = check_name(name)
         self.output = output
-        self.eps_sweep = [] if eps_sweep is None else checked_sweep(self._given, eps_sweep)
+        self.eps_sweep = [] if eps_sweep is None else _checked_sweep(self._given, eps_sweep)
         self.history: list[AttackedSamples] = []
         self._latest: dict[str, AttackedSamples] = {}
         self._attacks: dict[str, Attack] = {}
@@ -270,7 +165,7 @@ class AdversarialAccuracy(Measurement):
         built = [attack if isinstance(attack, Attack) else from_torchattacks(attack, model) for attack in self._given]
         for attack in built if self.eps_sweep else []:
             check_sweep(attack, self.eps_sweep)
-        self._attacks = dict(zip(short_names(built), built, strict=True))
+        self._attacks = dict(zip(_short_names(built), built, strict=True))
         self._round = AttackRound(
             self._attacks,
             key=self.key,
@@ -508,3 +403,105 @@ def _check_keys(callbacks: list[AdversarialAccuracy]) -> None:
     shared = next((key for key, count in owners.items() if count > 1), None)
     if shared is not None:
         raise UserError(f"{owners[shared]} AdversarialAccuracy callbacks log {shared}; give each its own name")
+
+
+# --- attacks and radii as a user may give them ------------------------------------------------------------------------
+
+
+def _given_attacks(attack: Any) -> list[Any]:
+    """The attacks that ``attack`` stands for: itself, those of a list, or ``PGD()`` for None.
+
+    Raises:
+        UserError: there is none, one is none, or one is there twice.
+
+    Example:
+        >>> _given_attacks([PGD(0.1), PGD(0.1)])
+        Traceback (most recent call last):
+        ...
+        lightning_poison.errors.UserError: attack must not list one twice, got two equal PGD; leave one out
+    """
+    given = as_list(attack)
+    attacks = [PGD()] if attack is None else [attack] if given is None else given
+    if not attacks:
+        raise UserError("attack must name at least one attack, got an empty list; write PGD(), or leave attack out")
+    for entry in attacks:
+        if isinstance(entry, type) and issubclass(entry, Attack):
+            raise UserError(f"attack must be an attack, got the class {entry.__name__}; write {entry.__name__}()")
+        if not callable(entry):
+            raise UserError(f"attack must be an attack such as PGD(eps=0.1), got {entry!r}")
+    for place, entry in enumerate(attacks):
+        if any(_are_equal(entry, other) for other in attacks[:place]):
+            name = getattr(entry, "func", type(entry)).__name__
+            raise UserError(f"attack must not list one twice, got two equal {name}; leave one out")
+    return attacks
+
+
+def _are_equal(attack: Any, other: Any) -> bool:
+    if isinstance(attack, partial) and isinstance(other, partial):
+        return (attack.func, attack.args, attack.keywords) == (other.func, other.args, other.keywords)
+    return bool(attack == other)
+
+
+def _checked_sweep(attacks: list[Any], radii: Any) -> list[float]:
+    """The radii of a sweep with ``attacks``, in pixel units; what makes an attack is asked once it is made.
+
+    Raises:
+        UserError: an attack has no radius to set, the norms differ, or the radii do not increase.
+
+    Example:
+        >>> _checked_sweep([PGD()], [0.1, "51/255"])
+        [0.1, 0.2]
+    """
+    for attack in attacks:
+        if isinstance(attack, Attack):  # the others are checked once they are built
+            radii = check_sweep(attack, radii)[1]
+    norms = sorted({str(attack.norm) for attack in attacks if isinstance(attack, Attack)})
+    if len(norms) > 1:
+        raise UserError(f"eps_sweep needs attacks of one norm, got {', '.join(norms)}; use one callback for each norm")
+    return list(radii)
+
+
+# --- short names ------------------------------------------------------------------------------------------------------
+
+
+def _short_names(attacks: Sequence[Attack]) -> list[str]:
+    """A name in lower case for each attack; where two share one, with the norm, radius or library that differs.
+
+    Example:
+        >>> from lightning_poison.attacks import FGSM, PGD
+        >>> _short_names([PGD(), FGSM()]), _short_names([PGD(), PGD(norm="l2")]), _short_names([PGD(), PGD(restarts=2)])
+        (['pgd', 'fgsm'], ['pgd-linf', 'pgd-l2'], ['pgd', 'pgd-2'])
+        >>> _short_names([PGD(0.1), PGD(0.2), FGSM()])
+        ['pgd-0.1', 'pgd-0.2', 'fgsm']
+    """
+    names = [_slug(attack.name.rpartition(".")[2]) for attack in attacks]
+    for name in [name for name, count in Counter(names).items() if count > 1]:
+        rows = [row for row, other in enumerate(names) if other == name]
+        for row, apart in zip(rows, _apart(name, [attacks[row] for row in rows]), strict=True):
+            names[row] = apart
+    seen: Counter[str] = Counter()
+    for row, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            names[row] = f"{name}-{seen[name]}"
+    return names
+
+
+def _apart(name: str, attacks: Sequence[Attack]) -> list[str]:
+    """The names with the first property in which all of them differ, or as they are."""
+    properties: tuple[Callable[[Attack], str], ...] = (
+        lambda attack: f"{name}-{attack.norm}",
+        lambda attack: f"{name}-{attack.eps:g}",
+        lambda attack: f"{name}-{attack.norm}-{attack.eps:g}",
+        lambda attack: _slug(attack.name),
+        lambda attack: f"{_slug(attack.name)}-{attack.norm}-{attack.eps:g}",
+    )
+    for words in properties:
+        told = [words(attack) for attack in attacks]
+        if len(set(told)) == len(told):
+            return told
+    return [name] * len(attacks)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

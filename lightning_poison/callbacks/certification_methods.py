@@ -1,4 +1,4 @@
-"""Certified learners as a callback is given them, fitted and asked together."""
+"""Certified learners as a callback is given them, fitted and asked together, an undefended one beside them."""
 
 from __future__ import annotations
 
@@ -30,59 +30,13 @@ from lightning_poison.functional.point_order import OwnOrder
 from lightning_poison.functional.progress import Progress
 from lightning_poison.trainer.ranks import from_all_ranks, from_rank_zero
 
-__all__ = [
-    "AttackedBaseline",
-    "Methods",
-    "certify_points",
-    "class_count",
-    "fit_methods",
-    "named_methods",
-    "with_any_label",
-]
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# The undefended baseline beside certified learners: fitted to the same features, attacked on some of the points.
-
-
-class AttackedBaseline:
-    """Attacks on an undefended learner, on at most so many points, evenly spread.
-
-    Args:
-        model: the undefended learner.
-        max_points: attack at most so many.
-    """
-
-    def __init__(self, model: UndefendedLogistic, max_points: int) -> None:
-        self.model, self.max_points = model, max_points
-
-    def check_size(self, num_classes: int) -> None:
-        """Refuse more than two classes."""
-        self.model.check_classes(num_classes)
-
-    def fit(self, features: Tensor, labels: Tensor, num_classes: int) -> None:
-        """Fit to the training points: features (n, d) and labels (n,)."""
-        self.model.fit_features(features, labels, num_classes)
-
-    def attack(self, features: Tensor, index: Tensor, labels: Tensor, advance: Advance) -> AttackedPoints:
-        """Attack some of the points.
-
-        Args:
-            features: shape (m, d): of all of them.
-            index: shape (m,), int64: positions in the data set.
-            labels: shape (m,), int64: clean labels.
-            advance: called with the number of points done or left out.
-        """
-        stride = -(-len(features) // self.max_points) if len(features) else 1
-        chosen = torch.arange(0, len(features), stride)
-        advance(len(features) - len(chosen))
-        return AttackedPoints(index[chosen], labels[chosen], self.model.attack(features[chosen], advance))
-
-
-# --- certification methods --------------------------------------------------------------------------------------------
+__all__ = ["AttackedBaseline", "certify_points", "class_count", "fit_methods", "named_methods", "with_any_label"]
 
 Methods = Mapping[str, CertifiedLearner]
 _Result = TypeVar("_Result")
+
+
+# --- fitting ----------------------------------------------------------------------------------------------------------
 
 
 def named_methods(method: CertifiedLearner | Methods | None, features: LabelFreeFeatures | None) -> Methods:
@@ -213,6 +167,21 @@ def with_any_label(name: str) -> str:
     return f"{name}_any_label" if name else "any_label"
 
 
+def _sharing_features(methods: Methods) -> list[list[str]]:
+    """Names of the methods that stand on one feature map."""
+    groups: dict[int, list[str]] = {}
+    for name, learner in methods.items():
+        groups.setdefault(id(learner.features), []).append(name)
+    return list(groups.values())
+
+
+def _task(what: str, names: list[str]) -> str:
+    return f"certificate{' ' if names != [''] else ''}{', '.join(names)}: {what}"
+
+
+# --- certifying -------------------------------------------------------------------------------------------------------
+
+
 def certify_points(
     trainer: Any,
     methods: Methods,
@@ -299,13 +268,38 @@ def _read(trainer: Any, learner: CertifiedLearner, points: EvaluationPoints) -> 
     return (features, index, labels) if points.count_here() else (features[:0], index[:0], labels[:0])
 
 
-def _sharing_features(methods: Methods) -> list[list[str]]:
-    """Names of the methods that stand on one feature map."""
-    groups: dict[int, list[str]] = {}
-    for name, learner in methods.items():
-        groups.setdefault(id(learner.features), []).append(name)
-    return list(groups.values())
+# --- the undefended baseline beside them ------------------------------------------------------------------------------
 
 
-def _task(what: str, names: list[str]) -> str:
-    return f"certificate{' ' if names != [''] else ''}{', '.join(names)}: {what}"
+class AttackedBaseline:
+    """An undefended learner on the certified learners' features, attacked on at most so many points, evenly spread.
+
+    Args:
+        model: the undefended learner.
+        max_points: attack at most so many.
+    """
+
+    def __init__(self, model: UndefendedLogistic, max_points: int) -> None:
+        self.model, self.max_points = model, max_points
+
+    def check_size(self, num_classes: int) -> None:
+        """Refuse more than two classes."""
+        self.model.check_classes(num_classes)
+
+    def fit(self, features: Tensor, labels: Tensor, num_classes: int) -> None:
+        """Fit to the training points: features (n, d) and labels (n,)."""
+        self.model.fit_features(features, labels, num_classes)
+
+    def attack(self, features: Tensor, index: Tensor, labels: Tensor, advance: Advance) -> AttackedPoints:
+        """Attack some of the points.
+
+        Args:
+            features: shape (m, d): of all of them.
+            index: shape (m,), int64: positions in the data set.
+            labels: shape (m,), int64: clean labels.
+            advance: called with the number of points done or left out.
+        """
+        stride = -(-len(features) // self.max_points) if len(features) else 1
+        chosen = torch.arange(0, len(features), stride)
+        advance(len(features) - len(chosen))
+        return AttackedPoints(index[chosen], labels[chosen], self.model.attack(features[chosen], advance))

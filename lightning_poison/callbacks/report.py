@@ -11,6 +11,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_poison.callbacks.base import RunState
+from lightning_poison.datamodules import find_poisoned_dataset
 from lightning_poison.errors import UserError
 from lightning_poison.report import (
     Baseline,
@@ -331,8 +332,6 @@ def _listed(keys: list[str]) -> str:
 
 def _find_flips(trainer: Any) -> Any | None:
     """The flips in the training data, or those that the data module or a callback took from a checkpoint."""
-    from lightning_poison.datamodules import find_poisoned_dataset
-
     poisoned = find_poisoned_dataset(training_dataset(trainer))
     if poisoned is not None:
         return poisoned.flips

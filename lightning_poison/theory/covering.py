@@ -1,9 +1,11 @@
-r"""Covering data by few balls, and the measure of caps of the sphere.
+r"""Covering data by few balls, and how near the points of a sphere are to a small set of errors.
 
-Why a small error on a sphere in high dimension is close to every point (Gilmer et al., 2018).
+**Balls.** How much of the data lies in few balls is what the bounds of :mod:`lightning_poison.theory.memorisation` ask
+for; it is counted on points that had no say in the choice of the balls.
 
-The data of a class are uniform on a sphere of dimension D - 1 in :math:`\mathbb R^D`. If the classifier errs on a share
-p of them, how many lie within a distance eps of an error?
+**Sphere** (Gilmer et al., 2018): in high dimension a small error is close to every point. The data of a class are
+uniform on a sphere of dimension D - 1 in :math:`\mathbb R^D`. If the classifier errs on a share p of them, how many lie
+within a distance eps of an error?
 
 By the isoperimetric inequality on the sphere (Lévy), among all sets of measure p the cap has the smallest
 neighbourhood. The cap :math:`\{x : x_1 \ge \alpha\}` of the unit sphere has measure
@@ -31,10 +33,12 @@ from lightning_poison.functional.scale import unit_of
 
 __all__ = ["BallCovering", "cap_height", "cap_measure", "cover_by_balls", "gaussian_cap_height", "sphere_risk"]
 
-
 _ORDERS = {"l1": 1.0, "l2": 2.0, "linf": torch.inf}
 _ROWS = 512
 _EPS = torch.finfo(torch.float64).eps
+
+
+# --- covering by balls ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,34 @@ def _greedy(covered_by: Tensor, max_balls: int) -> Tensor:
     return torch.tensor(rows)
 
 
-# --- why a small error on a sphere in high dimension is close to every point (Gilmer et al., 2018) --------------------
+# --- caps of the sphere -----------------------------------------------------------------------------------------------
+
+
+def sphere_risk(error: float, dim: int, eps: float, radius: float = 1.0) -> float:
+    """Lower bound on the share of a sphere's points that lie within ``eps`` of an error.
+
+    Args:
+        error: share p of the sphere's points on which the classifier errs.
+        dim: D, dimension of the space.
+        eps: l2 size of the change.
+        radius: of the sphere.
+
+    Returns:
+        at least this share can be moved, along the sphere, into an error; 0 without errors.
+
+    Raises:
+        UserError: an argument is out of its range.
+
+    Example:
+        >>> round(sphere_risk(0.001, dim=500, eps=0.0), 3), round(sphere_risk(0.001, dim=500, eps=0.2), 2)
+        (0.001, 0.92)
+    """
+    eps = check_number("eps", eps, minimum=0)
+    radius = check_number("radius", radius, minimum=1e-300, remedy="it is the radius of the sphere")
+    if check_number("error", error, minimum=0, maximum=1) == 0:
+        return 0.0
+    angle = _half_angle(error, dim) + 2 * math.asin(min(1.0, eps / radius / 2))
+    return 1.0 if angle >= math.pi else max(error, _measure(angle, dim))
 
 
 def cap_measure(height: float, dim: int) -> float:
@@ -172,33 +203,6 @@ def gaussian_cap_height(measure: float, dim: int) -> float:
         0.104
     """
     return -float(ndtri(check_number("measure", measure, minimum=0, maximum=1))) / math.sqrt(dim)
-
-
-def sphere_risk(error: float, dim: int, eps: float, radius: float = 1.0) -> float:
-    """Lower bound on the share of a sphere's points that lie within ``eps`` of an error.
-
-    Args:
-        error: share p of the sphere's points on which the classifier errs.
-        dim: D, dimension of the space.
-        eps: l2 size of the change.
-        radius: of the sphere.
-
-    Returns:
-        at least this share can be moved, along the sphere, into an error; 0 without errors.
-
-    Raises:
-        UserError: an argument is out of its range.
-
-    Example:
-        >>> round(sphere_risk(0.001, dim=500, eps=0.0), 3), round(sphere_risk(0.001, dim=500, eps=0.2), 2)
-        (0.001, 0.92)
-    """
-    eps = check_number("eps", eps, minimum=0)
-    radius = check_number("radius", radius, minimum=1e-300, remedy="it is the radius of the sphere")
-    if check_number("error", error, minimum=0, maximum=1) == 0:
-        return 0.0
-    angle = _half_angle(error, dim) + 2 * math.asin(min(1.0, eps / radius / 2))
-    return 1.0 if angle >= math.pi else max(error, _measure(angle, dim))
 
 
 def _measure(angle: float, dim: int) -> float:

@@ -49,6 +49,9 @@ __all__ = [
 ]
 
 
+# --- the bound --------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class MemorisationBound:
     """A lower bound on adversarial risk.
@@ -64,6 +67,41 @@ class MemorisationBound:
     attack_radius: float
     risk: float
     confidence: float
+
+
+def memorisation_bound(
+    num_balls: int,
+    rho: float,
+    c1: float,
+    c2: float,
+    noise: float,
+    delta: float,
+    margin: float = 0.0,
+    lipschitz: float = math.inf,
+) -> MemorisationBound:
+    """Theorem 1, or with ``margin`` and ``lipschitz`` theorem 2.
+
+    Args:
+        num_balls: size of zeta.
+        rho: radius of the balls.
+        c1: mass of their union, at least ``c2``.
+        c2: |zeta| times the mass of the lightest ball.
+        noise: eta, the probability of a *wrong* label.
+        delta: probability that the bound fails.
+        margin: chi; measured, the result is as good as the measurement.
+        lipschitz: kappa; an estimate from below (every measurement is one) makes the attack radius too small.
+
+    Raises:
+        UserError: an argument is out of its range.
+
+    Example:
+        >>> memorisation_bound(10, rho=0.5, c1=0.6, c2=0.5, noise=0.1, delta=0.05, margin=0.5, lipschitz=1.0)
+        MemorisationBound(samples=1060, attack_radius=0.5, risk=0.6, confidence=0.95)
+    """
+    if not c2 <= check_number("c1", c1, minimum=0, maximum=1):
+        raise UserError(f"c1 must be at least c2 = {c2:g}, got {c1:g}; lower c2, which is always allowed")
+    samples = samples_needed(num_balls, c2, noise, delta)
+    return MemorisationBound(samples, attack_radius(rho, margin, lipschitz), c1, 1 - delta)
 
 
 def samples_needed(num_balls: int, c2: float, noise: float, delta: float) -> int:
@@ -110,48 +148,13 @@ def attack_radius(rho: float, margin: float = 0.0, lipschitz: float = math.inf) 
     return max(0.0, 2 * rho - margin / lipschitz)
 
 
-def memorisation_bound(
-    num_balls: int,
-    rho: float,
-    c1: float,
-    c2: float,
-    noise: float,
-    delta: float,
-    margin: float = 0.0,
-    lipschitz: float = math.inf,
-) -> MemorisationBound:
-    """Theorem 1, or with ``margin`` and ``lipschitz`` theorem 2.
-
-    Args:
-        num_balls: size of zeta.
-        rho: radius of the balls.
-        c1: mass of their union, at least ``c2``.
-        c2: |zeta| times the mass of the lightest ball.
-        noise: eta, the probability of a *wrong* label.
-        delta: probability that the bound fails.
-        margin: chi; measured, the result is as good as the measurement.
-        lipschitz: kappa; an estimate from below (every measurement is one) makes the attack radius too small.
-
-    Raises:
-        UserError: an argument is out of its range.
-
-    Example:
-        >>> memorisation_bound(10, rho=0.5, c1=0.6, c2=0.5, noise=0.1, delta=0.05, margin=0.5, lipschitz=1.0)
-        MemorisationBound(samples=1060, attack_radius=0.5, risk=0.6, confidence=0.95)
-    """
-    if not c2 <= check_number("c1", c1, minimum=0, maximum=1):
-        raise UserError(f"c1 must be at least c2 = {c2:g}, got {c1:g}; lower c2, which is always allowed")
-    samples = samples_needed(num_balls, c2, noise, delta)
-    return MemorisationBound(samples, attack_radius(rho, margin, lipschitz), c1, 1 - delta)
-
-
 def _positive(name: str, value: float) -> float:
     if check_number(name, value, minimum=0, maximum=1) == 0:
         raise UserError(f"{name} must be positive, got 0; the bound says nothing otherwise")
     return value
 
 
-# --- theorems 1 and 2 with masses estimated from data -----------------------------------------------------------------
+# --- with masses estimated from data ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-r"""A network's margins and Lipschitz constant, and the strength of features of a linear classifier.
+r"""What the theorems ask of a classifier: a network's margins and steepness, and a linear one's risk under attack.
 
-Robust and non-robust features (Tsipras et al., 2019): accuracy and robustness can be at odds.
+**Margins and Lipschitz constant** are the chi and the kappa of theorem 2 of
+:mod:`lightning_poison.theory.memorisation`.
 
-The label y is -1 or +1 with equal probability, and the features are :math:`x_i = a_i y + Z_i` with independent standard
-normal :math:`Z_i`: one strong feature, :math:`a_1 = 1`, and D - 1 weak ones, :math:`a_i = \sqrt{\log D / (D - 1)}`.
+**Robust and non-robust features** (Tsipras et al., 2019): accuracy and robustness can be at odds. The label y is -1 or
++1 with equal probability, and the features are :math:`x_i = a_i y + Z_i` with independent standard normal :math:`Z_i`:
+one strong feature, :math:`a_1 = 1`, and D - 1 weak ones, :math:`a_i = \sqrt{\log D / (D - 1)}`.
 
 For the linear classifier :math:`\operatorname{sign}(w \cdot x)` and an adversary who changes each feature by at most
 eps, the worst change lowers :math:`y\, w \cdot x` by :math:`\epsilon \|w\|_1`, and what is left is normal with mean
@@ -30,8 +32,10 @@ from lightning_poison.functional.scale import unit_of
 
 __all__ = ["feature_strengths", "linear_risk", "lipschitz_estimate", "robust_weights", "training_margins"]
 
-
 _DUAL = {"l1": torch.inf, "l2": 2.0, "linf": 1.0}
+
+
+# --- margins and Lipschitz constant -----------------------------------------------------------------------------------
 
 
 def training_margins(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 500) -> Tensor:
@@ -102,7 +106,7 @@ def lipschitz_estimate(model: nn.Module, inputs: Tensor, norm: str = "l2", batch
     return steepest
 
 
-# --- robust and non-robust features (Tsipras et al., 2019): accuracy and robustness can be at odds --------------------
+# --- robust and non-robust features -----------------------------------------------------------------------------------
 
 
 def feature_strengths(dim: int) -> Tensor:

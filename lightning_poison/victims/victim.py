@@ -23,73 +23,11 @@ from lightning_poison.report.logged_metric import DATA, LoggedMetric
 from lightning_poison.trainer.positions import evaluation_positions
 from lightning_poison.trainer.ranks import settle_logged_metrics
 
-__all__ = ["Victim", "check_loss", "check_optimizer", "classifier_metrics"]
-
-
-# --- one clear line when a loss is not a number -----------------------------------------------------------------------
-
-
-def check_loss(loss: Tensor, inputs: Tensor, epoch: int, batch_idx: int) -> None:
-    """Refuse a loss that is NaN or infinite and say whether the inputs or the training are to blame.
-
-    Args:
-        loss: scalar.
-        inputs: shape (N, ...), the batch that gave it.
-        epoch: counted from 0.
-        batch_idx: counted from 0.
-
-    Raises:
-        UserError: the loss is not finite.
-    """
-    if torch.isfinite(loss):
-        return
-    where = f"epoch {epoch}, batch {batch_idx}"
-    wrong = ~torch.isfinite(inputs.flatten(1)).all(dim=1)
-    if wrong.any():
-        raise UserError(
-            f"inputs must be finite, got NaN or infinity in {int(wrong.sum())} of {len(inputs)} samples of {where} "
-            f"(first: row {int(wrong.nonzero()[0])}); clean the data set"
-        )
-    raise UserError(
-        f"the loss became {loss.item()} at {where} although the inputs are finite; lower the learning rate, "
-        "clip gradients (--trainer.gradient_clip_val=1) or go on from the last checkpoint"
-    )
-
-
-# --- whether a checkpoint's optimizer is the one to go on with --------------------------------------------------------
-
-_OF_SCHEDULERS = frozenset(("params", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "param_names"))
-
-
-def check_optimizer(
-    checkpoint: Mapping[str, Any], make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
-) -> None:
-    """Refuse a checkpoint whose optimizer has other settings than the one that would take over its state.
-
-    Args:
-        checkpoint: as Lightning saved it; one without optimizer states is fine.
-        make_optimizer: makes the optimizer when called with parameters.
-
-    Raises:
-        UserError: the settings differ in kind.
-    """
-    states = checkpoint.get("optimizer_states") or []
-    if not states:
-        return
-    optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
-    stored, own = set(states[0]["param_groups"][0]), set(optimizer.param_groups[0])
-    lacking = sorted(own - stored - _OF_SCHEDULERS)
-    if lacking:
-        raise UserError(
-            f"the checkpoint's optimizer has no {' and no '.join(lacking)}, which {type(optimizer).__name__} needs; "
-            "go on with the optimizer that the run began with, as in its config.yaml, or train anew without ckpt_path"
-        )
-
-
-# --- victim -----------------------------------------------------------------------------------------------------------
+__all__ = ["Victim", "check_optimizer", "classifier_metrics"]
 
 _STAGES = ("train", "val", "test")
 _CHECK_EVERY = 50  # reading a loss back from an accelerator costs a synchronisation
+_OF_SCHEDULERS = frozenset(("params", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "param_names"))
 
 
 class Victim(LightningModule):
@@ -177,7 +115,7 @@ class Victim(LightningModule):
         labels = self._checked_labels(batch[1], batch_idx)
         loss = cross_entropy(logits, labels)
         if loss.device.type == "cpu" or batch_idx % _CHECK_EVERY == 0:
-            check_loss(loss, inputs, self.current_epoch, batch_idx)
+            _check_loss(loss, inputs, self.current_epoch, batch_idx)
         self._record("train", logits.detach(), labels)
         return loss
 
@@ -209,7 +147,7 @@ class Victim(LightningModule):
         once = (positions >= 0).to(labels.device)
         logits = self(inputs)
         if batch_idx == 0:
-            check_loss(cross_entropy(logits, labels), inputs, self.current_epoch, batch_idx)
+            _check_loss(cross_entropy(logits, labels), inputs, self.current_epoch, batch_idx)
         if once.any():
             self._record(stage, logits[once], labels[once])
 
@@ -277,3 +215,58 @@ def classifier_metrics() -> list[LoggedMetric]:
             LoggedMetric(f"{split}/loss", f"Loss ({data})", "nats", loss, higher_is_better=False, split=split),
         ]
     return metrics
+
+
+# --- losses and checkpoints that cannot be used -----------------------------------------------------------------------
+
+
+def _check_loss(loss: Tensor, inputs: Tensor, epoch: int, batch_idx: int) -> None:
+    """Refuse a loss that is NaN or infinite and say whether the inputs or the training are to blame.
+
+    Args:
+        loss: scalar.
+        inputs: shape (N, ...), the batch that gave it.
+        epoch: counted from 0.
+        batch_idx: counted from 0.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    if torch.isfinite(loss):
+        return
+    where = f"epoch {epoch}, batch {batch_idx}"
+    wrong = ~torch.isfinite(inputs.flatten(1)).all(dim=1)
+    if wrong.any():
+        raise UserError(
+            f"inputs must be finite, got NaN or infinity in {int(wrong.sum())} of {len(inputs)} samples of {where} "
+            f"(first: row {int(wrong.nonzero()[0])}); clean the data set"
+        )
+    raise UserError(
+        f"the loss became {loss.item()} at {where} although the inputs are finite; lower the learning rate, "
+        "clip gradients (--trainer.gradient_clip_val=1) or go on from the last checkpoint"
+    )
+
+
+def check_optimizer(
+    checkpoint: Mapping[str, Any], make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+) -> None:
+    """Refuse a checkpoint whose optimizer has other settings than the one that would take over its state.
+
+    Args:
+        checkpoint: as Lightning saved it; one without optimizer states is fine.
+        make_optimizer: makes the optimizer when called with parameters.
+
+    Raises:
+        UserError: the settings differ in kind.
+    """
+    states = checkpoint.get("optimizer_states") or []
+    if not states:
+        return
+    optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
+    stored, own = set(states[0]["param_groups"][0]), set(optimizer.param_groups[0])
+    lacking = sorted(own - stored - _OF_SCHEDULERS)
+    if lacking:
+        raise UserError(
+            f"the checkpoint's optimizer has no {' and no '.join(lacking)}, which {type(optimizer).__name__} needs; "
+            "go on with the optimizer that the run began with, as in its config.yaml, or train anew without ckpt_path"
+        )

@@ -13,10 +13,11 @@ from torchmetrics import Metric
 
 from lightning_poison.trainer.ranks import from_all_ranks
 
-__all__ = ["DETAILS", "AttackCounts", "AttackedSamples", "interval"]
+__all__ = ["AttackCounts", "AttackedSamples", "interval"]
 
-
-# --- one measurement of accuracy under attack, in plain Python so that it travels through checkpoints -----------------
+_DETAILS = ("queries", "zero_gradient", "l2", "survival", "agreement", "transferred")
+"""The figures of an attack's result that are averaged over samples."""
+_UNIT = 2**20  # figures are summed as multiples of 1 / _UNIT: integers add up to the same in any order
 
 
 @dataclass(frozen=True)
@@ -49,25 +50,6 @@ class AttackedSamples:
     stochastic: bool = False
 
 
-def interval(count: int, samples: int) -> tuple[float, float]:
-    """The exact binomial interval (Clopper and Pearson, 1934) of a share, at 95 %.
-
-    Example:
-        >>> interval(0, 10)[0], round(interval(0, 10)[1], 4) == round(1 - 0.025 ** (1 / 10), 4)
-        (0.0, True)
-    """
-    low, high = binomtest(count, samples).proportion_ci(0.95, method="exact")
-    return float(low), float(high)
-
-
-# --- counts -----------------------------------------------------------------------------------------------------------
-
-DETAILS = ("queries", "zero_gradient", "l2", "survival", "agreement", "transferred")
-"""The figures of an attack's result that are averaged over samples."""
-
-_UNIT = 2**20  # figures are summed as multiples of 1 / _UNIT: integers add up to the same in any order
-
-
 class AttackCounts(Metric):
     """Counts of the samples that withstand each of several attacks, and all of them, with integer states.
 
@@ -98,7 +80,7 @@ class AttackCounts(Metric):
     def __init__(self, names: Sequence[str], radii: int = 0) -> None:
         super().__init__()
         self.names, self.radii = list(names), radii
-        count, figures = len(self.names), len(DETAILS)
+        count, figures = len(self.names), len(_DETAILS)
         shapes = {
             "samples": (),
             "correct": (),
@@ -134,7 +116,7 @@ class AttackCounts(Metric):
         self.withstood += self._standing(fooled)
         self.stochastic += stochastic * correct.numel()
         for row, figures in enumerate(details):
-            for column, name in enumerate(DETAILS):
+            for column, name in enumerate(_DETAILS):
                 if name in figures:
                     values = figures[name].detach().cpu().double()  # not every accelerator has float64
                     values = values[torch.isfinite(values)]
@@ -171,7 +153,7 @@ class AttackCounts(Metric):
             {
                 name: {
                     figure: (total / _UNIT / count, count)
-                    for figure, total, count in zip(DETAILS, sums[row], counts[row], strict=True)
+                    for figure, total, count in zip(_DETAILS, sums[row], counts[row], strict=True)
                     if count
                 }
                 for row, name in enumerate(self.names)
@@ -187,3 +169,14 @@ class AttackCounts(Metric):
 
 def _added(counts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([each[name] for each in counts]).sum(dim=0) for name in counts[0]}
+
+
+def interval(count: int, samples: int) -> tuple[float, float]:
+    """The exact binomial interval (Clopper and Pearson, 1934) of a share, at 95 %.
+
+    Example:
+        >>> interval(0, 10)[0], round(interval(0, 10)[1], 4) == round(1 - 0.025 ** (1 / 10), 4)
+        (0.0, True)
+    """
+    low, high = binomtest(count, samples).proportion_ci(0.95, method="exact")
+    return float(low), float(high)

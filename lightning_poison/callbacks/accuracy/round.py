@@ -41,90 +41,7 @@ from lightning_poison.trainer.evaluation import (
 )
 from lightning_poison.trainer.positions import EvaluationOrder
 
-__all__ = ["TRIED", "AttackRound", "own_positions", "prepared_attacks"]
-
-
-# --- inputs for an attacker to prepare with, taken out of the evaluated samples ---------------------------------------
-
-
-def prepared_attacks(
-    trainer: Any, pl_module: Any, model: nn.Module, attacks: Sequence[Attack], positions: Tensor
-) -> list[Attack]:
-    """Let each attack that wants to learn of the model do so, on samples of the evaluated data.
-
-    Every rank takes the same samples and prepares the same attack.
-
-    Args:
-        trainer: while it evaluates.
-        pl_module: the module, whose hooks bring a batch to its device.
-        model: the victim.
-        attacks: some of which may have :attr:`~lightning_poison.attacks.Attack.own_inputs`.
-        positions: of those samples in the data set, shape (n,), int64; see :func:`own_positions`.
-
-    Returns:
-        the attacks, ready to be called.
-    """
-    if not len(positions):
-        return list(attacks)
-    loader = evaluation_loader(trainer)
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        kept_random_state(0, pl_module.device),
-        trainer.precision_plugin.forward_context(),
-    ):
-        items = [loader.dataset[position] for position in positions.tolist()]
-        inputs, _ = inputs_and_labels(on_device(trainer, pl_module, collation(loader)(items)))
-        return [
-            attack.prepare(model, inputs[: attack.own_inputs].clone()) if attack.own_inputs else attack
-            for attack in attacks
-        ]
-
-
-def own_positions(order: EvaluationOrder, drawn: Tensor | None, attacks: Sequence[Attack]) -> Tensor:
-    """The positions of the attackers' own inputs among the evaluated samples, always the same ones.
-
-    They are none of those that are drawn to be measured, where the others suffice.
-
-    Args:
-        order: of the evaluation.
-        drawn: the samples that are measured, shape (m,), int64; None: all.
-        attacks: of which some may want inputs of their own.
-
-    Returns:
-        shape (n,), int64, rising; often none. They must not be evaluated.
-
-    Raises:
-        UserError: samples are not known by their position, or nothing would be left to evaluate.
-
-    Example:
-        >>> from torch.utils.data import DataLoader
-        >>> from lightning_poison.attacks import SubstituteTransfer
-        >>> order = EvaluationOrder(DataLoader(range(100)))
-        >>> bool((own_positions(order, torch.arange(90), [SubstituteTransfer(own_inputs=5)]) >= 90).all())
-        True
-    """
-    wanted = max((attack.own_inputs for attack in attacks), default=0)
-    if not wanted:
-        return torch.empty(0, dtype=torch.int64)
-    if not order.known:
-        raise UserError(
-            "an attack with inputs of its own needs an evaluation DataLoader whose samples are known by their position "
-            "in a map-style data set; evaluate without shuffling, or use another attack"
-        )
-    samples = order.samples
-    if wanted >= len(samples):
-        raise UserError(
-            f"the attack needs {wanted} inputs of its own besides the evaluated ones, got {len(samples)} samples in "
-            "all; lower own_inputs, or evaluate more samples"
-        )
-    free = samples if drawn is None else samples[~torch.isin(samples, drawn)]
-    if len(free) < wanted:
-        free = samples
-    return free[torch.randperm(len(free), generator=generator(0, "own inputs"))[:wanted]].sort().values
-
-
-# --- round ------------------------------------------------------------------------------------------------------------
+__all__ = ["TRIED", "AttackRound"]
 
 TRIED = 2
 """Samples of a trial."""
@@ -172,7 +89,7 @@ class AttackRound:
         self._batch, self._stochastic, self._natural = 0, None, NaturalAccuracies()
         self._samples = self.samples(trainer)
         model, attacks = selected_output(pl_module, self._output), list(self._attacks.values())
-        self._ready = prepared_attacks(trainer, pl_module, model, attacks, self._samples.left_out)
+        self._ready = _prepared_attacks(trainer, pl_module, model, attacks, self._samples.left_out)
 
     @property
     def begun(self) -> bool:
@@ -187,7 +104,7 @@ class AttackRound:
         """
         attacks = list(self._attacks.values())
         return EvaluatedSamples(
-            trainer, self._max_samples, known_labels, lambda order, drawn: own_positions(order, drawn, attacks)
+            trainer, self._max_samples, known_labels, lambda order, drawn: _own_positions(order, drawn, attacks)
         )
 
     def try_out(self, trainer: Any, pl_module: Any, batch: Any) -> None:
@@ -358,3 +275,83 @@ def _sizes(result: AttackResult, inputs: Tensor) -> Tensor:
     """Euclidean size of what fools the victim, shape (n,); NaN where nothing does or nothing had to be changed."""
     sizes = l2_size((result.examples - inputs).float())
     return torch.where(result.fooled & (sizes > 0), sizes, torch.nan)
+
+
+# --- the attackers' own inputs ----------------------------------------------------------------------------------------
+
+
+def _prepared_attacks(
+    trainer: Any, pl_module: Any, model: nn.Module, attacks: Sequence[Attack], positions: Tensor
+) -> list[Attack]:
+    """Let each attack that wants to learn of the model do so, on samples of the evaluated data.
+
+    Every rank takes the same samples and prepares the same attack.
+
+    Args:
+        trainer: while it evaluates.
+        pl_module: the module, whose hooks bring a batch to its device.
+        model: the victim.
+        attacks: some of which may have :attr:`~lightning_poison.attacks.Attack.own_inputs`.
+        positions: of those samples in the data set, shape (n,), int64; see :func:`_own_positions`.
+
+    Returns:
+        the attacks, ready to be called.
+    """
+    if not len(positions):
+        return list(attacks)
+    loader = evaluation_loader(trainer)
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        kept_random_state(0, pl_module.device),
+        trainer.precision_plugin.forward_context(),
+    ):
+        items = [loader.dataset[position] for position in positions.tolist()]
+        inputs, _ = inputs_and_labels(on_device(trainer, pl_module, collation(loader)(items)))
+        return [
+            attack.prepare(model, inputs[: attack.own_inputs].clone()) if attack.own_inputs else attack
+            for attack in attacks
+        ]
+
+
+def _own_positions(order: EvaluationOrder, drawn: Tensor | None, attacks: Sequence[Attack]) -> Tensor:
+    """The positions of the attackers' own inputs among the evaluated samples, always the same ones.
+
+    They are none of those that are drawn to be measured, where the others suffice.
+
+    Args:
+        order: of the evaluation.
+        drawn: the samples that are measured, shape (m,), int64; None: all.
+        attacks: of which some may want inputs of their own.
+
+    Returns:
+        shape (n,), int64, rising; often none. They must not be evaluated.
+
+    Raises:
+        UserError: samples are not known by their position, or nothing would be left to evaluate.
+
+    Example:
+        >>> from torch.utils.data import DataLoader
+        >>> from lightning_poison.attacks import SubstituteTransfer
+        >>> order = EvaluationOrder(DataLoader(range(100)))
+        >>> bool((_own_positions(order, torch.arange(90), [SubstituteTransfer(own_inputs=5)]) >= 90).all())
+        True
+    """
+    wanted = max((attack.own_inputs for attack in attacks), default=0)
+    if not wanted:
+        return torch.empty(0, dtype=torch.int64)
+    if not order.known:
+        raise UserError(
+            "an attack with inputs of its own needs an evaluation DataLoader whose samples are known by their position "
+            "in a map-style data set; evaluate without shuffling, or use another attack"
+        )
+    samples = order.samples
+    if wanted >= len(samples):
+        raise UserError(
+            f"the attack needs {wanted} inputs of its own besides the evaluated ones, got {len(samples)} samples in "
+            "all; lower own_inputs, or evaluate more samples"
+        )
+    free = samples if drawn is None else samples[~torch.isin(samples, drawn)]
+    if len(free) < wanted:
+        free = samples
+    return free[torch.randperm(len(free), generator=generator(0, "own inputs"))[:wanted]].sort().values

@@ -13,19 +13,7 @@ from lightning_poison.callbacks.accuracy.counts import AttackedSamples, interval
 from lightning_poison.functional.pixels import in_grey_levels
 from lightning_poison.report import ReportFigure, ReportTable, Section
 
-__all__ = [
-    "attack_section",
-    "attack_table",
-    "describe_attack",
-    "detail_table",
-    "doubts",
-    "history_table",
-    "masking_warnings",
-    "result_table",
-]
-
-
-# --- what a report says of attacks and of the accuracy under them -----------------------------------------------------
+__all__ = ["attack_section", "describe_attack", "doubts", "masking_warnings"]
 
 _DETAIL_WORDS = {
     "queries": "queries to the victim per sample",
@@ -35,119 +23,10 @@ _DETAIL_WORDS = {
     "agreement": "samples on which substitute and victim agree",
     "transferred": "examples against the substitute that fool the victim too",
 }
-AFRESH = "natural accuracy is of one draw, attacks go their whole way, and one fresh evaluation of each example counts"
-"""How a stochastic victim is counted."""
-
 _SHARES = ("zero_gradient", "survival", "agreement", "transferred")
 
-
-def describe_attack(attack: Attack, eps: float | None = None) -> str:
-    """An attack in one line; with another radius where ``eps`` is given.
-
-    Example:
-        >>> from lightning_poison.attacks import PGD
-        >>> describe_attack(PGD(eps=0.1))
-        'PGD, linf, eps 0.1 (25.5/255), 40 steps'
-    """
-    steps = getattr(attack, "steps", None)
-    eps = attack.eps if eps is None else eps
-    radius = [attack.norm or "no norm", f"eps {eps:.4g} ({in_grey_levels(eps)})"]
-    asked = getattr(attack, "training_queries", 0)
-    parts = [attack.name, *(radius if attack.norm else []), *([] if steps is None else [f"{steps} steps"])]
-    return ", ".join([*parts, *([f"trained on {asked:,} decisions of the victim"] if asked else [])])
-
-
-def attack_table(attacks: Mapping[str, Attack], *, stochastic: bool = False) -> ReportTable:
-    """The settings of each attack; with their short names where there are several.
-
-    Args:
-        attacks: by short name.
-        stochastic: whether the victim's scores differ from pass to pass.
-    """
-    several = len(attacks) > 1
-    rows = []
-    for name, attack in attacks.items():
-        steps = getattr(attack, "steps", None)
-        criterion = "last iterate" if isinstance(attack, TorchAttack) else getattr(attack, "success", "any iterate")
-        if stochastic:
-            criterion = "fresh evaluation"
-        bounded = math.isfinite(attack.eps)
-        eps = (f"{attack.eps:.4g}", in_grey_levels(attack.eps)) if bounded else (None, None)
-        rows.append((*([name] if several else []), attack.name, attack.norm, *eps, steps, criterion))
-    columns = ("attack", "norm", "eps, pixel units", "eps, grey levels", "steps", "success")
-    if several:
-        return ReportTable("The attacks", ("name", *columns), tuple(rows))
-    return ReportTable("The attack", columns, tuple(rows))
-
-
-def result_table(latest: Sequence[AttackedSamples]) -> ReportTable:
-    """The last measurement of each split, with an exact binomial interval; the worst case and each of several."""
-    columns = ("data", "samples", "natural accuracy", "adversarial accuracy", "95 % interval (exact)")
-    several = any(len(entry.each) > 1 for entry in latest)
-    rows = []
-    for entry in latest:
-        counts = {"all of them (worst case)": entry.withstood, **(entry.each if several else {})}
-        for name, count in counts.items():
-            low, high = interval(count, entry.samples)
-            shown = f"{100 * low:.1f} to {100 * high:.1f} %"
-            natural = _percent(entry.correct, entry.samples)
-            row = (entry.split, entry.samples, natural, _percent(count, entry.samples), shown)
-            rows.append((row[0], name, *row[1:]) if several else row)
-    return ReportTable("Last measurement", (columns[0], "attack", *columns[1:]) if several else columns, tuple(rows))
-
-
-def detail_table(latest: Sequence[AttackedSamples]) -> ReportTable | None:
-    """Means of what the attacks tell of single samples; None where they tell nothing."""
-    rows = tuple(
-        (entry.split, name, _DETAIL_WORDS[figure], f"{100 * mean:.1f} %" if figure in _SHARES else mean, count)
-        for entry in latest
-        for name, figures in entry.details.items()
-        for figure, (mean, count) in figures.items()
-    )
-    columns = ("data", "attack", "figure", "mean", "of samples")
-    return ReportTable("What the attacks needed and did", columns, rows) if rows else None
-
-
-def doubts(measured: AttackedSamples) -> list[str]:
-    """A sentence for everything that speaks against taking the shares at their word."""
-    return [*([str(StochasticVictimWarning(AFRESH))] if measured.stochastic else []), *masking_warnings(measured)]
-
-
-def masking_warnings(measured: AttackedSamples) -> list[str]:
-    """A sentence for each attack that found no slope to follow on many samples."""
-    shares = {name: figures.get("zero_gradient", (0.0, 0))[0] for name, figures in measured.details.items()}
-    return [
-        f"the gradient is exactly zero on {100 * share:.1f} % of the {measured.split} samples that {name} attacked, so "
-        f"it cannot tell one step from another and the victim may be less robust than it looks (gradient masking); "
-        f"{MASKING_REMEDY}"
-        for name, share in shares.items()
-        if share > MASKED_SHARE
-    ]
-
-
-def history_table(history: Sequence[AttackedSamples]) -> ReportTable:
-    """One row a measurement."""
-    # A reader counts epochs from 1, as the curves do.
-    rows = tuple(
-        (
-            entry.epoch + 1,
-            entry.split,
-            entry.samples,
-            _percent(entry.correct, entry.samples),
-            _percent(entry.withstood, entry.samples),
-        )
-        for entry in history
-    )
-    columns = ("epoch", "data", "samples", "natural accuracy", "adversarial accuracy")
-    return ReportTable("Over the epochs of training", columns, rows)
-
-
-def _percent(count: int, samples: int) -> str:
-    return f"{100 * count / samples:.2f} %"
-
-
-# --- sections ---------------------------------------------------------------------------------------------------------
-
+_AFRESH = "natural accuracy is of one draw, attacks go their whole way, and one fresh evaluation of each example counts"
+"""How a stochastic victim is counted."""
 _DATA = {"val": "validation", "test": "test"}
 _WORST = "worst case"
 
@@ -179,17 +58,131 @@ def attack_section(
     """
     sentences = [*remarks, *(sentence for entry in latest for sentence in doubts(entry))]
     warnings = [f"Mind that {sentence}." for sentence in dict.fromkeys(sentences)]
-    tables = [attack_table(attacks, stochastic=any(entry.stochastic for entry in latest)), result_table(latest)]
-    details = detail_table(latest)
+    tables = [_attack_table(attacks, stochastic=any(entry.stochastic for entry in latest)), _result_table(latest)]
+    details = _detail_table(latest)
     if details is not None:
         tables.append(details)
     swept = [entry for entry in latest if entry.curve]
     tables += [_curve_table(entry, radii) for entry in swept]
     if len(history) > 1:
-        tables.append(history_table(history))
+        tables.append(_history_table(history))
     norm = next(iter(attacks.values())).norm or ""
     figures = tuple(_curve_figure(entry, radii, key, norm, targeted) for entry in swept)
     return Section(title, (text, *warnings), tuple(tables), figures)
+
+
+def describe_attack(attack: Attack, eps: float | None = None) -> str:
+    """An attack in one line; with another radius where ``eps`` is given.
+
+    Example:
+        >>> from lightning_poison.attacks import PGD
+        >>> describe_attack(PGD(eps=0.1))
+        'PGD, linf, eps 0.1 (25.5/255), 40 steps'
+    """
+    steps = getattr(attack, "steps", None)
+    eps = attack.eps if eps is None else eps
+    radius = [attack.norm or "no norm", f"eps {eps:.4g} ({in_grey_levels(eps)})"]
+    asked = getattr(attack, "training_queries", 0)
+    parts = [attack.name, *(radius if attack.norm else []), *([] if steps is None else [f"{steps} steps"])]
+    return ", ".join([*parts, *([f"trained on {asked:,} decisions of the victim"] if asked else [])])
+
+
+def doubts(measured: AttackedSamples) -> list[str]:
+    """A sentence for everything that speaks against taking the shares at their word."""
+    return [*([str(StochasticVictimWarning(_AFRESH))] if measured.stochastic else []), *masking_warnings(measured)]
+
+
+def masking_warnings(measured: AttackedSamples) -> list[str]:
+    """A sentence for each attack that found no slope to follow on many samples."""
+    shares = {name: figures.get("zero_gradient", (0.0, 0))[0] for name, figures in measured.details.items()}
+    return [
+        f"the gradient is exactly zero on {100 * share:.1f} % of the {measured.split} samples that {name} attacked, so "
+        f"it cannot tell one step from another and the victim may be less robust than it looks (gradient masking); "
+        f"{MASKING_REMEDY}"
+        for name, share in shares.items()
+        if share > MASKED_SHARE
+    ]
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _attack_table(attacks: Mapping[str, Attack], *, stochastic: bool = False) -> ReportTable:
+    """The settings of each attack; with their short names where there are several.
+
+    Args:
+        attacks: by short name.
+        stochastic: whether the victim's scores differ from pass to pass.
+    """
+    several = len(attacks) > 1
+    rows = []
+    for name, attack in attacks.items():
+        steps = getattr(attack, "steps", None)
+        criterion = "last iterate" if isinstance(attack, TorchAttack) else getattr(attack, "success", "any iterate")
+        if stochastic:
+            criterion = "fresh evaluation"
+        bounded = math.isfinite(attack.eps)
+        eps = (f"{attack.eps:.4g}", in_grey_levels(attack.eps)) if bounded else (None, None)
+        rows.append((*([name] if several else []), attack.name, attack.norm, *eps, steps, criterion))
+    columns = ("attack", "norm", "eps, pixel units", "eps, grey levels", "steps", "success")
+    if several:
+        return ReportTable("The attacks", ("name", *columns), tuple(rows))
+    return ReportTable("The attack", columns, tuple(rows))
+
+
+def _result_table(latest: Sequence[AttackedSamples]) -> ReportTable:
+    """The last measurement of each split, with an exact binomial interval; the worst case and each of several."""
+    columns = ("data", "samples", "natural accuracy", "adversarial accuracy", "95 % interval (exact)")
+    several = any(len(entry.each) > 1 for entry in latest)
+    rows = []
+    for entry in latest:
+        counts = {"all of them (worst case)": entry.withstood, **(entry.each if several else {})}
+        for name, count in counts.items():
+            natural = _percent(entry.correct, entry.samples)
+            row = (entry.split, entry.samples, natural, _percent(count, entry.samples), _interval(count, entry.samples))
+            rows.append((row[0], name, *row[1:]) if several else row)
+    return ReportTable("Last measurement", (columns[0], "attack", *columns[1:]) if several else columns, tuple(rows))
+
+
+def _detail_table(latest: Sequence[AttackedSamples]) -> ReportTable | None:
+    """Means of what the attacks tell of single samples; None where they tell nothing."""
+    rows = tuple(
+        (entry.split, name, _DETAIL_WORDS[figure], f"{100 * mean:.1f} %" if figure in _SHARES else mean, count)
+        for entry in latest
+        for name, figures in entry.details.items()
+        for figure, (mean, count) in figures.items()
+    )
+    columns = ("data", "attack", "figure", "mean", "of samples")
+    return ReportTable("What the attacks needed and did", columns, rows) if rows else None
+
+
+def _history_table(history: Sequence[AttackedSamples]) -> ReportTable:
+    """One row a measurement."""
+    # A reader counts epochs from 1, as the curves do.
+    rows = tuple(
+        (
+            entry.epoch + 1,
+            entry.split,
+            entry.samples,
+            _percent(entry.correct, entry.samples),
+            _percent(entry.withstood, entry.samples),
+        )
+        for entry in history
+    )
+    columns = ("epoch", "data", "samples", "natural accuracy", "adversarial accuracy")
+    return ReportTable("Over the epochs of training", columns, rows)
+
+
+def _percent(count: int, samples: int) -> str:
+    return f"{100 * count / samples:.2f} %"
+
+
+def _interval(count: int, samples: int) -> str:
+    low, high = interval(count, samples)
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
 
 
 def _series(entry: AttackedSamples) -> dict[str, tuple[int, ...]]:
@@ -201,9 +194,8 @@ def _curve_table(entry: AttackedSamples, radii: Sequence[float]) -> ReportTable:
     series = _series(entry)
     rows = []
     for place, radius in enumerate(radii):
-        low, high = interval(entry.curve[place], entry.samples)
-        shares = [f"{100 * counts[place] / entry.samples:.2f} %" for counts in series.values()]
-        rows.append((f"{radius:.4g}", in_grey_levels(radius), *shares, f"{100 * low:.1f} to {100 * high:.1f} %"))
+        shares = [_percent(counts[place], entry.samples) for counts in series.values()]
+        rows.append((f"{radius:.4g}", in_grey_levels(radius), *shares, _interval(entry.curve[place], entry.samples)))
     names = tuple(series) if len(series) > 1 else ("adversarial accuracy",)
     last = "95 % interval (exact)" if len(series) == 1 else f"95 % interval (exact), {_WORST}"
     columns = ("eps, pixel units", "eps, grey levels", *names, last)

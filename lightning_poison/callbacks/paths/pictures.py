@@ -230,7 +230,7 @@ def _plane(walker: PathWalker, table: PathTable, trace: Trace, index: int) -> _P
     return _Plane(plane, names, plane.project(trace.points), caption)
 
 
-# --- training points whose given label the victim hardly believes: suspects of label noise ----------------------------
+# --- suspects of label noise ------------------------------------------------------------------------------------------
 
 _COUNT = 100  # rows of the file
 _SHOWN = 12  # rows of the report's table, and pictures

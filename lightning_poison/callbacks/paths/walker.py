@@ -28,12 +28,14 @@ from lightning_poison.report import LoggedMetric, ReportTable
 from lightning_poison.trainer.evaluation import without_logging
 from lightning_poison.trainer.progress import progress
 
-__all__ = ["COLUMNS", "PathTable", "PathTarget", "PathWalker"]
+__all__ = ["PathTable", "PathTarget", "PathWalker"]
+
+_COLUMNS = ("index", "label", "target", "length", "reached", "flipped")
+_BLOCK = 2048  # points that are held in memory at once
+PathTarget = Literal["untargeted", "next", "least_likely"] | int
 
 
-# --- the lengths of adversarial paths as a table: of one rank, of all, as a file, by class ----------------------------
-
-COLUMNS = ("index", "label", "target", "length", "reached", "flipped")
+# --- lengths as a table -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class PathTable:
 
     @classmethod
     def of(cls, parts: Sequence[Tensor]) -> PathTable:
-        """Every rank's rows of ``COLUMNS``, shape (m, 6) each, int64."""
+        """Every rank's rows of ``_COLUMNS``, shape (m, 6) each, int64."""
         table = torch.cat(list(parts))
         index, label, target, length, reached, flipped = table[table[:, 0].argsort()].unbind(dim=1)
         return cls(index, label, target, length, reached.bool(), flipped.bool())
@@ -103,7 +105,7 @@ class PathTable:
         """The content of ``paths.csv``."""
         columns = (self.index, self.label, self.target, self.length, self.reached.long())
         rows = (",".join(map(str, row)) for row in torch.stack(columns, dim=1).tolist())
-        return "\n".join([",".join(COLUMNS[:5]), *rows]) + "\n"
+        return "\n".join([",".join(_COLUMNS[:5]), *rows]) + "\n"
 
     def by_class(self) -> ReportTable:
         """Median and mean length of each class and of all."""
@@ -132,11 +134,7 @@ class PathTable:
         return rows[self.length[rows].argsort(stable=True)]
 
 
-# --- walker -----------------------------------------------------------------------------------------------------------
-
-PathTarget = Literal["untargeted", "next", "least_likely"] | int
-
-_BLOCK = 2048  # points that are held in memory at once
+# --- following paths --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,7 @@ class PathWalker:
         path ends where most of several passes find it ended.
         """
         stochastic = False
-        parts = [torch.empty((0, len(COLUMNS)), dtype=torch.int64)]
+        parts = [torch.empty((0, len(_COLUMNS)), dtype=torch.int64)]
         shown = progress(self.trainer, "adversarial paths", len(positions))
         with self.undisturbed(), shown as advance:
             for block in torch.split(positions, _BLOCK) if len(positions) else ():
