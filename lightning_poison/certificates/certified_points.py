@@ -15,70 +15,19 @@ from lightning_poison.report.logged_metric import LoggedMetric
 
 __all__ = ["CertifiedPoints", "certified_accuracy", "default_radii", "radius_ceiling"]
 
-
-# --- certified accuracy: how many predictions are right and stay so ---------------------------------------------------
-
-
-def certified_accuracy(certificate: LabelFlipCertificate, labels: Tensor, radii: Sequence[int]) -> Tensor:
-    """Share of points that are classified as their clean label and certified for at least r label changes.
-
-    Args:
-        certificate: of m points.
-        labels: shape (m,), integers: the clean labels.
-        radii: numbers of changed training labels r >= 0; r = 0 gives the natural accuracy.
-
-    Returns:
-        shape (len(radii),), float64 in [0, 1], NaN without points.
-
-    Raises:
-        UserError: a radius is negative, or labels and certificate differ in length.
-
-    Example:
-        >>> certificate = LabelFlipCertificate(torch.tensor([0, 1, 1]), torch.tensor([5, 2, 9]))
-        >>> certified_accuracy(certificate, torch.tensor([0, 1, 0]), [0, 3]).tolist()
-        [0.6666666666666666, 0.3333333333333333]
-    """
-    for radius in radii:
-        check_integer("radii", radius, minimum=0, remedy="a radius counts changed labels")
-    if labels.shape != certificate.prediction.shape:
-        got = f"{tuple(labels.shape)} labels for {tuple(certificate.prediction.shape)} predictions"
-        raise UserError(f"labels must match the certificate, got {got}; pass the labels of the certified points")
-    right = certificate.prediction == labels.long()
-    reached = certificate.radius[None, :] >= torch.tensor(list(radii)).reshape(-1, 1)
-    return (right & reached).double().mean(1)
-
-
-def default_radii(labels: Tensor) -> list[int]:
-    """0, 1, 2, 5, 10, 20, 50, ... up to the largest radius that any fair learner can reach.
-
-    The two largest classes bound every pair in :func:`radius_ceiling`.
-
-    Args:
-        labels: shape (n,), integers: the training labels.
-
-    Example:
-        >>> default_radii(torch.arange(300) % 10)
-        [0, 1, 2, 5, 10, 20]
-    """
-    counts = torch.bincount(labels.long())
-    ceiling = (int(counts.topk(min(2, len(counts))).values.sum()) + 1) // 2 - 1
-    steps = [digit * 10**power for power in range(len(str(len(labels)))) for digit in (1, 2, 5)]
-    return [0, *(step for step in steps if step <= ceiling)]
-
-
-# --- certified points -------------------------------------------------------------------------------------------------
-
 _CERTIFIED = (
     "Share of evaluation points that the certified learner (not the victim) classifies correctly, however up to so "
     "many training labels are changed: to other declared classes, or, if the name ends in any_label, to any label "
     "at all. The note beside the number says how certain that is."
 )
+
 _MEDIAN = (
     "Median, over the evaluation points, of the number of training labels that may change without changing the "
     "certified learner's prediction: to other declared classes, or, if the name ends in any_label, to any label "
     "at all."
 )
 _MEAN = "The same radius, averaged."
+
 _ABSTAINED = (
     "Share of evaluation points for which too few trainings agreed; their radius counts as 0 in median and mean."
 )
@@ -195,7 +144,51 @@ class CertifiedPoints:
         return "\n".join(["index,label,prediction,radius", *(",".join(map(str, row)) for row in rows), ""])
 
 
-# --- how large a radius any learner that treats the classes alike can have --------------------------------------------
+def certified_accuracy(certificate: LabelFlipCertificate, labels: Tensor, radii: Sequence[int]) -> Tensor:
+    """Share of points that are classified as their clean label and certified for at least r label changes.
+
+    Args:
+        certificate: of m points.
+        labels: shape (m,), integers: the clean labels.
+        radii: numbers of changed training labels r >= 0; r = 0 gives the natural accuracy.
+
+    Returns:
+        shape (len(radii),), float64 in [0, 1], NaN without points.
+
+    Raises:
+        UserError: a radius is negative, or labels and certificate differ in length.
+
+    Example:
+        >>> certificate = LabelFlipCertificate(torch.tensor([0, 1, 1]), torch.tensor([5, 2, 9]))
+        >>> certified_accuracy(certificate, torch.tensor([0, 1, 0]), [0, 3]).tolist()
+        [0.6666666666666666, 0.3333333333333333]
+    """
+    for radius in radii:
+        check_integer("radii", radius, minimum=0, remedy="a radius counts changed labels")
+    if labels.shape != certificate.prediction.shape:
+        got = f"{tuple(labels.shape)} labels for {tuple(certificate.prediction.shape)} predictions"
+        raise UserError(f"labels must match the certificate, got {got}; pass the labels of the certified points")
+    right = certificate.prediction == labels.long()
+    reached = certificate.radius[None, :] >= torch.tensor(list(radii)).reshape(-1, 1)
+    return (right & reached).double().mean(1)
+
+
+def default_radii(labels: Tensor) -> list[int]:
+    """0, 1, 2, 5, 10, 20, 50, ... up to the largest radius that any fair learner can reach.
+
+    The two largest classes bound every pair in :func:`radius_ceiling`.
+
+    Args:
+        labels: shape (n,), integers: the training labels.
+
+    Example:
+        >>> default_radii(torch.arange(300) % 10)
+        [0, 1, 2, 5, 10, 20]
+    """
+    counts = torch.bincount(labels.long())
+    ceiling = (int(counts.topk(min(2, len(counts))).values.sum()) + 1) // 2 - 1
+    steps = [digit * 10**power for power in range(len(str(len(labels)))) for digit in (1, 2, 5)]
+    return [0, *(step for step in steps if step <= ceiling)]
 
 
 def radius_ceiling(prediction: Tensor, labels: Tensor, num_classes: int) -> Tensor:

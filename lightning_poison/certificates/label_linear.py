@@ -58,7 +58,6 @@ __all__ = [
     "score_slack",
 ]
 
-
 _FIRST_SIZE = 1024
 _GROWTH = 4
 _BLOCK_BYTES = 8 * 2**20  # what a cache holds and an allocator hands out again without asking the system
@@ -254,7 +253,7 @@ def _crossing(
     return torch.where(none_needed, 0, below + 1), known | none_needed
 
 
-# --- the optimal label-flip attack on a learner that is linear in its labels ------------------------------------------
+# --- the optimal attack -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -287,7 +286,7 @@ class OptimalFlips:
 def optimal_label_flips(weights: Tensor, labels: Tensor, num_classes: int) -> OptimalFlips | None:
     """Find the fewest label changes that alter one prediction: the changes of largest gain.
 
-    By the theorem of :mod:`lightning_poison.certificates.label_linear` no fewer can do it, so their number is the
+    By the theorem at the head of this module no fewer can do it, so their number is the
     certified radius + 1, or more where that many only reach a tie that the predicted class wins. The result is
     verified by recomputing the scores from the changed labels without rounding.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,9 +12,7 @@ from lightning_poison.certificates.certified_points import CertifiedPoints, radi
 from lightning_poison.certificates.guarantee import Certainty, reach_of
 from lightning_poison.certificates.learner import CertifiedLearner
 from lightning_poison.certificates.undefended import AttackedPoints
-
-if TYPE_CHECKING:
-    from lightning_poison.report import ReportFigure, ReportTable, Section
+from lightning_poison.report import ReportFigure, ReportTable, Section
 
 __all__ = ["CertifiedMethod", "Curve", "certification_section"]
 
@@ -61,8 +58,6 @@ def certification_section(
         title: of the section.
         name: of the picture's file.
     """
-    from lightning_poison.report import Section
-
     text = _texts({label: method.learner for label, method in methods.items()})
     tables = (_accuracy_table(methods, attacked or {}, radii), _radius_table(methods))
     own = {figure.name: figure for method in methods.values() for figure in method.learner.report_figures()}
@@ -84,8 +79,6 @@ def _texts(learners: Mapping[str, CertifiedLearner]) -> tuple[str, ...]:
 def _accuracy_table(
     methods: Mapping[str, CertifiedMethod], attacked: Mapping[str, AttackedPoints], radii: Sequence[int]
 ) -> ReportTable:
-    from lightning_poison.report import ReportTable
-
     first = next(iter(methods.values()))
     shares_of = {label or "certified accuracy": method.points.accuracy(radii) for label, method in methods.items()}
     columns = shares_of | {name: points.accuracy(radii) for name, points in attacked.items()}
@@ -105,8 +98,6 @@ def _accuracy_table(
 
 
 def _radius_table(methods: Mapping[str, CertifiedMethod]) -> ReportTable:
-    from lightning_poison.report import ReportTable
-
     rows: list[tuple[str | int | float | None, ...]] = []
     for label, method in methods.items():
         radius, abstained = method.points.certificate.radius.clamp(min=0), method.points.abstained
@@ -154,7 +145,6 @@ def _curves(
     name: str,
 ) -> ReportFigure:
     from lightning_poison.plots import certified_accuracy_curve
-    from lightning_poison.report import ReportFigure
 
     longest = max(int(method.points.certificate.radius.max()) for method in methods.values())
     every = torch.unique(torch.linspace(0, max(longest, 0), _CURVE_POINTS, dtype=torch.float64).long()).tolist()

@@ -24,6 +24,8 @@ from lightning_poison.functional.scale import in_units, rescaled, unit_of
 __all__ = ["HOGFeatures", "RandomConvFeatures", "deskewed"]
 
 
+# --- random convolutions ----------------------------------------------------------------------------------------------
+
 _FIT_POINTS = 2000
 _FIT_PATCHES = 100_000
 _FLAT = 0.1  # patches of less than this share of the largest deviation hold no pattern
@@ -152,7 +154,7 @@ def _whitening(centred: Tensor) -> Tensor:
     return whitening
 
 
-# --- histograms of oriented gradients of upright, centred images ------------------------------------------------------
+# --- histograms of oriented gradients ---------------------------------------------------------------------------------
 
 _MAX_SKEW = 2.0  # columns per row; more would shear an image out of its frame
 _TINY = 1e-12

@@ -1,24 +1,20 @@
-"""Input smoothing as a part of a report: numbers, curve, and what they promise."""
+"""Input smoothing of an evaluation set with its labels: numbers, curve, and what they promise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lightning_poison.certificates.input_smoothing.smoothing import InputSmoothing, InputSmoothingCertificate
+from lightning_poison.report import ReportFigure, ReportTable, Section
 from lightning_poison.report.logged_metric import LoggedMetric
 
-if TYPE_CHECKING:
-    from lightning_poison.report import Section
+__all__ = ["SmoothedPoints", "smoothing_section"]
 
-__all__ = ["SmoothedPoints", "smoothing_guarantee", "smoothing_section"]
-
-
-# --- certificates of an evaluation set against input changes, with its labels -----------------------------------------
+_CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -129,33 +125,7 @@ class SmoothedPoints:
         return "\n".join(["index,label,prediction,radius,draws", *(",".join(map(str, row)) for row in rows), ""])
 
 
-# --- section ----------------------------------------------------------------------------------------------------------
-
-_CURVE_POINTS = 200
-
-
-def smoothing_guarantee(smoothing: InputSmoothing) -> tuple[str, ...]:
-    """What the numbers promise: threat, classifier, meaning and certainty, a line each.
-
-    Example:
-        >>> print(smoothing_guarantee(InputSmoothing(sigma=0.5))[1])
-        Classifier: the victim smoothed by Gaussian noise (sigma 0.5), NOT the victim itself: it predicts what ...
-    """
-    threat = (
-        "Threat: an adversary who knows everything but the noise that is drawn changes an evaluation input by at most "
-        "r in l2 norm, in pixel units of [0, 1]; training is not attacked, and noisy pixels are not cut back to [0, 1]."
-    )
-    classifier = (
-        f"Classifier: the victim smoothed by Gaussian noise (sigma {smoothing.sigma:g}), NOT the victim itself: it "
-        "predicts what the victim most often predicts on noisy copies of the input."
-    )
-    meaning = "Meaning: a point counted at r is classified as its label, and no change of at most r alters this."
-    certainty = (
-        f"Certainty: each certificate fails with probability at most {smoothing.alpha:g} over the noise that was drawn "
-        f"({smoothing.n0:,} copies to choose the class, up to {smoothing.n:,} to certify it); real arithmetic is "
-        "assumed for the network."
-    )
-    return threat, classifier, meaning, certainty
+# --- in the report ----------------------------------------------------------------------------------------------------
 
 
 def smoothing_section(points: SmoothedPoints, smoothing: InputSmoothing, radii: Sequence[float], title: str) -> Section:
@@ -168,7 +138,6 @@ def smoothing_section(points: SmoothedPoints, smoothing: InputSmoothing, radii: 
         title: of the section.
     """
     from lightning_poison.plots import certified_accuracy_curve
-    from lightning_poison.report import ReportFigure, ReportTable, Section
 
     certificate = points.certificate
     shares = points.accuracy(radii)
@@ -188,4 +157,28 @@ def smoothing_section(points: SmoothedPoints, smoothing: InputSmoothing, radii: 
     if smoothing.stop_early:
         caption += " Drawing stopped once the radii of the table were decided: between them the curve is a lower bound."
     picture = ReportFigure.from_figure("input-smoothing", caption, figure)
-    return Section(title, smoothing_guarantee(smoothing), (table,), (picture,))
+    return Section(title, _smoothing_guarantee(smoothing), (table,), (picture,))
+
+
+def _smoothing_guarantee(smoothing: InputSmoothing) -> tuple[str, ...]:
+    """What the numbers promise: threat, classifier, meaning and certainty, a line each.
+
+    Example:
+        >>> print(_smoothing_guarantee(InputSmoothing(sigma=0.5))[1])
+        Classifier: the victim smoothed by Gaussian noise (sigma 0.5), NOT the victim itself: it predicts what ...
+    """
+    threat = (
+        "Threat: an adversary who knows everything but the noise that is drawn changes an evaluation input by at most "
+        "r in l2 norm, in pixel units of [0, 1]; training is not attacked, and noisy pixels are not cut back to [0, 1]."
+    )
+    classifier = (
+        f"Classifier: the victim smoothed by Gaussian noise (sigma {smoothing.sigma:g}), NOT the victim itself: it "
+        "predicts what the victim most often predicts on noisy copies of the input."
+    )
+    meaning = "Meaning: a point counted at r is classified as its label, and no change of at most r alters this."
+    certainty = (
+        f"Certainty: each certificate fails with probability at most {smoothing.alpha:g} over the noise that was drawn "
+        f"({smoothing.n0:,} copies to choose the class, up to {smoothing.n:,} to certify it); real arithmetic is "
+        "assumed for the network."
+    )
+    return threat, classifier, meaning, certainty

@@ -1,4 +1,4 @@
-"""Votes of the training points in a point's cluster."""
+"""Votes by clusters: of the training points in a point's cluster, or of all, for its classes and against the others."""
 
 from __future__ import annotations
 
@@ -20,17 +20,7 @@ from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["ClusterVotes", "SignedVotes"]
 
-
 _BATCH = 1000
-
-
-@dataclass(frozen=True)
-class _Groups:
-    """A division of points: of ``known`` features, the training points' groups, and those of evaluated points."""
-
-    known: Tensor
-    training: Tensor
-    evaluated: Tensor
 
 
 class ClusterVotes(EqualVotesLearner):
@@ -145,7 +135,13 @@ class ClusterVotes(EqualVotesLearner):
         return self._groups
 
 
-# --- votes of all training points, for the classes of a point's cluster and against the others ------------------------
+@dataclass(frozen=True)
+class _Groups:
+    """A division of points: of ``known`` features, the training points' groups, and those of evaluated points."""
+
+    known: Tensor
+    training: Tensor
+    evaluated: Tensor
 
 
 class SignedVotes(ClusterVotes):
@@ -168,7 +164,6 @@ class SignedVotes(ClusterVotes):
             of a point then depends on the inputs (never on labels) of the points that are certified along with it.
 
     Example:
-        >>> import torch
         >>> from lightning_poison.certificates.features import RawFeatures
         >>> from lightning_poison.certificates.learners.clusters import KMeansClusters
         >>> inputs, labels = torch.tensor([[0.0], [0.1], [0.2], [9.0], [9.1]]), torch.tensor([1, 1, 1, 0, 0])

@@ -19,9 +19,12 @@ from lightning_poison.functional.ridge import rows_per_chunk
 
 __all__ = ["KernelRidge", "KernelSigns", "KernelVotes", "signs"]
 
-
 _REMEDY = "clean the inputs or change the feature map"
 _JITTER = 1e-12  # keeps landmarks that repeat each other apart, in units of the largest similarity
+_ZERO = 1e-9  # weights of so small a share of the largest are rounding errors, not opinions
+
+
+# --- ridge regression -------------------------------------------------------------------------------------------------
 
 
 class KernelRidge(LabelLinearLearner):
@@ -119,9 +122,47 @@ def _cholesky(matrix: Tensor, regularisation: float) -> Tensor:
     return result
 
 
-# --- votes by the sign of another learner's weights -------------------------------------------------------------------
+# --- votes weighted by similarity -------------------------------------------------------------------------------------
 
-_ZERO = 1e-9  # weights of so small a share of the largest are rounding errors, not opinions
+
+class KernelVotes(LabelLinearLearner):
+    """Every training point votes for its label, weighted by its similarity to x (Parzen's classifier).
+
+    Heavy points cost radius; ``KernelSigns`` keeps but the signs of such weights, ``SignedVotes`` takes the sign from
+    clusters instead of a kernel. Certificates are exact.
+
+    Args:
+        features: the feature map; None: that of :class:`CertifiedLearner`.
+        kernel: the similarity, fitted to the training inputs alone; None: cosine.
+
+    Example:
+        >>> from lightning_poison.certificates.features import RawFeatures
+        >>> inputs, labels = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 0, 1])
+        >>> KernelVotes(RawFeatures()).fit(inputs, labels, num_classes=2).certify(inputs)
+        LabelFlipCertificate(prediction=tensor([0, 0, 1]), radius=tensor([0, 0, 0]))
+    """
+
+    def __init__(self, features: LabelFreeFeatures | None = None, kernel: Kernel | None = None) -> None:
+        super().__init__(features)
+        self.similarity = SimilarityToTraining(kernel)
+
+    def _fit(self, features: Tensor) -> None:
+        self.similarity.fit(features)
+
+    def weight_chunks(self, features: Tensor) -> Iterator[Tensor]:
+        """The similarities of the points with all training points."""
+        yield from self.similarity.chunks(features)
+
+    def describe(self) -> str:
+        """The learner in a few words."""
+        return f"votes by {self.similarity.kernel.describe()}"
+
+    def choices(self) -> tuple[str, ...]:
+        """The kernel."""
+        return ("the kernel",)
+
+
+# --- votes by the sign of weights -------------------------------------------------------------------------------------
 
 
 class KernelSigns(EqualVotesLearner):
@@ -201,44 +242,3 @@ def signs(weights: Tensor, share: float | None = None) -> Tensor:
     count = min(max(math.ceil(share * weights.shape[1]), 1), weights.shape[1])
     threshold = weights.kthvalue(weights.shape[1] - count + 1, dim=1, keepdim=True).values
     return (weights >= threshold).float().mul_(2).sub_(1)
-
-
-# --- votes weighted by similarity, with certificates ------------------------------------------------------------------
-
-
-class KernelVotes(LabelLinearLearner):
-    """Every training point votes for its label, weighted by its similarity to x (Parzen's classifier).
-
-    Heavy points cost radius; ``KernelSigns`` keeps but the signs of such weights, ``SignedVotes`` takes the sign from
-    clusters instead of a kernel. Certificates are exact.
-
-    Args:
-        features: the feature map; None: that of :class:`CertifiedLearner`.
-        kernel: the similarity, fitted to the training inputs alone; None: cosine.
-
-    Example:
-        >>> import torch
-        >>> from lightning_poison.certificates.features import RawFeatures
-        >>> inputs, labels = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 0, 1])
-        >>> KernelVotes(RawFeatures()).fit(inputs, labels, num_classes=2).certify(inputs)
-        LabelFlipCertificate(prediction=tensor([0, 0, 1]), radius=tensor([0, 0, 0]))
-    """
-
-    def __init__(self, features: LabelFreeFeatures | None = None, kernel: Kernel | None = None) -> None:
-        super().__init__(features)
-        self.similarity = SimilarityToTraining(kernel)
-
-    def _fit(self, features: Tensor) -> None:
-        self.similarity.fit(features)
-
-    def weight_chunks(self, features: Tensor) -> Iterator[Tensor]:
-        """The similarities of the points with all training points."""
-        yield from self.similarity.chunks(features)
-
-    def describe(self) -> str:
-        """The learner in a few words."""
-        return f"votes by {self.similarity.kernel.describe()}"
-
-    def choices(self) -> tuple[str, ...]:
-        """The kernel."""
-        return ("the kernel",)

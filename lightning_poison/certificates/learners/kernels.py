@@ -165,7 +165,7 @@ class SimilarityToTraining:
             yield self.kernel.matrix(chunk, self._training)
 
 
-# --- the neural tangent kernel of a network as it is initialised ------------------------------------------------------
+# --- the neural tangent kernel ----------------------------------------------------------------------------------------
 
 
 class TangentKernel(Kernel):

@@ -1,6 +1,7 @@
 r"""Learners whose class scores are sums of weights over the training points of a class.
 
-The certificate of votes that are all of one size, exact up to ties: half the margin.
+As the weights see no label, the certificate is that of :mod:`lightning_poison.certificates.label_linear`. Where all
+votes are of one size it is half the margin, by counting, exact up to ties:
 
 **Learner.** Training point i votes on x with a weight :math:`w_i(x) \in \{-1, 0, 1\}` that sees no label. The score of
 class c is :math:`s_c = \sum_{i: y_i = c} w_i = P_c - N_c`, the votes for less the votes against it; the prediction is
@@ -57,6 +58,11 @@ from lightning_poison.functional.ridge import Ridge
 from lightning_poison.functional.scale import unit_of
 
 __all__ = ["CertifiedRidge", "EqualVotesLearner", "LabelLinearLearner", "NearestNeighbours", "certify_equal_votes"]
+
+_REMEDY = "clean the inputs or change the feature map"
+
+
+# --- learners that are linear in their labels -------------------------------------------------------------------------
 
 
 class LabelLinearLearner(CertifiedLearner):
@@ -124,67 +130,7 @@ class LabelLinearLearner(CertifiedLearner):
         return [optimal_label_flips(weights, given, self.num_classes) for weights in self.weights(features)]
 
 
-# --- the certificate of votes that are all of one size, exact up to ties: half the margin -----------------------------
-
-
-def certify_equal_votes(scores: Tensor, num_points: int) -> LabelFlipCertificate:
-    """Certify predictions from class scores that count votes of -1, 0 and 1.
-
-    The theorem and its proof stand at the head of this module, and what "up to ties" means.
-
-    Args:
-        scores: shape (m, K), int64: votes for each class less votes against it, one vote a training point.
-        num_points: n, the number of training points; with one class it is the radius.
-
-    Raises:
-        UserError: the scores are not integers, or no n points can have given them.
-
-    Example:
-        >>> certify_equal_votes(torch.tensor([[7, 2], [0, 1], [3, 3]]), num_points=20)
-        LabelFlipCertificate(prediction=tensor([0, 1, 0]), radius=tensor([2, 0, 0]))
-    """
-    num_points = check_integer("num_points", num_points, minimum=1)
-    if scores.ndim != 2 or scores.shape[1] == 0 or scores.dtype != torch.int64:
-        got = f"shape {tuple(scores.shape)}, dtype {scores.dtype}"
-        raise UserError(f"scores must be an int64 matrix (points, classes), got {got}; count votes in integers")
-    if (scores.abs().sum(dim=1) > num_points).any():
-        largest = int(scores.abs().sum(dim=1).max())
-        raise UserError(f"scores must come from at most num_points={num_points} votes a row, got {largest}")
-    prediction = scores.argmax(dim=1)
-    if scores.shape[1] == 1:
-        return LabelFlipCertificate(prediction, torch.full_like(prediction, num_points))
-    first, second = scores.topk(2, dim=1).values.unbind(dim=1)
-    fewest = torch.div(first - second + 1, 2, rounding_mode="floor")
-    return LabelFlipCertificate(prediction, (fewest - 1).clamp(min=0))
-
-
-# --- learners whose training points vote with one size: for, against, or not at all -----------------------------------
-
-_EXACT = 2**24  # sums of fewer votes are exact in float32
-
-
-class EqualVotesLearner(LabelLinearLearner):
-    """A label-linear learner whose weights are -1, 0 or 1: certificates by counting, exact up to ties.
-
-    No training point weighs more than another, so an adversary finds none that is worth more than two votes; weighted
-    learners lose their heaviest points first. The theorem is at
-    the top of this module.
-    """
-
-    def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
-        """Certificates of points whose features are known, exact up to ties."""
-        self._check_features(features)
-        if self.num_points >= _EXACT:
-            raise UserError(f"labels must be fewer than {_EXACT} for votes, got {self.num_points}; take a part of them")
-        one_hot = torch.nn.functional.one_hot(self.labels, self.num_classes).float()
-        scores = [one_hot[:0].long()]
-        for votes in self.vote_chunks(features):
-            scores.append((votes.float() @ one_hot).long())
-            advance(len(votes))
-        return certify_equal_votes(torch.cat(scores), self.num_points)
-
-
-# --- ridge regression on label-free features: a learner whose every prediction carries its certificate ----------------
+# --- ridge regression -------------------------------------------------------------------------------------------------
 
 _BATCH = 1000
 
@@ -248,7 +194,7 @@ class CertifiedRidge(LabelLinearLearner):
 
 def _leading_directions(features: Tensor, count: int) -> Tensor:
     """The ``count`` leading eigenvectors of X^T X as columns (d, count), float64."""
-    check_finite("features", features, remedy="clean the inputs or change the feature map")
+    check_finite("features", features, remedy=_REMEDY)
     unit = unit_of(features)
     parts = (part.double() * unit for part in torch.split(features, _BATCH))
     moments = sum((part.T @ part for part in parts), torch.zeros(()))
@@ -256,7 +202,60 @@ def _leading_directions(features: Tensor, count: int) -> Tensor:
     return directions
 
 
-# --- votes of the nearest training points, with certificates ----------------------------------------------------------
+# --- votes of one size ------------------------------------------------------------------------------------------------
+
+_EXACT = 2**24  # sums of fewer votes are exact in float32
+
+
+class EqualVotesLearner(LabelLinearLearner):
+    """A label-linear learner whose weights are -1, 0 or 1: certificates by counting, exact up to ties.
+
+    No training point weighs more than another, so an adversary finds none that is worth more than two votes; weighted
+    learners lose their heaviest points first. The theorem is at the top of this module.
+    """
+
+    def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
+        """Certificates of points whose features are known, exact up to ties."""
+        self._check_features(features)
+        if self.num_points >= _EXACT:
+            raise UserError(f"labels must be fewer than {_EXACT} for votes, got {self.num_points}; take a part of them")
+        one_hot = torch.nn.functional.one_hot(self.labels, self.num_classes).float()
+        scores = [one_hot[:0].long()]
+        for votes in self.vote_chunks(features):
+            scores.append((votes.float() @ one_hot).long())
+            advance(len(votes))
+        return certify_equal_votes(torch.cat(scores), self.num_points)
+
+
+def certify_equal_votes(scores: Tensor, num_points: int) -> LabelFlipCertificate:
+    """Certify predictions from class scores that count votes of -1, 0 and 1.
+
+    The theorem and its proof stand at the head of this module, and what "up to ties" means.
+
+    Args:
+        scores: shape (m, K), int64: votes for each class less votes against it, one vote a training point.
+        num_points: n, the number of training points; with one class it is the radius.
+
+    Raises:
+        UserError: the scores are not integers, or no n points can have given them.
+
+    Example:
+        >>> certify_equal_votes(torch.tensor([[7, 2], [0, 1], [3, 3]]), num_points=20)
+        LabelFlipCertificate(prediction=tensor([0, 1, 0]), radius=tensor([2, 0, 0]))
+    """
+    num_points = check_integer("num_points", num_points, minimum=1)
+    if scores.ndim != 2 or scores.shape[1] == 0 or scores.dtype != torch.int64:
+        got = f"shape {tuple(scores.shape)}, dtype {scores.dtype}"
+        raise UserError(f"scores must be an int64 matrix (points, classes), got {got}; count votes in integers")
+    if (scores.abs().sum(dim=1) > num_points).any():
+        largest = int(scores.abs().sum(dim=1).max())
+        raise UserError(f"scores must come from at most num_points={num_points} votes a row, got {largest}")
+    prediction = scores.argmax(dim=1)
+    if scores.shape[1] == 1:
+        return LabelFlipCertificate(prediction, torch.full_like(prediction, num_points))
+    first, second = scores.topk(2, dim=1).values.unbind(dim=1)
+    fewest = torch.div(first - second + 1, 2, rounding_mode="floor")
+    return LabelFlipCertificate(prediction, (fewest - 1).clamp(min=0))
 
 
 class NearestNeighbours(EqualVotesLearner):
@@ -268,7 +267,6 @@ class NearestNeighbours(EqualVotesLearner):
         kernel: what similar means; None: cosine. ``RBFKernel`` takes the nearest in l2.
 
     Example:
-        >>> import torch
         >>> from lightning_poison.certificates.features import RawFeatures
         >>> inputs, labels = torch.tensor([[0.1, 1.0], [0.0, 1.0], [0.2, 1.0], [1.0, 0.0]]), torch.tensor([0, 0, 0, 1])
         >>> NearestNeighbours(RawFeatures(), neighbours=3).fit(inputs, labels, num_classes=2).certify(inputs[:1])
@@ -310,7 +308,7 @@ class NearestNeighbours(EqualVotesLearner):
 
 def _largest(similarity: Tensor, count: int) -> Tensor:
     """Which ``count`` entries of each row are the largest, the first among equals; 0 or 1, float32."""
-    check_finite("similarities", similarity, remedy="clean the inputs or change the feature map")
+    check_finite("similarities", similarity, remedy=_REMEDY)
     threshold = similarity.kthvalue(similarity.shape[1] - count + 1, dim=1, keepdim=True).values
     chosen = (similarity >= threshold).float()
     tied = (chosen.sum(1) > count).nonzero()[:, 0]

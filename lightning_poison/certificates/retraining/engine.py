@@ -26,155 +26,12 @@ from lightning_poison.functional.workers import in_workers
 
 __all__ = ["NoisyLabels", "PartsOfData", "RunCache", "TrainedModels", "TrainingSets", "train_all"]
 
-
-# --- finished runs in a folder, so that a job that was killed goes on where it stood ----------------------------------
-
-_DIGEST = hashlib.sha256().digest_size
-
-
-@dataclass(frozen=True)
-class RunCache:
-    """The models of finished runs, one file each, written whole or not at all.
-
-    A file starts with the SHA-256 of the rest, so that a damaged one counts as missing. Models are pickled: use a
-    folder that nobody else can write to.
-
-    Args:
-        folder: where the files are.
-
-    Example:
-        >>> cache = RunCache(Path("runs"))
-        >>> cache.store(3, {"weight": 1.5})
-        >>> 3 in cache, 4 in cache, cache.load(3)
-        (True, False, {'weight': 1.5})
-    """
-
-    folder: Path
-
-    def __contains__(self, run: int) -> bool:
-        return self._read(run) is not None
-
-    def store(self, run: int, model: Any) -> None:
-        """Keep the model of a run.
-
-        Raises:
-            UserError: the folder cannot be written.
-        """
-        content = cloudpickle.dumps(model)  # models may hold functions of the script
-        write_atomically(self._path(run), hashlib.sha256(content).digest() + content)
-
-    def load(self, run: int) -> Any:
-        """The model of a run that is in the cache.
-
-        Raises:
-            KeyError: it is not, or no longer.
-        """
-        content = self._read(run)
-        if content is None:
-            raise KeyError(run)
-        return pickle.loads(content)  # noqa: S301  # our own file, its digest verified
-
-    def _path(self, run: int) -> Path:
-        return self.folder / f"run_{run:06d}.pickle"
-
-    def _read(self, run: int) -> bytes | None:
-        try:
-            content = self._path(run).read_bytes()
-        except FileNotFoundError:
-            return None
-        digest, rest = content[:_DIGEST], content[_DIGEST:]
-        return rest if hashlib.sha256(rest).digest() == digest else None
-
-
-# --- what each of many runs is trained on -----------------------------------------------------------------------------
-
-
-class TrainingSets(ABC):
-    """For each run, which points and which labels. Small enough to be sent to other processes."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Number of runs."""
-
-    @abstractmethod
-    def of_run(self, run: int) -> tuple[Tensor | None, Tensor]:
-        """Positions of the points, shape (s,), None for all in order; and their labels, shape (s,), int64."""
-
-
-@dataclass(frozen=True)
-class NoisyLabels(TrainingSets):
-    """All points, each label flipped with probability q to one of the other K - 1 classes, all equally likely.
-
-    The flips of a run depend on the seed, the run's number and the position of the point alone. Which of several equal
-    points has which of their labels is drawn anew in each run, so that one changed label is one changed label however
-    the labels were told apart.
-
-    Args:
-        labels: shape (n,), int64 in [0, K).
-        num_classes: K.
-        q: the probability.
-        runs: how many.
-        seed: of the flips.
-        equal: shape (n,), int64: the same number for equal points, rising; None: all are different.
-
-    Example:
-        >>> noisy = NoisyLabels(torch.zeros(1000, dtype=torch.int64), 3, q=0.2, runs=1).of_run(0)[1]
-        >>> [round(share, 1) for share in (noisy.bincount() / 1000).tolist()]
-        [0.8, 0.1, 0.1]
-    """
-
-    labels: Tensor
-    num_classes: int
-    q: float
-    runs: int
-    seed: int = 0
-    equal: Tensor | None = None
-
-    def __len__(self) -> int:
-        """Number of runs."""
-        return self.runs
-
-    def of_run(self, run: int) -> tuple[None, Tensor]:
-        """Every point, with fresh flips."""
-        stream, n = generator(self.seed, "noisy labels", run), len(self.labels)
-        flipped = torch.rand(n, generator=stream, dtype=torch.float64) < self.q
-        steps = torch.randint(1, max(self.num_classes, 2), (n,), generator=stream)
-        labels = self.labels
-        if self.equal is not None:
-            shuffled = torch.randperm(n, generator=generator(self.seed, "equal points", run))
-            labels = labels[shuffled[self.equal[shuffled].argsort(stable=True)]]
-        return None, torch.where(flipped, (labels + steps) % self.num_classes, labels)
-
-
-@dataclass(frozen=True)
-class PartsOfData(TrainingSets):
-    """One run for each voter: the points of the parts that it uses, with their labels as they are.
-
-    Args:
-        labels: shape (n,), int64 in [0, K).
-        parts: shape (n,), int64 in [0, P): the part of each point.
-        users: shape (P, d), int64: the voters that use each part.
-    """
-
-    labels: Tensor
-    parts: Tensor
-    users: Tensor
-
-    def __len__(self) -> int:
-        """Number of voters."""
-        return len(self.users)
-
-    def of_run(self, run: int) -> tuple[Tensor, Tensor]:
-        """The points of one voter, ascending."""
-        uses = (self.users == run).any(1)
-        points = uses[self.parts].nonzero()[:, 0]
-        return points, self.labels[points]
-
-
-# --- engine -----------------------------------------------------------------------------------------------------------
-
-_Result = TypeVar("_Result")
 _MEMORY = 2**32
+_DIGEST = hashlib.sha256().digest_size
+_Result = TypeVar("_Result")
+
+
+# --- training and asking ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -320,3 +177,145 @@ def _fingerprint(procedure: TrainingProcedure, inputs: Tensor, sets: TrainingSet
     for part in parts:
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()[:24]
+
+
+# --- training sets ----------------------------------------------------------------------------------------------------
+
+
+class TrainingSets(ABC):
+    """For each run, which points and which labels. Small enough to be sent to other processes."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of runs."""
+
+    @abstractmethod
+    def of_run(self, run: int) -> tuple[Tensor | None, Tensor]:
+        """Positions of the points, shape (s,), None for all in order; and their labels, shape (s,), int64."""
+
+
+@dataclass(frozen=True)
+class NoisyLabels(TrainingSets):
+    """All points, each label flipped with probability q to one of the other K - 1 classes, all equally likely.
+
+    The flips of a run depend on the seed, the run's number and the position of the point alone. Which of several equal
+    points has which of their labels is drawn anew in each run, so that one changed label is one changed label however
+    the labels were told apart.
+
+    Args:
+        labels: shape (n,), int64 in [0, K).
+        num_classes: K.
+        q: the probability.
+        runs: how many.
+        seed: of the flips.
+        equal: shape (n,), int64: the same number for equal points, rising; None: all are different.
+
+    Example:
+        >>> noisy = NoisyLabels(torch.zeros(1000, dtype=torch.int64), 3, q=0.2, runs=1).of_run(0)[1]
+        >>> [round(share, 1) for share in (noisy.bincount() / 1000).tolist()]
+        [0.8, 0.1, 0.1]
+    """
+
+    labels: Tensor
+    num_classes: int
+    q: float
+    runs: int
+    seed: int = 0
+    equal: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Number of runs."""
+        return self.runs
+
+    def of_run(self, run: int) -> tuple[None, Tensor]:
+        """Every point, with fresh flips."""
+        stream, n = generator(self.seed, "noisy labels", run), len(self.labels)
+        flipped = torch.rand(n, generator=stream, dtype=torch.float64) < self.q
+        steps = torch.randint(1, max(self.num_classes, 2), (n,), generator=stream)
+        labels = self.labels
+        if self.equal is not None:
+            shuffled = torch.randperm(n, generator=generator(self.seed, "equal points", run))
+            labels = labels[shuffled[self.equal[shuffled].argsort(stable=True)]]
+        return None, torch.where(flipped, (labels + steps) % self.num_classes, labels)
+
+
+@dataclass(frozen=True)
+class PartsOfData(TrainingSets):
+    """One run for each voter: the points of the parts that it uses, with their labels as they are.
+
+    Args:
+        labels: shape (n,), int64 in [0, K).
+        parts: shape (n,), int64 in [0, P): the part of each point.
+        users: shape (P, d), int64: the voters that use each part.
+    """
+
+    labels: Tensor
+    parts: Tensor
+    users: Tensor
+
+    def __len__(self) -> int:
+        """Number of voters."""
+        return len(self.users)
+
+    def of_run(self, run: int) -> tuple[Tensor, Tensor]:
+        """The points of one voter, ascending."""
+        uses = (self.users == run).any(1)
+        points = uses[self.parts].nonzero()[:, 0]
+        return points, self.labels[points]
+
+
+# --- finished runs in a folder ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunCache:
+    """The models of finished runs, one file each, written whole or not at all.
+
+    A file starts with the SHA-256 of the rest, so that a damaged one counts as missing. Models are pickled: use a
+    folder that nobody else can write to.
+
+    Args:
+        folder: where the files are.
+
+    Example:
+        >>> cache = RunCache(Path("runs"))
+        >>> cache.store(3, {"weight": 1.5})
+        >>> 3 in cache, 4 in cache, cache.load(3)
+        (True, False, {'weight': 1.5})
+    """
+
+    folder: Path
+
+    def __contains__(self, run: int) -> bool:
+        return self._read(run) is not None
+
+    def store(self, run: int, model: Any) -> None:
+        """Keep the model of a run.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        content = cloudpickle.dumps(model)  # models may hold functions of the script
+        write_atomically(self._path(run), hashlib.sha256(content).digest() + content)
+
+    def load(self, run: int) -> Any:
+        """The model of a run that is in the cache.
+
+        Raises:
+            KeyError: it is not, or no longer.
+        """
+        content = self._read(run)
+        if content is None:
+            raise KeyError(run)
+        return pickle.loads(content)  # noqa: S301  # our own file, its digest verified
+
+    def _path(self, run: int) -> Path:
+        return self.folder / f"run_{run:06d}.pickle"
+
+    def _read(self, run: int) -> bytes | None:
+        try:
+            content = self._path(run).read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, rest = content[:_DIGEST], content[_DIGEST:]
+        return rest if hashlib.sha256(rest).digest() == digest else None

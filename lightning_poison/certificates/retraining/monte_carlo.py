@@ -48,13 +48,16 @@ from lightning_poison.functional.checks import check_choice, check_finite, check
 from lightning_poison.functional.files import check_writable
 from lightning_poison.functional.intervals import log_binomial_upper
 
-__all__ = ["MonteCarloSmoothing", "RetrainedLearner", "certify_counts"]
+__all__ = ["MonteCarloSmoothing", "RetrainedLearner", "Tick", "certify_counts"]
 
-
-# --- the common part of learners that are made of many trainings ------------------------------------------------------
+_REMEDY = "clean the inputs or change the feature map"
 
 Tick = Callable[[], object]
 """Called after each step of the work."""
+Radius = Literal["tight", "kl"]
+
+
+# --- learners that are made of many trainings -------------------------------------------------------------------------
 
 
 class RetrainedLearner(CertifiedLearner):
@@ -108,7 +111,7 @@ class RetrainedLearner(CertifiedLearner):
 
     def _fit(self, features: Tensor) -> None:
         self.check_size(self.num_points, self.num_classes)
-        self._inputs = check_finite("features", features, remedy="clean the inputs or change the feature map")
+        self._inputs = check_finite("features", features, remedy=_REMEDY)
         self._models = None
 
     def train(self, advance: Advance = lambda _: None) -> TrainedModels:
@@ -145,7 +148,7 @@ class RetrainedLearner(CertifiedLearner):
         self._check_features(features)
         if not len(features):
             return LabelFlipCertificate(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
-        check_finite("features", features, remedy="clean the inputs or change the feature map")
+        check_finite("features", features, remedy=_REMEDY)
         blocks = torch.split(features, self._rows_at_once())
         runs, trained = len(self._training_sets()), self._models is not None
         progress = _Shares(advance, len(features), (len(blocks) + (not trained)) * runs)
@@ -201,36 +204,7 @@ class _Shares:
             self._told = now
 
 
-# --- monte carlo ------------------------------------------------------------------------------------------------------
-
-Radius = Literal["tight", "kl"]
-
-
-def certify_counts(
-    counts: Tensor, q: float, alpha: float, num_labels: int, radius: Radius = "tight"
-) -> LabelFlipCertificate:
-    """Certify the most frequent class of many trainings; theorem and proof stand at the head of this module.
-
-    Args:
-        counts: shape (m, K), int64: how often each class came out for each point, in the same number of trainings.
-        q: probability with which each label was flipped.
-        alpha: probability, for each point, of a wrong certificate.
-        num_labels: n; no radius is larger.
-        radius: ``"tight"`` (Neyman-Pearson) or ``"kl"``.
-
-    Returns:
-        prediction, and radius, -1 where the method abstains.
-
-    Example:
-        >>> certify_counts(torch.tensor([[0, 1000], [480, 520]]), q=0.2, alpha=0.001, num_labels=100)
-        LabelFlipCertificate(prediction=tensor([1, 1]), radius=tensor([ 3, -1]))
-    """
-    found, prediction = counts.max(1)
-    log_error = log_binomial_upper(counts.sum(1) - found, counts.sum(1), alpha / 2)
-    radii = tight_radius if check_choice("radius", radius, ("tight", "kl")) == "tight" else kl_radius
-    certified = radii(log_error, q, counts.shape[1], num_labels)
-    below_half = log_error < torch.log(torch.tensor(0.5, dtype=torch.float64))
-    return LabelFlipCertificate(prediction, torch.where(below_half, certified, -1))
+# --- smoothing over random label flips --------------------------------------------------------------------------------
 
 
 class MonteCarloSmoothing(RetrainedLearner):
@@ -340,3 +314,30 @@ class MonteCarloSmoothing(RetrainedLearner):
             probability=1 - self.alpha,
             points=self.points,
         )
+
+
+def certify_counts(
+    counts: Tensor, q: float, alpha: float, num_labels: int, radius: Radius = "tight"
+) -> LabelFlipCertificate:
+    """Certify the most frequent class of many trainings; theorem and proof stand at the head of this module.
+
+    Args:
+        counts: shape (m, K), int64: how often each class came out for each point, in the same number of trainings.
+        q: probability with which each label was flipped.
+        alpha: probability, for each point, of a wrong certificate.
+        num_labels: n; no radius is larger.
+        radius: ``"tight"`` (Neyman-Pearson) or ``"kl"``.
+
+    Returns:
+        prediction, and radius, -1 where the method abstains.
+
+    Example:
+        >>> certify_counts(torch.tensor([[0, 1000], [480, 520]]), q=0.2, alpha=0.001, num_labels=100)
+        LabelFlipCertificate(prediction=tensor([1, 1]), radius=tensor([ 3, -1]))
+    """
+    found, prediction = counts.max(1)
+    log_error = log_binomial_upper(counts.sum(1) - found, counts.sum(1), alpha / 2)
+    radii = tight_radius if check_choice("radius", radius, ("tight", "kl")) == "tight" else kl_radius
+    certified = radii(log_error, q, counts.shape[1], num_labels)
+    below_half = log_error < torch.log(torch.tensor(0.5, dtype=torch.float64))
+    return LabelFlipCertificate(prediction, torch.where(below_half, certified, -1))

@@ -89,7 +89,7 @@ class TrainingProcedure(ABC):
         return hashlib.sha256(lasting_pickle(self)).hexdigest()
 
 
-# --- certified learners as training procedures ------------------------------------------------------------------------
+# --- certified learners -----------------------------------------------------------------------------------------------
 
 
 class LearnerTraining(TrainingProcedure):
@@ -146,7 +146,7 @@ class LearnerTraining(TrainingProcedure):
         return f"{self.learner.describe()} on {self.learner.features.describe()}"
 
 
-# --- classifiers of scikit-learn, and whatever is like them, as training procedures -----------------------------------
+# --- classifiers of scikit-learn, and whatever is like them -----------------------------------------------------------
 
 
 class SklearnTraining(TrainingProcedure):

@@ -1,6 +1,6 @@
-r"""Ridge regression smoothed over random label flips: the certified classifier, and how strong its noise is.
+r"""Ridge regression smoothed over random label flips: the certified classifier, and the paper's ridge strength.
 
-The paper's ridge strength, which looks at the labels.
+The paper's strength looks at the labels:
 
 .. math:: \lambda = (1 + q) \frac{\hat\sigma^2 k}{2 n} \kappa(X^T X), \qquad
           \hat\sigma^2 = \frac{\|y - X \hat\beta_{OLS}\|^2}{n - k}
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,52 +36,18 @@ from lightning_poison.errors import UserError
 from lightning_poison.functional.checks import check_choice, check_number
 from lightning_poison.functional.ridge import Ridge, rows_per_chunk
 from lightning_poison.functional.scale import unit_of
-
-if TYPE_CHECKING:
-    from lightning_poison.report import ReportFigure
+from lightning_poison.report import ReportFigure
 
 __all__ = ["SmoothedRidge", "strength_of_equation_6"]
 
-
-# --- the paper's ridge strength, which looks at the labels ------------------------------------------------------------
-
-
-def strength_of_equation_6(features: Tensor, labels: Tensor, q: float) -> float:
-    """Lambda of eq. 6.
-
-    Args:
-        features: X, shape (n, k), n > k, any float dtype.
-        labels: shape (n,), 0 or 1.
-        q: probability with which each label is flipped.
-
-    Raises:
-        UserError: there are no more points than features, or X^T X is singular.
-
-    Example:
-        >>> features = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 2.0]])
-        >>> round(strength_of_equation_6(features, torch.tensor([1, 0, 1]), q=0.5), 6)
-        2.0
-    """
-    points, dimensions = features.shape
-    features, labels = features.double() * unit_of(features), labels.double()
-    values = torch.linalg.eigvalsh(features.T @ features)
-    if points <= dimensions or float(values[0]) <= 1e-13 * float(values[-1]):
-        got = f"{points} points and {dimensions} dimensions, smallest eigenvalue {float(values[0]):.2g}"
-        raise UserError(f"features must have full rank for strength=eq6, got {got}; use strength=relative")
-    coefficients = torch.linalg.solve(features.T @ features, features.T @ labels)
-    variance = float((labels - features @ coefficients).square().sum()) / (points - dimensions)
-    return (1 + q) * variance * dimensions / (2 * points) * float(values[-1] / values[0])
-
-
-# --- smoothed ridge ---------------------------------------------------------------------------------------------------
-
 _CHUNK_BYTES = 16 * 2**20
 _LARGE = 2**27  # features of more numbers are better read for many points at once
+_PICTURED = 100  # radii of the picture
+
 _UNPROVED = (
     "strength=eq6 estimates the noise from the labels that may have been changed, which the smoothing does not cover: "
     "the radii are the paper's, and are NOT a proof"
 )
-_PICTURED = 100  # radii of the picture
 
 
 class SmoothedRidge(CertifiedLearner):
@@ -193,7 +159,6 @@ class SmoothedRidge(CertifiedLearner):
         if self.radius != "kl":
             return ()
         from lightning_poison.plots import required_margin_figure
-        from lightning_poison.report import ReportFigure
 
         radii = torch.arange(1, min(_PICTURED, self.num_points) + 1)
         series = {
@@ -233,3 +198,30 @@ class SmoothedRidge(CertifiedLearner):
             f"certified, the prediction may differ from it. No label is drawn: {bound[self.tail]} and the {radius} "
             "radius do without."
         )
+
+
+def strength_of_equation_6(features: Tensor, labels: Tensor, q: float) -> float:
+    """Lambda of eq. 6.
+
+    Args:
+        features: X, shape (n, k), n > k, any float dtype.
+        labels: shape (n,), 0 or 1.
+        q: probability with which each label is flipped.
+
+    Raises:
+        UserError: there are no more points than features, or X^T X is singular.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 2.0]])
+        >>> round(strength_of_equation_6(features, torch.tensor([1, 0, 1]), q=0.5), 6)
+        2.0
+    """
+    points, dimensions = features.shape
+    features, labels = features.double() * unit_of(features), labels.double()
+    values = torch.linalg.eigvalsh(features.T @ features)
+    if points <= dimensions or float(values[0]) <= 1e-13 * float(values[-1]):
+        got = f"{points} points and {dimensions} dimensions, smallest eigenvalue {float(values[0]):.2g}"
+        raise UserError(f"features must have full rank for strength=eq6, got {got}; use strength=relative")
+    coefficients = torch.linalg.solve(features.T @ features, features.T @ labels)
+    variance = float((labels - features @ coefficients).square().sum()) / (points - dimensions)
+    return (1 + q) * variance * dimensions / (2 * points) * float(values[-1] / values[0])

@@ -1,8 +1,7 @@
 r"""The undefended baseline: logistic regression, and how many label flips its predictions need.
 
-Label flips that change one prediction of an undefended logistic regression (Rosenfeld et al., 2020, appendix C).
-
-Two orders are tried for each point, and the better attack is kept:
+The attacks are those of Rosenfeld et al. (2020, appendix C). Two orders are tried for each point, and the better attack
+is kept:
 
 - **distance**: labels of the predicted class, those nearest to the point in feature space first;
 - **influence**: labels whose flip moves the point's logit most against the prediction, by
@@ -36,101 +35,188 @@ __all__ = [
     "reverse_pass",
 ]
 
-
-# --- binary logistic regression of many label vectors at once, by Newton's method from where the last fit ended -------
-
 _TOLERANCE = 1e-9  # of the gradient, in units of the largest that n points can give
 _ITERATIONS = 100
 _SLOW = 0.3  # a step that leaves more of the gradient than this asks for a new Hessian
+_DOUBT = 3.0  # how far an estimated effect may be off before the reverse pass leaves a flip untried
+_HESSIANS = 256 * 2**20  # bytes of the Hessians that are kept, one a point
 
 
-class LogisticFits:
-    r"""B logistic regressions on the same features, each with its own labels.
-
-    Column b minimises :math:`\sum_i \log(1 + e^{-s_{ib} x_i^T \theta_b}) + \tfrac{\lambda}{2} \|\theta_b\|^2`, where
-    :math:`s_{ib} = 1` for label 1, else -1. Changing a few labels moves the minimum little: a refit starts from the
-    last minimum and keeps the Hessian for as long as it serves.
+class UndefendedLogistic:
+    r"""Logistic regression on frozen features for two classes, and the flip attacks of Rosenfeld et al. (appendix C).
 
     Args:
-        features: X, shape (n, d), float64.
-        labels: shape (n, B), bool: label 1.
-        strength: :math:`\lambda` > 0.
-        start: shape (d, B), float64; zero by default.
+        strength: of the penalty :math:`\tfrac{\lambda}{2} \|\theta\|^2`, > 0; the intercept is penalised as well.
+        step: labels that the influence attack flips between two refits; 1 as in the paper, more is faster.
+        max_flips: give up after so many flips; None: a quarter of the training points.
 
-    Attributes:
-        labels: shape (n, B), bool; change them, then call :meth:`refit`.
-        coefficients: shape (d, B), float64.
+    Example:
+        >>> features, labels = torch.tensor([[-2.0], [-1.0], [-1.5], [1.0], [2.0]]), torch.tensor([0, 0, 0, 1, 1])
+        >>> attacks = UndefendedLogistic(max_flips=4).fit_features(features, labels).attack(torch.tensor([[-0.2]]))
+        >>> attacks.prediction.tolist(), attacks.flips.tolist(), attacks.accuracy(torch.tensor([0]), [0, 4]).tolist()
+        ([0], [1], [1.0, 0.0])
     """
 
-    def __init__(self, features: Tensor, labels: Tensor, strength: float, start: Tensor | None = None) -> None:
-        self.features, self.labels, self.strength = features, labels.clone(), strength
-        count = (features.shape[1], labels.shape[1])
-        self.coefficients = features.new_zeros(count) if start is None else start.clone()
-        self._scale = float(features.abs().sum(0).max()) + strength
-        self._factors = features.new_zeros(count[1], count[0], count[0])
-        self.refresh(torch.arange(count[1]))
-        self.refit()
+    def __init__(self, strength: float = 1.0, step: int = 1, max_flips: int | None = None) -> None:
+        self.strength = check_number("strength", strength, minimum=1e-12)
+        self.step = check_integer("step", step, minimum=1)
+        self.max_flips = None if max_flips is None else check_integer("max_flips", max_flips, minimum=1)
+        self._fits: LogisticFits | None = None
+        self._basis: Tensor | None = None
 
-    def refit(self) -> None:
-        """Move to the minimum for the labels as they are now.
+    def fit_features(self, features: Tensor, labels: Tensor, num_classes: int = 2) -> UndefendedLogistic:
+        """Fit to the training points.
+
+        Args:
+            features: shape (n, d), any float dtype.
+            labels: shape (n,), 0 or 1.
+            num_classes: 2.
+
+        Returns:
+            the model itself.
 
         Raises:
-            UserError: the strength is so small that Newton's method finds none.
+            UserError: there are other than two classes, or features are not finite.
         """
-        gradient = self._gradient(self.coefficients, self.labels)
-        todo = (gradient.abs().amax(0) > _TOLERANCE * self._scale).nonzero()[:, 0]
-        gradient = gradient[:, todo]
-        for _ in range(_ITERATIONS):
-            if len(todo) == 0:
-                return
-            gradient, slow = self._step(todo, gradient)
-            self.refresh(todo[slow])
-            open_ = gradient.abs().amax(0) > _TOLERANCE * self._scale
-            todo, gradient = todo[open_], gradient[:, open_]
-        raise UserError(f"strength must be larger for these features, got {self.strength:g}; try 1.0")
+        self.check_classes(num_classes)
+        check_labels("labels", labels, 2)
+        check_finite("features", features, remedy="clean the inputs or change the feature map")
+        if len(features) != len(labels):
+            raise UserError(f"features must match the labels, got {len(features)} points for {len(labels)} labels")
+        rows, self._basis = _with_constant(features), None
+        if rows.shape[1] > len(rows):  # the penalised minimum lies in the span of the points
+            self._basis = torch.linalg.qr(rows.T).Q
+        self._fits = LogisticFits(self._in_span(rows), labels.bool()[:, None], self.strength)
+        return self
 
-    def _step(self, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """A Newton step of some columns, halved until the gradient shrinks; the new gradient, and who was slow."""
-        direction = -self.solve(gradient, rows)
-        before, start = gradient.norm(dim=0), self.coefficients[:, rows]
-        labels, length = self.labels[:, rows], torch.ones_like(before)
-        for _ in range(30):
-            moved = start + length * direction
-            after = self._gradient(moved, labels)
-            worse = after.norm(dim=0) >= before
-            if not worse.any():
-                break
-            length = torch.where(worse, length / 2, length)
-        self.coefficients[:, rows] = moved
-        return after, (after.norm(dim=0) > _SLOW * before).nonzero()[:, 0]
+    @staticmethod
+    def check_classes(num_classes: int) -> None:
+        """Refuse other than two classes.
 
-    def refresh(self, rows: Tensor) -> None:
-        """Compute the Hessians of some columns anew, at the present coefficients."""
-        share = torch.sigmoid(self.features @ self.coefficients[:, rows])
-        for row, curvature in zip(rows.tolist(), (share * (1 - share)).T, strict=True):
-            hessian = self.features.T @ (self.features * curvature[:, None])
-            hessian.diagonal().add_(self.strength)
-            self._factors[row] = torch.linalg.cholesky(hessian)
+        Raises:
+            UserError: there are more, or one.
+        """
+        if num_classes != 2:
+            raise UserError(f"num_classes must be 2 for the undefended baseline, got {num_classes}; choose two classes")
 
-    def solve(self, vectors: Tensor, rows: Tensor) -> Tensor:
-        """The inverse Hessian of column ``rows[b]`` times ``vectors[:, b]``: shape (d, len(rows))."""
-        solved: Tensor = torch.cholesky_solve(vectors.T[:, :, None], self._factors[rows])[:, :, 0].T
-        return solved
+    def attack(self, features: Tensor, advance: Callable[[int], object] = lambda _: None) -> FlipAttacks:
+        """Attack the prediction of each point on its own.
 
-    def keep(self, rows: Tensor) -> None:
-        """Drop all other columns."""
-        self.labels, self.coefficients = self.labels[:, rows], self.coefficients[:, rows]
-        self._factors = self._factors[rows]
+        Args:
+            features: shape (m, d).
+            advance: called with the number of points done, chunk by chunk.
 
-    def _gradient(self, coefficients: Tensor, labels: Tensor) -> Tensor:
-        share = torch.sigmoid(self.features @ coefficients)
-        return self.features.T @ (share - labels.double()) + self.strength * coefficients
+        Raises:
+            UserError: the model is not fitted.
+        """
+        if self._fits is None:
+            raise UserError("UndefendedLogistic must be fitted before attack, got no points; call fit_features first")
+        points = self._in_span(_with_constant(check_finite("features", features)))
+        width = points.shape[1]
+        at_once = min(rows_per_chunk(len(self._fits.features)), rows_per_chunk(width**2, budget=_HESSIANS), 64)
+        index: list[Tensor] = []
+        for chunk in torch.split(points, at_once) if len(points) else ():
+            index += self._best(self._fits, chunk)
+            advance(len(chunk))
+        never = len(self._fits.features) + 1
+        flips = torch.tensor([len(one) or never for one in index], dtype=torch.int64)
+        return FlipAttacks((points @ self._fits.coefficients > 0)[:, 0].long(), flips, index)
+
+    def _best(self, clean: LogisticFits, points: Tensor) -> list[Tensor]:
+        """The fewer flips of the two attacks, after their reverse passes."""
+
+        def refitted(labels: Tensor) -> LogisticFits:
+            start = clean.coefficients.expand(-1, labels.shape[1])
+            return LogisticFits(clean.features, labels, self.strength, start)
+
+        most = max(len(clean.features) // 4, 1) if self.max_flips is None else self.max_flips
+        unchanged = clean.labels.expand(-1, len(points)).clone()
+        found = [
+            influence_attack(refitted(unchanged), points, most, self.step),
+            distance_attack(refitted(unchanged), points, most),
+        ]
+        for flips in found:
+            rows = [row for row, index in enumerate(flips) if len(index)]
+            shorter = reverse_pass(refitted, clean.labels[:, 0], points[rows], [flips[row] for row in rows])
+            for row, index in zip(rows, shorter, strict=True):
+                flips[row] = index
+        return [min((one for one in pair if len(one)), key=len, default=pair[0]) for pair in zip(*found, strict=True)]
+
+    def _in_span(self, rows: Tensor) -> Tensor:
+        """Coordinates in the span of the training points, where there are fewer of them than features."""
+        return rows if self._basis is None else rows @ self._basis
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Label flips that change one prediction of an undefended logistic regression (Rosenfeld et al., 2020, appendix C).
+def _with_constant(features: Tensor) -> Tensor:
+    return torch.nn.functional.pad(features.flatten(1).double(), (0, 1), value=1.0)
 
-_DOUBT = 3.0  # how far an estimated effect may be off before the reverse pass leaves a flip untried
+
+@dataclass(frozen=True)
+class FlipAttacks:
+    """The best attack found on each prediction.
+
+    Args:
+        prediction: shape (m,), int64: before any flip.
+        flips: shape (m,), int64: how many label flips changed it; n + 1 where no attack did.
+        index: of each point the flipped training points, shape (f,), int64, ascending.
+    """
+
+    prediction: Tensor
+    flips: Tensor
+    index: list[Tensor]
+
+    def __len__(self) -> int:
+        return len(self.prediction)
+
+    def accuracy(self, labels: Tensor, radii: Sequence[int]) -> Tensor:
+        """Share of points that are right and that r flips were not enough to change: shape (len(radii),), float64.
+
+        An upper bound on what the undefended model keeps, as better attacks may exist.
+
+        Args:
+            labels: shape (m,), integers: clean labels of the points.
+            radii: numbers r of flipped training labels.
+        """
+        right = self.prediction == labels
+        kept = self.flips[None, :] > torch.tensor(list(radii)).reshape(-1, 1)
+        return (right & kept).double().mean(1)
+
+
+@dataclass(frozen=True)
+class AttackedPoints:
+    """Attacks on evaluation points, in the order of their data set.
+
+    Args:
+        index: shape (m,), int64: positions in the data set.
+        labels: shape (m,), int64: clean labels.
+        attacks: on the m points.
+        known: whether ``index`` holds positions; if not, it does not show in the table.
+    """
+
+    index: Tensor
+    labels: Tensor
+    attacks: FlipAttacks
+    known: bool = True
+
+    certainty: ClassVar[Certainty] = Certainty("from above")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def accuracy(self, radii: Sequence[int]) -> list[float]:
+        """Share that is right after r flips that were found, at each r."""
+        shares: list[float] = self.attacks.accuracy(self.labels, radii).tolist()
+        return shares
+
+    def csv(self) -> str:
+        """A table with the columns ``index, label, prediction, flips``."""
+        index = self.index.tolist() if self.known else [""] * len(self)
+        columns = (self.labels, self.attacks.prediction, self.attacks.flips)
+        rows = zip(index, *(column.tolist() for column in columns), strict=True)
+        return "\n".join(["index,label,prediction,flips", *(",".join(map(str, row)) for row in rows), ""])
+
+
+# --- attacks ----------------------------------------------------------------------------------------------------------
 
 
 def influence_attack(fits: LogisticFits, points: Tensor, max_flips: int, step: int) -> list[Tensor]:
@@ -245,180 +331,87 @@ def _effects(fits: LogisticFits, points: Tensor, sides: Tensor) -> Tensor:
     return torch.where(fits.labels, pull, -pull)
 
 
-# --- baseline ---------------------------------------------------------------------------------------------------------
-
-_HESSIANS = 256 * 2**20  # bytes of the Hessians that are kept, one a point
+# --- many logistic regressions at once --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class FlipAttacks:
-    """The best attack found on each prediction.
+class LogisticFits:
+    r"""B logistic regressions on the same features, each with its own labels.
 
-    Args:
-        prediction: shape (m,), int64: before any flip.
-        flips: shape (m,), int64: how many label flips changed it; n + 1 where no attack did.
-        index: of each point the flipped training points, shape (f,), int64, ascending.
-    """
-
-    prediction: Tensor
-    flips: Tensor
-    index: list[Tensor]
-
-    def __len__(self) -> int:
-        return len(self.prediction)
-
-    def accuracy(self, labels: Tensor, radii: Sequence[int]) -> Tensor:
-        """Share of points that are right and that r flips were not enough to change: shape (len(radii),), float64.
-
-        An upper bound on what the undefended model keeps, as better attacks may exist.
-
-        Args:
-            labels: shape (m,), integers: clean labels of the points.
-            radii: numbers r of flipped training labels.
-        """
-        right = self.prediction == labels
-        kept = self.flips[None, :] > torch.tensor(list(radii)).reshape(-1, 1)
-        return (right & kept).double().mean(1)
-
-
-@dataclass(frozen=True)
-class AttackedPoints:
-    """Attacks on evaluation points, in the order of their data set.
+    Column b minimises :math:`\sum_i \log(1 + e^{-s_{ib} x_i^T \theta_b}) + \tfrac{\lambda}{2} \|\theta_b\|^2`, where
+    :math:`s_{ib} = 1` for label 1, else -1. Changing a few labels moves the minimum little: a refit starts from the
+    last minimum and keeps the Hessian for as long as it serves.
 
     Args:
-        index: shape (m,), int64: positions in the data set.
-        labels: shape (m,), int64: clean labels.
-        attacks: on the m points.
-        known: whether ``index`` holds positions; if not, it does not show in the table.
+        features: X, shape (n, d), float64.
+        labels: shape (n, B), bool: label 1.
+        strength: :math:`\lambda` > 0.
+        start: shape (d, B), float64; zero by default.
+
+    Attributes:
+        labels: shape (n, B), bool; change them, then call :meth:`refit`.
+        coefficients: shape (d, B), float64.
     """
 
-    index: Tensor
-    labels: Tensor
-    attacks: FlipAttacks
-    known: bool = True
+    def __init__(self, features: Tensor, labels: Tensor, strength: float, start: Tensor | None = None) -> None:
+        self.features, self.labels, self.strength = features, labels.clone(), strength
+        count = (features.shape[1], labels.shape[1])
+        self.coefficients = features.new_zeros(count) if start is None else start.clone()
+        self._scale = float(features.abs().sum(0).max()) + strength
+        self._factors = features.new_zeros(count[1], count[0], count[0])
+        self.refresh(torch.arange(count[1]))
+        self.refit()
 
-    certainty: ClassVar[Certainty] = Certainty("from above")
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def accuracy(self, radii: Sequence[int]) -> list[float]:
-        """Share that is right after r flips that were found, at each r."""
-        shares: list[float] = self.attacks.accuracy(self.labels, radii).tolist()
-        return shares
-
-    def csv(self) -> str:
-        """A table with the columns ``index, label, prediction, flips``."""
-        index = self.index.tolist() if self.known else [""] * len(self)
-        columns = (self.labels, self.attacks.prediction, self.attacks.flips)
-        rows = zip(index, *(column.tolist() for column in columns), strict=True)
-        return "\n".join(["index,label,prediction,flips", *(",".join(map(str, row)) for row in rows), ""])
-
-
-class UndefendedLogistic:
-    r"""Logistic regression on frozen features for two classes, and the flip attacks of Rosenfeld et al. (appendix C).
-
-    Args:
-        strength: of the penalty :math:`\tfrac{\lambda}{2} \|\theta\|^2`, > 0; the intercept is penalised as well.
-        step: labels that the influence attack flips between two refits; 1 as in the paper, more is faster.
-        max_flips: give up after so many flips; None: a quarter of the training points.
-
-    Example:
-        >>> features, labels = torch.tensor([[-2.0], [-1.0], [-1.5], [1.0], [2.0]]), torch.tensor([0, 0, 0, 1, 1])
-        >>> attacks = UndefendedLogistic(max_flips=4).fit_features(features, labels).attack(torch.tensor([[-0.2]]))
-        >>> attacks.prediction.tolist(), attacks.flips.tolist(), attacks.accuracy(torch.tensor([0]), [0, 4]).tolist()
-        ([0], [1], [1.0, 0.0])
-    """
-
-    def __init__(self, strength: float = 1.0, step: int = 1, max_flips: int | None = None) -> None:
-        self.strength = check_number("strength", strength, minimum=1e-12)
-        self.step = check_integer("step", step, minimum=1)
-        self.max_flips = None if max_flips is None else check_integer("max_flips", max_flips, minimum=1)
-        self._fits: LogisticFits | None = None
-        self._basis: Tensor | None = None
-
-    def fit_features(self, features: Tensor, labels: Tensor, num_classes: int = 2) -> UndefendedLogistic:
-        """Fit to the training points.
-
-        Args:
-            features: shape (n, d), any float dtype.
-            labels: shape (n,), 0 or 1.
-            num_classes: 2.
-
-        Returns:
-            the model itself.
+    def refit(self) -> None:
+        """Move to the minimum for the labels as they are now.
 
         Raises:
-            UserError: there are other than two classes, or features are not finite.
+            UserError: the strength is so small that Newton's method finds none.
         """
-        self.check_classes(num_classes)
-        check_labels("labels", labels, 2)
-        check_finite("features", features, remedy="clean the inputs or change the feature map")
-        if len(features) != len(labels):
-            raise UserError(f"features must match the labels, got {len(features)} points for {len(labels)} labels")
-        rows, self._basis = _with_constant(features), None
-        if rows.shape[1] > len(rows):  # the penalised minimum lies in the span of the points
-            self._basis = torch.linalg.qr(rows.T).Q
-        self._fits = LogisticFits(self._in_span(rows), labels.bool()[:, None], self.strength)
-        return self
+        gradient = self._gradient(self.coefficients, self.labels)
+        todo = (gradient.abs().amax(0) > _TOLERANCE * self._scale).nonzero()[:, 0]
+        gradient = gradient[:, todo]
+        for _ in range(_ITERATIONS):
+            if len(todo) == 0:
+                return
+            gradient, slow = self._step(todo, gradient)
+            self.refresh(todo[slow])
+            open_ = gradient.abs().amax(0) > _TOLERANCE * self._scale
+            todo, gradient = todo[open_], gradient[:, open_]
+        raise UserError(f"strength must be larger for these features, got {self.strength:g}; try 1.0")
 
-    @staticmethod
-    def check_classes(num_classes: int) -> None:
-        """Refuse other than two classes.
+    def _step(self, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """A Newton step of some columns, halved until the gradient shrinks; the new gradient, and who was slow."""
+        direction = -self.solve(gradient, rows)
+        before, start = gradient.norm(dim=0), self.coefficients[:, rows]
+        labels, length = self.labels[:, rows], torch.ones_like(before)
+        for _ in range(30):
+            moved = start + length * direction
+            after = self._gradient(moved, labels)
+            worse = after.norm(dim=0) >= before
+            if not worse.any():
+                break
+            length = torch.where(worse, length / 2, length)
+        self.coefficients[:, rows] = moved
+        return after, (after.norm(dim=0) > _SLOW * before).nonzero()[:, 0]
 
-        Raises:
-            UserError: there are more, or one.
-        """
-        if num_classes != 2:
-            raise UserError(f"num_classes must be 2 for the undefended baseline, got {num_classes}; choose two classes")
+    def refresh(self, rows: Tensor) -> None:
+        """Compute the Hessians of some columns anew, at the present coefficients."""
+        share = torch.sigmoid(self.features @ self.coefficients[:, rows])
+        for row, curvature in zip(rows.tolist(), (share * (1 - share)).T, strict=True):
+            hessian = self.features.T @ (self.features * curvature[:, None])
+            hessian.diagonal().add_(self.strength)
+            self._factors[row] = torch.linalg.cholesky(hessian)
 
-    def attack(self, features: Tensor, advance: Callable[[int], object] = lambda _: None) -> FlipAttacks:
-        """Attack the prediction of each point on its own.
+    def solve(self, vectors: Tensor, rows: Tensor) -> Tensor:
+        """The inverse Hessian of column ``rows[b]`` times ``vectors[:, b]``: shape (d, len(rows))."""
+        solved: Tensor = torch.cholesky_solve(vectors.T[:, :, None], self._factors[rows])[:, :, 0].T
+        return solved
 
-        Args:
-            features: shape (m, d).
-            advance: called with the number of points done, chunk by chunk.
+    def keep(self, rows: Tensor) -> None:
+        """Drop all other columns."""
+        self.labels, self.coefficients = self.labels[:, rows], self.coefficients[:, rows]
+        self._factors = self._factors[rows]
 
-        Raises:
-            UserError: the model is not fitted.
-        """
-        if self._fits is None:
-            raise UserError("UndefendedLogistic must be fitted before attack, got no points; call fit_features first")
-        points = self._in_span(_with_constant(check_finite("features", features)))
-        width = points.shape[1]
-        at_once = min(rows_per_chunk(len(self._fits.features)), rows_per_chunk(width**2, budget=_HESSIANS), 64)
-        index: list[Tensor] = []
-        for chunk in torch.split(points, at_once) if len(points) else ():
-            index += self._best(self._fits, chunk)
-            advance(len(chunk))
-        never = len(self._fits.features) + 1
-        flips = torch.tensor([len(one) or never for one in index], dtype=torch.int64)
-        return FlipAttacks((points @ self._fits.coefficients > 0)[:, 0].long(), flips, index)
-
-    def _best(self, clean: LogisticFits, points: Tensor) -> list[Tensor]:
-        """The fewer flips of the two attacks, after their reverse passes."""
-
-        def refitted(labels: Tensor) -> LogisticFits:
-            start = clean.coefficients.expand(-1, labels.shape[1])
-            return LogisticFits(clean.features, labels, self.strength, start)
-
-        most = max(len(clean.features) // 4, 1) if self.max_flips is None else self.max_flips
-        unchanged = clean.labels.expand(-1, len(points)).clone()
-        found = [
-            influence_attack(refitted(unchanged), points, most, self.step),
-            distance_attack(refitted(unchanged), points, most),
-        ]
-        for flips in found:
-            rows = [row for row, index in enumerate(flips) if len(index)]
-            shorter = reverse_pass(refitted, clean.labels[:, 0], points[rows], [flips[row] for row in rows])
-            for row, index in zip(rows, shorter, strict=True):
-                flips[row] = index
-        return [min((one for one in pair if len(one)), key=len, default=pair[0]) for pair in zip(*found, strict=True)]
-
-    def _in_span(self, rows: Tensor) -> Tensor:
-        """Coordinates in the span of the training points, where there are fewer of them than features."""
-        return rows if self._basis is None else rows @ self._basis
-
-
-def _with_constant(features: Tensor) -> Tensor:
-    return torch.nn.functional.pad(features.flatten(1).double(), (0, 1), value=1.0)
+    def _gradient(self, coefficients: Tensor, labels: Tensor) -> Tensor:
+        share = torch.sigmoid(self.features @ coefficients)
+        return self.features.T @ (share - labels.double()) + self.strength * coefficients
