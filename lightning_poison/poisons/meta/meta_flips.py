@@ -274,7 +274,7 @@ def _looked_at(candidates: Candidates, shares: list[Share], max_points: int, ran
     return taken.nonzero()[:, 0]
 
 
-# --- the choice -------------------------------------------------------------------------------------------------------
+# --- forced greedy choice ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
