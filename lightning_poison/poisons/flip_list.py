@@ -15,7 +15,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,7 +151,10 @@ class FlipList(PoisonList):
         Raises:
             UserError: the folder cannot be written.
         """
-        return _write_flip_list(path, (self.index, self.old_label, self.new_label), self.provenance)
+        lines = [*provenance_lines(_FORMAT_VERSION, self.provenance), _HEADER]
+        rows = torch.stack([self.index, self.old_label, self.new_label], dim=1).tolist()
+        lines += [f"{index},{old},{new}" for index, old, new in rows]
+        return write_atomically(path, "\n".join(lines) + "\n")
 
     @classmethod
     def read(cls, path: str | Path) -> FlipList:
@@ -243,22 +246,6 @@ class FlipList(PoisonList):
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
-
-
-def _write_flip_list(path: str | Path, columns: Sequence[Tensor], provenance: Mapping[str, Any]) -> Path:
-    """Write the columns of a flip list to ``path``, whole or not at all.
-
-    Args:
-        path: of the file.
-        columns: index, old and new labels, each (b,), int64.
-        provenance: plain values that JSON can hold.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    lines = [*provenance_lines(_FORMAT_VERSION, provenance), _HEADER]
-    lines += [f"{index},{old},{new}" for index, old, new in torch.stack(list(columns), dim=1).tolist()]
-    return write_atomically(path, "\n".join(lines) + "\n")
 
 
 def provenance_lines(format_version: int, provenance: Mapping[str, Any]) -> list[str]:

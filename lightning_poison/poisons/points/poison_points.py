@@ -150,10 +150,16 @@ class PoisonPoints(PoisonList):
     def write(self, path: str | Path) -> Path:
         """Write the points as a torch file, and beside it as ``.csv`` for people, without the inputs.
 
+        Each file is written whole or not at all.
+
         Raises:
-            UserError: the folder cannot be written.
+            UserError: the folder cannot be written, or ``path`` is that of the table.
         """
-        return _write_points(self.state_dict(), path)
+        target, state = check_points_path(path), self.state_dict()
+        buffer = io.BytesIO()
+        torch.save({"format_version": _FORMAT_VERSION, **state}, buffer)
+        write_atomically(target.with_suffix(".csv"), _table(state))
+        return write_atomically(target, buffer.getvalue())
 
     @classmethod
     def read(cls, path: str | Path) -> PoisonPoints:
@@ -245,28 +251,11 @@ def check_points_path(path: str | Path) -> Path:
     return target
 
 
-def _write_points(state: Mapping[str, Any], path: str | Path) -> Path:
-    """Write points to ``path``, and their table to the same name with ``.csv``, each whole or not at all.
-
-    Args:
-        state: the columns and the provenance of the points, see :meth:`PoisonPoints.state_dict`.
-        path: of the torch file.
-
-    Raises:
-        UserError: the folder cannot be written, or ``path`` is that of the table.
-    """
-    target = check_points_path(path)
-    buffer = io.BytesIO()
-    torch.save({"format_version": _FORMAT_VERSION, **state}, buffer)
-    write_atomically(target.with_suffix(".csv"), _table(state))
-    return write_atomically(target, buffer.getvalue())
-
-
 def _read_points(path: str | Path) -> dict[str, Any]:
     """Read a torch file of poison points; nothing in it is executed.
 
     Returns:
-        what :func:`_write_points` was given.
+        the format version, the columns and the provenance, as :meth:`PoisonPoints.state_dict` has them.
 
     Raises:
         UserError: the file is missing, no such file, or of a later version.
