@@ -25,7 +25,7 @@ test: $(VENV)/installed-dev
 
 # The command line, and of the callbacks and data modules those tests that train with both Lightning packages.
 LEANING = tests/test_versions.py tests/cli/test_bad_input.py tests/cli/test_bad_configs.py tests/cli/test_bases.py \
-	tests/cli/test_own_classes.py tests/cli/test_run_folder.py tests/cli/test_wording.py tests/metrics \
+	tests/cli/test_own_classes.py tests/cli/test_run_folder.py tests/cli/test_wording.py \
 	tests/callbacks/test_epoch_seed.py tests/callbacks/test_flip_labels.py tests/callbacks/test_last_epoch.py \
 	tests/callbacks/test_line_progress.py tests/callbacks/test_poison_memorization.py \
 	tests/callbacks/test_prediction_writer.py tests/callbacks/test_report.py tests/datamodules/test_poisoned_hooks.py \

@@ -186,6 +186,23 @@ def test_links_lead_somewhere(name: str) -> None:
         assert "://" in target or ((ROOT / name).parent / target).exists(), target
 
 
+def test_the_makefile_names_tests_that_are_there() -> None:
+    named = re.findall(r"\btests/[\w/.]+", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["docs/design.md", "CONTRIBUTING.md"])
+def test_files_that_are_shown_are_there(name: str) -> None:
+    """Below the package, the repository, or a room that the sentence is about."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    shown = re.findall(r"`([a-z_]+/(?:[a-z_/]*|[\w/]+\.(?:py|css|html\.jinja)))`", text)
+    assert len(shown) > 5
+    package = ROOT / "lightning_poison"
+    places = (package, ROOT, package / "certificates", package / "poisons")
+    assert [path for path in shown if not any((place / path).exists() for place in places)] == []
+
+
 def test_the_module_runs_as_a_program() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "lightning_poison", "--version"], capture_output=True, text=True, check=True

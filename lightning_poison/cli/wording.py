@@ -47,7 +47,7 @@ _PARSERS_OWN = re.compile(
 _LONG = 300  # characters that are still read as one line
 
 
-# --- what the command line asks for -----------------------------------------------------------------------------------
+# --- lines for the command line ---------------------------------------------------------------------------------------
 
 
 def one_line(
@@ -167,7 +167,7 @@ def _mismatch(text: str) -> str:
     return f" ({key[1]} is in one of them only)" if key else ""
 
 
-# --- a message with what is known about it ----------------------------------------------------------------------------
+# --- the parser's report ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def _with_article(name: str) -> str:
     return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
-# --- keys: missing, unknown, of a class or of the command -------------------------------------------------------------
+# --- keys -------------------------------------------------------------------------------------------------------------
 
 
 def _network_without_classes(report: _Report) -> str | None:
@@ -369,7 +369,7 @@ def _key_of_function(report: _Report) -> str | None:
     return f"there is no key {key}: a function takes no keys; name a class, or a function of your own that sets it"
 
 
-# --- a poison, a strategy or a victim that is something else ----------------------------------------------------------
+# --- poisons, strategies and victims ----------------------------------------------------------------------------------
 
 
 def _section(report: _Report) -> str | None:

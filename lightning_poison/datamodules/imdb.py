@@ -1,4 +1,4 @@
-"""The IMDB reviews as vectors: reading them, and the features of words."""
+"""The IMDB reviews as vectors: the data module, and the features of words."""
 
 from __future__ import annotations
 
@@ -19,155 +19,13 @@ from lightning_poison.functional.checks import check_integer, check_number
 from lightning_poison.functional.files import check_writable, write_atomically
 from lightning_poison.functional.random_streams import mix_seed
 
-__all__ = ["IMDB", "ReviewVectors", "cache_folder", "read_reviews", "review_vectors"]
+__all__ = ["IMDB", "cache_folder", "read_reviews", "review_vectors"]
 
-
-# --- from the archive of raw IMDB reviews to vectors ------------------------------------------------------------------
-
+_ARCHIVES = ("aclImdb.tar.gz", "aclImdb_v1.tar.gz")
 _FORMAT = 1
 _RANKS = 100  # directions are computed in whole hundreds, so that a smaller number of them is a part of a larger
 _PARTS = ("train", "test")
 _CLASSES = ("neg", "pos")
-
-
-@dataclass(frozen=True)
-class ReviewVectors:
-    """Vectors of the reviews of both parts; label 0 is negative, 1 positive.
-
-    Args:
-        train: shape (n, rank), float32.
-        train_labels: shape (n,), int64.
-        test: shape (m, rank), float32.
-        test_labels: shape (m,), int64.
-    """
-
-    train: np.ndarray
-    train_labels: np.ndarray
-    test: np.ndarray
-    test_labels: np.ndarray
-
-
-def cache_folder(given: str | None) -> Path:
-    """``given``, else ``lightning_poison`` in the user's cache folder.
-
-    Example:
-        >>> cache_folder("features")
-        PosixPath('features')
-    """
-    if given is not None:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightning_poison"
-
-
-def read_reviews(archive: Path) -> dict[str, list[tuple[int, str]]]:
-    """The labelled reviews of ``aclImdb.tar.gz``, part by part, in the order of their labels and numbers.
-
-    Args:
-        archive: holds ``aclImdb/{train,test}/{neg,pos}/NUMBER_STARS.txt``; other members are passed over.
-
-    Returns:
-        "train" and "test", each a list of (label, text).
-
-    Raises:
-        UserError: the archive is damaged, or lacks reviews of a class.
-    """
-    found: dict[str, list[tuple[int, int, str]]] = {part: [] for part in _PARTS}
-    try:
-        with tarfile.open(archive) as members:
-            for member in members:
-                place = Path(member.name).parts[-3:]
-                if len(place) == 3 and place[0] in _PARTS and place[1] in _CLASSES and place[2].endswith(".txt"):
-                    content = members.extractfile(member)
-                    number = place[2].split("_")[0]
-                    if content is not None and number.isdigit():
-                        text = content.read().decode("utf-8", errors="replace").replace("<br />", " ")
-                        found[place[0]].append((_CLASSES.index(place[1]), int(number), text))
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise UserError(f"{archive} must be a whole tar archive, got {error}; download it again") from error
-    for part, reviews in found.items():
-        if {label for label, _, _ in reviews} != {0, 1}:
-            raise UserError(
-                f"{archive} must hold reviews in aclImdb/{part}/neg and pos, got {len(reviews)}; get it whole"
-            )
-    return {part: [(label, text) for label, _, text in sorted(reviews)] for part, reviews in found.items()}
-
-
-def review_vectors(
-    archive: Path, rank: int, min_df: int, max_df: float, seed: int, cache: str | None = None
-) -> ReviewVectors:
-    """TF-IDF of words and pairs of words, then the leading directions of a truncated SVD; fitted on training reviews.
-
-    Presence counts, not how often (Pang, Lee and Vaithyanathan, 2002). No label has a part in it. Computed once for
-    each setting and kept in the cache: about one minute and 1.3 GB of memory for the 50,000 reviews.
-
-    Args:
-        archive: see :func:`read_reviews`.
-        rank: number of directions at least; rounded up to whole hundreds, so that smaller numbers cost nothing more.
-        min_df: leave out terms of fewer training reviews.
-        max_df: leave out terms of more than this share of the training reviews.
-        seed: of the randomised SVD.
-        cache: folder; None: see :func:`cache_folder`.
-
-    Raises:
-        UserError: the archive is missing or damaged, or the cache cannot be written.
-    """
-    rank = -(-rank // _RANKS) * _RANKS
-    settings = (_FORMAT, _digest(archive), rank, min_df, max_df, seed)
-    name = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
-    path = cache_folder(cache) / f"imdb_{name}.npz"
-    kept = _load(path)
-    if kept is None:
-        check_writable(path.parent)
-        kept = _computed(read_reviews(archive), rank, min_df, max_df, seed)
-        stream = io.BytesIO()
-        np.savez(stream, **vars(kept))
-        write_atomically(path, stream.getvalue())
-    return kept
-
-
-def _computed(
-    reviews: dict[str, list[tuple[int, str]]], rank: int, min_df: int, max_df: float, seed: int
-) -> ReviewVectors:
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    texts = {part: [text for _, text in labelled] for part, labelled in reviews.items()}
-    labels = {part: np.array([label for label, _ in labelled], dtype=np.int64) for part, labelled in reviews.items()}
-    terms = TfidfVectorizer(ngram_range=(1, 2), min_df=min_df, max_df=max_df, binary=True, dtype=np.float32)
-    try:
-        train, test = terms.fit_transform(texts["train"]), terms.transform(texts["test"])
-    except ValueError as error:  # scikit-learn: no terms remain
-        raise UserError(
-            f"min_df and max_df must leave terms, got {min_df} and {max_df} ({error}); widen them"
-        ) from error
-    svd = TruncatedSVD(min(rank, min(train.shape) - 1), random_state=mix_seed(seed, "review vectors") % 2**32)
-    return ReviewVectors(
-        svd.fit_transform(train).astype(np.float32),
-        labels["train"],
-        svd.transform(test).astype(np.float32),
-        labels["test"],
-    )
-
-
-def _digest(archive: Path) -> str:
-    try:
-        return hashlib.sha256(archive.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{archive} cannot be read ({error.strerror}); check the file") from error
-
-
-def _load(path: Path) -> ReviewVectors | None:
-    """What the cache holds; None where it holds nothing, or a damaged file."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return ReviewVectors(**{name: stored[name] for name in ReviewVectors.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-# --- imdb -------------------------------------------------------------------------------------------------------------
-
-_ARCHIVES = ("aclImdb.tar.gz", "aclImdb_v1.tar.gz")
 
 
 class IMDB(SplitDataModule):
@@ -266,3 +124,141 @@ class IMDB(SplitDataModule):
             f"the IMDB reviews are not in {folder}: {' or '.join(_ARCHIVES)}; "
             "put the archive there or name its folder: --data.root DIR"
         )
+
+
+# --- features of words ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReviewVectors:
+    """Vectors of the reviews of both parts; label 0 is negative, 1 positive.
+
+    Args:
+        train: shape (n, rank), float32.
+        train_labels: shape (n,), int64.
+        test: shape (m, rank), float32.
+        test_labels: shape (m,), int64.
+    """
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+
+def review_vectors(
+    archive: Path, rank: int, min_df: int, max_df: float, seed: int, cache: str | None = None
+) -> ReviewVectors:
+    """TF-IDF of words and pairs of words, then the leading directions of a truncated SVD; fitted on training reviews.
+
+    Presence counts, not how often (Pang, Lee and Vaithyanathan, 2002). No label has a part in it. Computed once for
+    each setting and kept in the cache: about one minute and 1.3 GB of memory for the 50,000 reviews.
+
+    Args:
+        archive: see :func:`read_reviews`.
+        rank: number of directions at least; rounded up to whole hundreds, so that smaller numbers cost nothing more.
+        min_df: leave out terms of fewer training reviews.
+        max_df: leave out terms of more than this share of the training reviews.
+        seed: of the randomised SVD.
+        cache: folder; None: see :func:`cache_folder`.
+
+    Raises:
+        UserError: the archive is missing or damaged, or the cache cannot be written.
+    """
+    rank = -(-rank // _RANKS) * _RANKS
+    settings = (_FORMAT, _digest(archive), rank, min_df, max_df, seed)
+    name = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    path = cache_folder(cache) / f"imdb_{name}.npz"
+    kept = _load(path)
+    if kept is None:
+        check_writable(path.parent)
+        kept = _computed(read_reviews(archive), rank, min_df, max_df, seed)
+        stream = io.BytesIO()
+        np.savez(stream, **vars(kept))
+        write_atomically(path, stream.getvalue())
+    return kept
+
+
+def cache_folder(given: str | None) -> Path:
+    """``given``, else ``lightning_poison`` in the user's cache folder.
+
+    Example:
+        >>> cache_folder("features")
+        PosixPath('features')
+    """
+    if given is not None:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightning_poison"
+
+
+def read_reviews(archive: Path) -> dict[str, list[tuple[int, str]]]:
+    """The labelled reviews of ``aclImdb.tar.gz``, part by part, in the order of their labels and numbers.
+
+    Args:
+        archive: holds ``aclImdb/{train,test}/{neg,pos}/NUMBER_STARS.txt``; other members are passed over.
+
+    Returns:
+        "train" and "test", each a list of (label, text).
+
+    Raises:
+        UserError: the archive is damaged, or lacks reviews of a class.
+    """
+    found: dict[str, list[tuple[int, int, str]]] = {part: [] for part in _PARTS}
+    try:
+        with tarfile.open(archive) as members:
+            for member in members:
+                place = Path(member.name).parts[-3:]
+                if len(place) == 3 and place[0] in _PARTS and place[1] in _CLASSES and place[2].endswith(".txt"):
+                    content = members.extractfile(member)
+                    number = place[2].split("_")[0]
+                    if content is not None and number.isdigit():
+                        text = content.read().decode("utf-8", errors="replace").replace("<br />", " ")
+                        found[place[0]].append((_CLASSES.index(place[1]), int(number), text))
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UserError(f"{archive} must be a whole tar archive, got {error}; download it again") from error
+    for part, reviews in found.items():
+        if {label for label, _, _ in reviews} != {0, 1}:
+            raise UserError(
+                f"{archive} must hold reviews in aclImdb/{part}/neg and pos, got {len(reviews)}; get it whole"
+            )
+    return {part: [(label, text) for label, _, text in sorted(reviews)] for part, reviews in found.items()}
+
+
+def _computed(
+    reviews: dict[str, list[tuple[int, str]]], rank: int, min_df: int, max_df: float, seed: int
+) -> ReviewVectors:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = {part: [text for _, text in labelled] for part, labelled in reviews.items()}
+    labels = {part: np.array([label for label, _ in labelled], dtype=np.int64) for part, labelled in reviews.items()}
+    terms = TfidfVectorizer(ngram_range=(1, 2), min_df=min_df, max_df=max_df, binary=True, dtype=np.float32)
+    try:
+        train, test = terms.fit_transform(texts["train"]), terms.transform(texts["test"])
+    except ValueError as error:  # scikit-learn: no terms remain
+        raise UserError(
+            f"min_df and max_df must leave terms, got {min_df} and {max_df} ({error}); widen them"
+        ) from error
+    svd = TruncatedSVD(min(rank, min(train.shape) - 1), random_state=mix_seed(seed, "review vectors") % 2**32)
+    return ReviewVectors(
+        svd.fit_transform(train).astype(np.float32),
+        labels["train"],
+        svd.transform(test).astype(np.float32),
+        labels["test"],
+    )
+
+
+def _digest(archive: Path) -> str:
+    try:
+        return hashlib.sha256(archive.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{archive} cannot be read ({error.strerror}); check the file") from error
+
+
+def _load(path: Path) -> ReviewVectors | None:
+    """What the cache holds; None where it holds nothing, or a damaged file."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return ReviewVectors(**{name: stored[name] for name in ReviewVectors.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

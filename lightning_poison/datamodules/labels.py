@@ -19,9 +19,10 @@ from lightning_poison.functional.random_streams import kept_random_state, privat
 
 __all__ = ["dataset_labels", "fingerprint", "known_labels"]
 
-
-_SPREAD = 8
-_CLASSES_CHECKED = 24
+_SPREAD = 8  # items, evenly spaced, whose labels are compared
+_CLASSES_CHECKED = 24  # of whose first items the labels are compared, too
+_ITEMS = 64  # inputs that a fingerprint is of
+_DIGITS = 16
 
 
 def dataset_labels(dataset: Any, progress: Progress = show_progress, part: str = "training") -> Tensor:
@@ -150,10 +151,7 @@ def _scanned_labels(dataset: Any, progress: Progress, part: str) -> Tensor:
     return labels
 
 
-# --- a short name for a training set: the same in every process, another for other data -------------------------------
-
-_ITEMS = 64
-_DIGITS = 16
+# --- fingerprint ------------------------------------------------------------------------------------------------------
 
 
 def fingerprint(dataset: Any, labels: Tensor, positions: Tensor | None = None) -> str:

@@ -1,4 +1,7 @@
-"""What every data module of labelled inputs has in common: splits, loaders, checks."""
+"""What every data module of labelled inputs has in common: splits, loaders, checks.
+
+Which points are trained on, held out or left out is drawn here, and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +29,196 @@ __all__ = [
     "Vectors",
     "check_classes",
     "check_share",
-    "of_classes",
     "random_parts",
 ]
 
-
-# --- which points are trained on, held out or left out ----------------------------------------------------------------
-
 PointsOrShare: TypeAlias = int | float
 """How many points (an integer) or which share of them (a float below 1); as float alone, 1 would be read as 1.0."""
+Transform = Callable[[Any], Any]
+
+
+class LabelledInputs(Protocol):
+    """A map-style data set of (float32 input, int label) that can be cut down; images have pixels in [0, 1]."""
+
+    targets: Tensor
+
+    def keep(self, index: Tensor, targets: Tensor, transform: Transform | None = None) -> LabelledInputs:
+        """The inputs at ``index`` under the given labels."""
+        ...
+
+
+class SplitDataModule(LightningDataModule, ABC):
+    """Labelled inputs, a seeded validation split, and loaders.
+
+    From the training data the given classes are kept, then ``val_split`` points are held out at random, then at most
+    ``max_samples`` of the rest are kept at random. The seed of the split travels in the checkpoint.
+
+    Args:
+        all_class_names: the classes of the data, before ``classes`` picks some.
+        input_shape: (C, H, W), or (d,) where the points are vectors.
+        classes: the classes to keep, renumbered 0, 1, ... in the given order; None: all.
+        max_samples: number of training points; None: all.
+        val_split: training points held out for validation: how many (an integer) or which share (a float below 1).
+        batch_size: of every loader.
+        num_workers: worker processes of each loader.
+        seed: of the split.
+        train_transform: augmentation of one training input, such as an image, a float tensor (C, H, W) in [0, 1].
+
+    Raises:
+        UserError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        all_class_names: tuple[str, ...],
+        input_shape: tuple[int, ...],
+        classes: list[int] | None,
+        max_samples: int | None,
+        val_split: PointsOrShare,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        train_transform: Transform | None,
+    ) -> None:
+        super().__init__()
+        self.classes = check_classes(classes, len(all_class_names))
+        self.class_names = [all_class_names[label] for label in self.classes]
+        self.input_shape = input_shape
+        if max_samples is not None:
+            max_samples = check_integer("max_samples", max_samples, minimum=1, remedy="null means all training points")
+        self.max_samples = max_samples
+        self.val_split = check_share("val_split", val_split)
+        self.batch_size = check_integer("batch_size", batch_size, minimum=1)
+        self.num_workers = check_integer("num_workers", num_workers, minimum=0)
+        self.seed = check_integer("seed", seed, minimum=0)
+        self.train_transform = train_transform
+        self._training: tuple[Any, Any] | None = None
+        self._test: Any = None
+
+    @abstractmethod
+    def load_training(self) -> LabelledInputs:
+        """All training inputs under their original labels."""
+
+    @abstractmethod
+    def load_test(self) -> LabelledInputs:
+        """All test inputs under their original labels."""
+
+    def load_validation(self) -> LabelledInputs | None:
+        """Validation inputs where the data come with some; None: they are split off the training inputs."""
+        return None
+
+    def copies(self, data: LabelledInputs, index: Tensor) -> list[list[int]]:  # noqa: ARG002  # for overriders
+        """Which of the points at ``index`` must stay in one part: positions in it of inputs that are copies."""
+        return []
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes kept."""
+        return len(self.classes)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load what the stage needs, or all where none is named; a second call finds it there.
+
+        Raises:
+            UserError: the data do not fit the arguments, or nothing is held out to validate or test on.
+        """
+        if stage in ("fit", "validate", None):
+            held_out = self._training_parts()[1]
+            if stage == "validate" and not len(held_out):
+                raise UserError(
+                    f"val_split is {self.val_split}, so there is nothing to validate on; set val_split, or use test"
+                )
+        if stage not in ("fit", "validate"):
+            self._test_part()
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training inputs, shuffled and augmented."""
+        return self._loader(self._training_parts()[0], shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Held-out training inputs; no loader at all with ``val_split=0``."""
+        held_out = self._training_parts()[1]
+        return self._loader(held_out) if len(held_out) else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test inputs."""
+        return self._loader(self._test_part())
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Test inputs without their labels."""
+        return self._loader(Inputs(self._test_part()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seed of the split."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the split of the run that is resumed."""
+        if int(state_dict["seed"]) != self.seed:
+            self.seed = int(state_dict["seed"])
+            self._training = None
+
+    def _training_parts(self) -> tuple[Any, Any]:
+        if self._training is None:
+            images = self.load_training()
+            index, labels = self._of_kept_classes(images)
+            given = self.load_validation()
+            held_out = self.val_split if given is None else 0
+            together = self.copies(images, index) if held_out else []
+            keys = images.point_keys(index) if hasattr(images, "point_keys") else None
+            parts = random_parts(len(index), held_out, self.max_samples, self.seed, together=together, keys=keys)
+            train, val = parts
+            validation = images.keep(index[val], labels[val])
+            if given is not None:
+                validation = given.keep(*self._of_kept_classes(given))
+            self._training = images.keep(index[train], labels[train], self.train_transform), validation
+        return self._training
+
+    def _test_part(self) -> Any:
+        if self._test is None:
+            images = self.load_test()
+            # Few images split off at random may lack a class, and what is there can still be measured.
+            index, labels = _of_classes(images.targets, self.classes)
+            if not len(index):
+                raise UserError(f"no test point is of the classes {', '.join(self.class_names)}; hold out more of them")
+            self._test = images.keep(index, labels)
+        return self._test
+
+    def _of_kept_classes(self, images: LabelledInputs) -> tuple[Tensor, Tensor]:
+        index, labels = _of_classes(images.targets, self.classes)
+        absent = set(range(self.num_classes)) - set(labels.tolist())
+        if absent:
+            raise UserError(f"class {self.class_names[min(absent)]!r} has no images; leave it out of classes")
+        return index, labels
+
+    def _loader(self, dataset: Any, shuffle: bool = False) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+class Vectors(StoredTensors):
+    """Items are (vector, label).
+
+    Args:
+        data: shape (n, d), float32.
+        targets: shape (n,), int64.
+        transform: augmentation of one vector.
+
+    Example:
+        >>> import torch
+        >>> vectors = Vectors(torch.eye(2), torch.tensor([1, 0]))
+        >>> vectors[1][0].tolist(), vectors[1][1], len(vectors)
+        ([0.0, 1.0], 0, 2)
+    """
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
 
 
 def check_classes(classes: list[int] | None, num_classes: int) -> list[int]:
@@ -82,7 +266,7 @@ def check_share(name: str, value: PointsOrShare) -> int | float:
     return check_number(name, value, minimum=0, maximum=0.999999, remedy=remedy)
 
 
-def of_classes(labels: Tensor, classes: list[int]) -> tuple[Tensor, Tensor]:
+def _of_classes(labels: Tensor, classes: list[int]) -> tuple[Tensor, Tensor]:
     """The points of the given classes and their renumbered labels.
 
     Args:
@@ -93,7 +277,7 @@ def of_classes(labels: Tensor, classes: list[int]) -> tuple[Tensor, Tensor]:
         index, shape (m,), int64, increasing; labels, shape (m,), int64, in [0, len(classes) - 1].
 
     Example:
-        >>> of_classes(torch.tensor([7, 3, 1, 7]), [1, 7])
+        >>> _of_classes(torch.tensor([7, 3, 1, 7]), [1, 7])
         (tensor([0, 2, 3]), tensor([1, 0, 1]))
     """
     numbers = torch.full((max(int(labels.max()), *classes) + 1,), -1)
@@ -169,192 +353,3 @@ def _shuffled(keys: Sequence[bytes], seed: int) -> Tensor:
     salt = mix_seed(seed, "split").to_bytes(8, "little")
     hashes = [hashlib.blake2b(key, digest_size=16, salt=salt).digest() for key in keys]
     return torch.tensor(sorted(range(len(keys)), key=hashes.__getitem__), dtype=torch.int64)
-
-
-# --- split data -------------------------------------------------------------------------------------------------------
-
-Transform = Callable[[Any], Any]
-
-
-class LabelledInputs(Protocol):
-    """A map-style data set of (float32 input, int label) that can be cut down; images have pixels in [0, 1]."""
-
-    targets: Tensor
-
-    def keep(self, index: Tensor, targets: Tensor, transform: Transform | None = None) -> LabelledInputs:
-        """The inputs at ``index`` under the given labels."""
-        ...
-
-
-class SplitDataModule(LightningDataModule, ABC):
-    """Labelled inputs, a seeded validation split, and loaders.
-
-    From the training data the given classes are kept, then ``val_split`` points are held out at random, then at most
-    ``max_samples`` of the rest are kept at random. The seed of the split travels in the checkpoint.
-
-    Args:
-        all_class_names: the classes of the data, before ``classes`` picks some.
-        input_shape: (C, H, W), or (d,) where the points are vectors.
-        classes: the classes to keep, renumbered 0, 1, ... in the given order; None: all.
-        max_samples: number of training points; None: all.
-        val_split: training points held out for validation: how many (an integer) or which share (a float below 1).
-        batch_size: of every loader.
-        num_workers: worker processes of each loader.
-        seed: of the split.
-        train_transform: augmentation of one training image, a float tensor (C, H, W) in [0, 1].
-
-    Raises:
-        UserError: an argument is out of range.
-    """
-
-    def __init__(
-        self,
-        all_class_names: tuple[str, ...],
-        input_shape: tuple[int, ...],
-        classes: list[int] | None,
-        max_samples: int | None,
-        val_split: PointsOrShare,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        train_transform: Transform | None,
-    ) -> None:
-        super().__init__()
-        self.classes = check_classes(classes, len(all_class_names))
-        self.class_names = [all_class_names[label] for label in self.classes]
-        self.input_shape = input_shape
-        if max_samples is not None:
-            max_samples = check_integer("max_samples", max_samples, minimum=1, remedy="null means all training points")
-        self.max_samples = max_samples
-        self.val_split = check_share("val_split", val_split)
-        self.batch_size = check_integer("batch_size", batch_size, minimum=1)
-        self.num_workers = check_integer("num_workers", num_workers, minimum=0)
-        self.seed = check_integer("seed", seed, minimum=0)
-        self.train_transform = train_transform
-        self._training: tuple[Any, Any] | None = None
-        self._test: Any = None
-
-    @abstractmethod
-    def load_training(self) -> LabelledInputs:
-        """All training images under their original labels."""
-
-    @abstractmethod
-    def load_test(self) -> LabelledInputs:
-        """All test images under their original labels."""
-
-    def load_validation(self) -> LabelledInputs | None:
-        """Validation images where the data come with some; None: they are split off the training images."""
-        return None
-
-    def copies(self, data: LabelledInputs, index: Tensor) -> list[list[int]]:  # noqa: ARG002  # for overriders
-        """Which of the points at ``index`` must stay in one part: positions in it of inputs that are copies."""
-        return []
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes kept."""
-        return len(self.classes)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Load what the stage needs, or all where none is named; a second call finds it there.
-
-        Raises:
-            UserError: the data do not fit the arguments, or nothing is held out to validate or test on.
-        """
-        if stage in ("fit", "validate", None):
-            held_out = self._training_parts()[1]
-            if stage == "validate" and not len(held_out):
-                raise UserError(
-                    f"val_split is {self.val_split}, so there is nothing to validate on; set val_split, or use test"
-                )
-        if stage not in ("fit", "validate"):
-            self._test_part()
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Training images, shuffled and augmented."""
-        return self._loader(self._training_parts()[0], shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Held-out training images; no loader at all with ``val_split=0``."""
-        held_out = self._training_parts()[1]
-        return self._loader(held_out) if len(held_out) else []
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Test images."""
-        return self._loader(self._test_part())
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Test images without their labels."""
-        return self._loader(Inputs(self._test_part()))
-
-    def state_dict(self) -> dict[str, Any]:
-        """The seed of the split."""
-        return {"seed": self.seed}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the split of the run that is resumed."""
-        if int(state_dict["seed"]) != self.seed:
-            self.seed = int(state_dict["seed"])
-            self._training = None
-
-    def _training_parts(self) -> tuple[Any, Any]:
-        if self._training is None:
-            images = self.load_training()
-            index, labels = self._of_kept_classes(images)
-            given = self.load_validation()
-            held_out = self.val_split if given is None else 0
-            together = self.copies(images, index) if held_out else []
-            keys = images.point_keys(index) if hasattr(images, "point_keys") else None
-            parts = random_parts(len(index), held_out, self.max_samples, self.seed, together=together, keys=keys)
-            train, val = parts
-            validation = images.keep(index[val], labels[val])
-            if given is not None:
-                validation = given.keep(*self._of_kept_classes(given))
-            self._training = images.keep(index[train], labels[train], self.train_transform), validation
-        return self._training
-
-    def _test_part(self) -> Any:
-        if self._test is None:
-            images = self.load_test()
-            # Few images split off at random may lack a class, and what is there can still be measured.
-            index, labels = of_classes(images.targets, self.classes)
-            if not len(index):
-                raise UserError(f"no test point is of the classes {', '.join(self.class_names)}; hold out more of them")
-            self._test = images.keep(index, labels)
-        return self._test
-
-    def _of_kept_classes(self, images: LabelledInputs) -> tuple[Tensor, Tensor]:
-        index, labels = of_classes(images.targets, self.classes)
-        absent = set(range(self.num_classes)) - set(labels.tolist())
-        if absent:
-            raise UserError(f"class {self.class_names[min(absent)]!r} has no images; leave it out of classes")
-        return index, labels
-
-    def _loader(self, dataset: Any, shuffle: bool = False) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-
-# --- feature vectors that fit into memory -----------------------------------------------------------------------------
-
-
-class Vectors(StoredTensors):
-    """Items are (vector, label).
-
-    Args:
-        data: shape (n, d), float32.
-        targets: shape (n,), int64.
-        transform: augmentation of one vector.
-
-    Example:
-        >>> import torch
-        >>> vectors = Vectors(torch.eye(2), torch.tensor([1, 0]))
-        >>> vectors[1][0].tolist(), vectors[1][1], len(vectors)
-        ([0.0, 1.0], 0, 2)
-    """

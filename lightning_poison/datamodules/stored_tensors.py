@@ -1,4 +1,4 @@
-"""Labelled inputs that fit into memory, as tensors, and as images of bytes."""
+"""Labelled inputs that fit into memory: as tensors, as images of bytes, and without their labels."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["ImageTensors", "Inputs", "StoredTensors", "augmented"]
+
+_BYTE = 255
+_OVERSHOOT = 0.3  # what a bicubic resize adds at an edge: 0.28 at most, with antialiasing
 
 
 class StoredTensors(Dataset[tuple[Tensor, int]]):
@@ -68,12 +71,6 @@ class StoredTensors(Dataset[tuple[Tensor, int]]):
         return decoded if self.transform is None else self.transform(decoded)
 
 
-# --- images that fit into memory --------------------------------------------------------------------------------------
-
-_BYTE = 255
-_OVERSHOOT = 0.3  # what a bicubic resize adds at an edge: 0.28 at most, with antialiasing
-
-
 class ImageTensors(StoredTensors):
     """Items are (pixels in [0, 1], label); storage is 8-bit.
 
@@ -109,26 +106,6 @@ class ImageTensors(StoredTensors):
         return augmented(decoded, self.transform)
 
 
-class Inputs(Dataset[Tensor]):
-    """The inputs of a data set, without labels: what is predicted.
-
-    Example:
-        >>> Inputs([(0.5, 1), (0.25, 0)])[1]
-        0.25
-    """
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        """Number of inputs."""
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """One input."""
-        return self.dataset[index][0]  # type: ignore[no-any-return]  # a data set's items are Any
-
-
 def augmented(image: Tensor, transform: Callable[[Tensor], Tensor] | None) -> Tensor:
     """An image after its augmentation, still in [0, 1]: what a resize overshoots at edges (up to 0.3) is cut off.
 
@@ -158,3 +135,23 @@ def augmented(image: Tensor, transform: Callable[[Tensor], Tensor] | None) -> Te
             "model's first layer, and end other transforms with torch.nn.Hardtanh(0, 1)"
         )
     return moved.clamp(0, 1)
+
+
+class Inputs(Dataset[Tensor]):
+    """The inputs of a data set, without labels: what is predicted.
+
+    Example:
+        >>> Inputs([(0.5, 1), (0.25, 0)])[1]
+        0.25
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        """Number of inputs."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """One input."""
+        return self.dataset[index][0]  # type: ignore[no-any-return]  # a data set's items are Any

@@ -34,8 +34,10 @@ __all__ = [
     "with_dataset",
 ]
 
-
 _WATCHED_BATCHES = 1000
+
+
+# --- the loader -------------------------------------------------------------------------------------------------------
 
 
 def check_train_loader(loader: Any, owner: str) -> DataLoader[Any]:
@@ -70,44 +72,6 @@ def as_given(given: Any, loader: DataLoader[Any]) -> Any:
     return type(given)([loader]) if type(given) in (list, tuple) else loader
 
 
-def plain_shuffle(loader: DataLoader[Any]) -> bool:
-    """Whether the loader shuffles all points once per epoch, as ``shuffle=True`` does.
-
-    Example:
-        >>> plain_shuffle(DataLoader(range(3), shuffle=True)), plain_shuffle(DataLoader(range(3)))
-        (True, False)
-    """
-    automatic = loader.batch_sampler is None or type(loader.batch_sampler) is BatchSampler
-    sampler = loader.batch_sampler.sampler if isinstance(loader.batch_sampler, BatchSampler) else loader.sampler
-    return (
-        automatic
-        and type(sampler) is RandomSampler
-        and not sampler.replacement
-        and sampler.num_samples == len(loader.dataset)  # type: ignore[arg-type]  # a RandomSampler needed it too
-    )
-
-
-def in_order(loader: DataLoader[Any], dataset: Any) -> SequentialSampler:
-    """The order of the points where ``dataset`` holds more of them than the loader's own, which is not shuffled.
-
-    Args:
-        loader: not shuffled.
-        dataset: the points.
-
-    Raises:
-        UserError: the loader draws its points in a way that says nothing about more of them.
-    """
-    automatic = loader.batch_sampler is None or type(loader.batch_sampler) is BatchSampler
-    sampler = loader.batch_sampler.sampler if isinstance(loader.batch_sampler, BatchSampler) else loader.sampler
-    if not automatic or type(sampler) is not SequentialSampler:
-        kind = type(sampler if automatic else loader.batch_sampler).__name__
-        raise UserError(
-            f"points can be added to a training loader with shuffle=True or False, got {kind}, which deals the clean "
-            "points only; take it out, or use a poison that adds no point"
-        )
-    return SequentialSampler(dataset)
-
-
 def with_dataset(loader: DataLoader[Any], dataset: Any, sampler: Sampler[int] | None = None) -> DataLoader[Any]:
     """A new loader like ``loader`` over ``dataset``; ``loader`` is not changed.
 
@@ -127,56 +91,6 @@ def with_dataset(loader: DataLoader[Any], dataset: Any, sampler: Sampler[int] | 
         tensor([2, 4, 6])
     """
     return _rebuilt(loader, dataset, sampler, {})
-
-
-def watch_arrival(trainer: Any, loader: DataLoader[Any], reading: ReadingCount) -> None:
-    """Let a run fail at its first batches if they do not come from the data set that ``reading`` counts for.
-
-    A loader may have data or an iterator of its own, and would go on with clean labels while flips are announced.
-
-    Args:
-        trainer: of the run; outside ``fit`` nothing is watched.
-        loader: over that data set.
-        reading: of that data set.
-    """
-    trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, _Arrival)]
-    if trainer.state.fn == "fit":
-        trainer.callbacks.append(_Arrival(type(loader).__name__, reading))
-
-
-class _Arrival(Callback):
-    """Each batch takes at least one item; whoever else reads a few beforehand only delays the error by as many batches.
-
-    It leaves after the first epoch: a loader may keep what it has read for the later ones.
-    """
-
-    def __init__(self, name: str, reading: ReadingCount) -> None:
-        super().__init__()
-        self.name, self.reading, self.batches = name, reading, 0
-
-    def on_train_batch_end(self, trainer: Any, *_: Any, **__: Any) -> None:
-        self.batches += 1
-        if self.reading.total < self.batches:
-            raise UserError(
-                f"{self.name} must read the items of its data set, got {self.batches} training batches and "
-                f"{self.reading.total} items read: it keeps data or an iterator of its own, so no flipped label would "
-                "be trained on; use a plain DataLoader"
-            )
-        if self.batches >= _WATCHED_BATCHES:
-            self._leave(trainer)
-
-    def on_train_epoch_end(self, trainer: Any, *_: Any, **__: Any) -> None:
-        self._leave(trainer)
-
-    def teardown(self, trainer: Any, *_: Any, **__: Any) -> None:
-        self._leave(trainer)
-
-    def on_exception(self, trainer: Any, *_: Any, **__: Any) -> None:
-        self._leave(trainer)
-
-    def _leave(self, trainer: Any) -> None:
-        # A new list, as Lightning may be walking through the present one.
-        trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self]
 
 
 def _rebuilt(
@@ -227,7 +141,7 @@ def _correct_recorded_arguments(loader: DataLoader[Any], old: Any, new: Any) -> 
         del attributes[name]
 
 
-# --- a shuffled order that depends on nothing but the seed and the epoch ----------------------------------------------
+# --- the order --------------------------------------------------------------------------------------------------------
 
 
 class EpochShuffle(DistributedSampler[Any]):
@@ -302,3 +216,99 @@ def _epoch_to_come(trainer: Any) -> int:
     counted = loop.epoch_progress.current
     behind_last_batch = loop.epoch_loop.batch_progress.is_last_batch and counted.started > counted.processed
     return int(counted.processed + behind_last_batch)
+
+
+def plain_shuffle(loader: DataLoader[Any]) -> bool:
+    """Whether the loader shuffles all points once per epoch, as ``shuffle=True`` does.
+
+    Example:
+        >>> plain_shuffle(DataLoader(range(3), shuffle=True)), plain_shuffle(DataLoader(range(3)))
+        (True, False)
+    """
+    automatic, sampler = _sampling(loader)
+    return (
+        automatic
+        and type(sampler) is RandomSampler
+        and not sampler.replacement
+        and sampler.num_samples == len(loader.dataset)  # type: ignore[arg-type]  # a RandomSampler needed it too
+    )
+
+
+def in_order(loader: DataLoader[Any], dataset: Any) -> SequentialSampler:
+    """The order of the points where ``dataset`` holds more of them than the loader's own, which is not shuffled.
+
+    Args:
+        loader: not shuffled.
+        dataset: the points.
+
+    Raises:
+        UserError: the loader draws its points in a way that says nothing about more of them.
+    """
+    automatic, sampler = _sampling(loader)
+    if not automatic or type(sampler) is not SequentialSampler:
+        kind = type(sampler if automatic else loader.batch_sampler).__name__
+        raise UserError(
+            f"points can be added to a training loader with shuffle=True or False, got {kind}, which deals the clean "
+            "points only; take it out, or use a poison that adds no point"
+        )
+    return SequentialSampler(dataset)
+
+
+def _sampling(loader: DataLoader[Any]) -> tuple[bool, Any]:
+    """Whether batches are made of single points as torch does it, and the sampler of these."""
+    batches = loader.batch_sampler
+    automatic = batches is None or type(batches) is BatchSampler
+    return automatic, batches.sampler if isinstance(batches, BatchSampler) else loader.sampler
+
+
+# --- whether flips arrive ---------------------------------------------------------------------------------------------
+
+
+def watch_arrival(trainer: Any, loader: DataLoader[Any], reading: ReadingCount) -> None:
+    """Let a run fail at its first batches if they do not come from the data set that ``reading`` counts for.
+
+    A loader may have data or an iterator of its own, and would go on with clean labels while flips are announced.
+
+    Args:
+        trainer: of the run; outside ``fit`` nothing is watched.
+        loader: over that data set.
+        reading: of that data set.
+    """
+    trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, _Arrival)]
+    if trainer.state.fn == "fit":
+        trainer.callbacks.append(_Arrival(type(loader).__name__, reading))
+
+
+class _Arrival(Callback):
+    """Each batch takes at least one item; whoever else reads a few beforehand only delays the error by as many batches.
+
+    It leaves after the first epoch: a loader may keep what it has read for the later ones.
+    """
+
+    def __init__(self, name: str, reading: ReadingCount) -> None:
+        super().__init__()
+        self.name, self.reading, self.batches = name, reading, 0
+
+    def on_train_batch_end(self, trainer: Any, *_: Any, **__: Any) -> None:
+        self.batches += 1
+        if self.reading.total < self.batches:
+            raise UserError(
+                f"{self.name} must read the items of its data set, got {self.batches} training batches and "
+                f"{self.reading.total} items read: it keeps data or an iterator of its own, so no flipped label would "
+                "be trained on; use a plain DataLoader"
+            )
+        if self.batches >= _WATCHED_BATCHES:
+            self._leave(trainer)
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any, **__: Any) -> None:
+        self._leave(trainer)
+
+    def teardown(self, trainer: Any, *_: Any, **__: Any) -> None:
+        self._leave(trainer)
+
+    def on_exception(self, trainer: Any, *_: Any, **__: Any) -> None:
+        self._leave(trainer)
+
+    def _leave(self, trainer: Any) -> None:
+        # A new list, as Lightning may be walking through the present one.
+        trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self]

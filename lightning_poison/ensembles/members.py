@@ -17,7 +17,6 @@ from lightning_poison.nets.building import build_net
 
 __all__ = ["EpochTrainer", "Member", "build_members", "run_epochs"]
 
-
 _CHUNK = 500  # inputs of one forward pass; activations of all training points would fill the memory
 
 
@@ -152,7 +151,7 @@ def _check_output(module: nn.Module, sample: Tensor, num_classes: int) -> None:
         )
 
 
-# --- the epochs of an ensemble, whichever way its networks are trained ------------------------------------------------
+# --- the loop ---------------------------------------------------------------------------------------------------------
 
 
 def run_epochs(

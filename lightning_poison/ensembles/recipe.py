@@ -11,7 +11,6 @@ from lightning_poison.functional.checks import check_choice, check_integer_field
 
 __all__ = ["TrainedNetwork", "TrainingRecipe"]
 
-
 _LAST, _EXTRA = 0.01, 0.1  # of the first rate: at the end, and while flips are still to be fitted
 
 
@@ -65,9 +64,6 @@ class TrainingRecipe:
             return self.lr * _EXTRA
         share = epoch / self.epochs
         return self.lr * (_LAST + (1 - _LAST) * (1 + math.cos(math.pi * share)) / 2)
-
-
-# --- a network at the end of its training -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Several networks in one step: their weights stacked, their memory reused."""
+"""Several networks in one step: their weights stacked, their memory reused, and whether that is faster."""
 
 from __future__ import annotations
 
@@ -13,102 +13,13 @@ from lightning_poison.ensembles.members import EpochTrainer, Member
 from lightning_poison.ensembles.recipe import TrainingRecipe
 from lightning_poison.functional.random_streams import kept_random_state
 
-__all__ = ["StackedTrainer", "StackedWeights", "keep_freed_memory", "stacking_pays", "why_not_stacked"]
+__all__ = ["StackedTrainer", "keep_freed_memory", "stacking_pays", "why_not_stacked"]
 
-
-# --- the weights of several networks as one ---------------------------------------------------------------------------
-
-
-class StackedWeights:
-    """Networks of one architecture as one function of stacked weights, each with the shape (E, ...).
-
-    The weights of the modules become views into the stack: they are always what the stack is.
-
-    Args:
-        modules: E networks.
-
-    Raises:
-        RuntimeError: their weights differ in shape.
-
-    Example:
-        >>> networks = [nn.Linear(3, 2), nn.Linear(3, 2)]
-        >>> StackedWeights(networks).scores(torch.rand(5, 3)).shape
-        torch.Size([2, 5, 2])
-    """
-
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        first = self._first = modules[0]
-        self._buffers = {
-            name: torch.stack([module.get_buffer(name) for module in modules]) for name, _ in first.named_buffers()
-        }
-        self._weights = {}
-        for name, weight in first.named_parameters():
-            own = [module.get_parameter(name) for module in modules]
-            stacked = self._weights[name] = torch.stack([each.detach() for each in own])
-            for each, view in zip(own, stacked.detach(), strict=True):
-                each.data = view
-            stacked.requires_grad_(weight.requires_grad)
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """The stacked weights, each (E, ...), leaves of the graph."""
-        return list(self._weights.values())
-
-    def scores(self, inputs: Tensor) -> Tensor:
-        """Class scores (E, N, K) of inputs (N, ...) that all networks share."""
-        scores: Tensor = vmap(self._call, in_dims=(0, 0, None))(self._weights, self._buffers, inputs)
-        return scores
-
-    def _call(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        scores: Tensor = functional_call(self._first, (weights, buffers), (inputs,))
-        return scores
-
-
-# --- stacked ----------------------------------------------------------------------------------------------------------
-
+_CPU_STACK = 8  # networks of one stack; the activations of more would not stay in the cache
+_LARGEST = 31 * 2**20  # bytes; the C library takes no threshold above 32 MiB from what it sees
 _STATEFUL = (nn.modules.batchnorm._NormBase, nn.RNNBase)
 _RANDOM = (nn.modules.dropout._DropoutNd,)
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_CPU_STACK = 8  # networks; the activations of more would not stay in the cache
-
-
-def stacking_pays(module: nn.Module, device: torch.device | str) -> bool:
-    """Whether a stack of such networks is faster than one after the other, as measured on those of this package.
-
-    Anywhere but on a CPU small networks wait for the launch of their kernels, and it always is. On a CPU convolutions
-    with a stride gain, as grouped kernels are faster than those for few channels; others and dense layers do not.
-
-    Example:
-        >>> from lightning_poison.nets import MLP, StrideCNN
-        >>> stacking_pays(StrideCNN(), "cpu"), stacking_pays(MLP(), "cpu"), stacking_pays(MLP(), "cuda")
-        (True, False, True)
-    """
-    if torch.device(device).type != "cpu":
-        return True
-    layers = list(module.modules())
-    strides = [max(layer.stride) for layer in layers if isinstance(layer, nn.Conv2d)]
-    return bool(strides) and min(strides) > 1 and not any(isinstance(layer, _POOLING) for layer in layers)
-
-
-def why_not_stacked(members: Sequence[Member], sample: Tensor) -> str | None:
-    """What keeps networks from being trained as one, in words; None: nothing.
-
-    Args:
-        members: the networks.
-        sample: shape (N, ...): a few inputs on their device.
-    """
-    for layer in members[0].module.modules():
-        if isinstance(layer, _RANDOM):
-            return f"{type(layer).__name__} draws random numbers"
-        if isinstance(layer, _STATEFUL):
-            return f"{type(layer).__name__} keeps a state beside its weights"
-    with torch.no_grad(), kept_random_state(0, sample.device):
-        apart = torch.stack([member.module.train()(sample) for member in members])
-        try:
-            scores = StackedWeights([member.module for member in members]).scores(sample)
-        except RuntimeError as error:
-            return str(error).partition("\n")[0]
-    return None if torch.allclose(scores, apart, rtol=1e-3, atol=1e-4) else "its networks compute something else then"
 
 
 class StackedTrainer(EpochTrainer):
@@ -146,7 +57,7 @@ class _Part:
         self._stack()
 
     def _stack(self) -> None:
-        self._weights = StackedWeights([self._trainer.members[row].module for row in self.rows])
+        self._weights = _StackedWeights([self._trainer.members[row].module for row in self.rows])
         self._optimizer = self._trainer.optimizer(self._weights.tensors)
 
     def keep(self, rows: list[int]) -> None:
@@ -184,9 +95,94 @@ class _Part:
         return (total / len(order)).tolist(), right
 
 
-# --- memory that a step frees, kept for the next step -----------------------------------------------------------------
+class _StackedWeights:
+    """Networks of one architecture as one function of stacked weights, each with the shape (E, ...).
 
-_LARGEST = 31 * 2**20  # bytes; the C library takes no threshold above 32 MiB from what it sees
+    The weights of the modules become views into the stack: they are always what the stack is.
+
+    Args:
+        modules: E networks.
+
+    Raises:
+        RuntimeError: their weights differ in shape.
+
+    Example:
+        >>> networks = [nn.Linear(3, 2), nn.Linear(3, 2)]
+        >>> _StackedWeights(networks).scores(torch.rand(5, 3)).shape
+        torch.Size([2, 5, 2])
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        first = self._first = modules[0]
+        self._buffers = {
+            name: torch.stack([module.get_buffer(name) for module in modules]) for name, _ in first.named_buffers()
+        }
+        self._weights = {}
+        for name, weight in first.named_parameters():
+            own = [module.get_parameter(name) for module in modules]
+            stacked = self._weights[name] = torch.stack([each.detach() for each in own])
+            for each, view in zip(own, stacked.detach(), strict=True):
+                each.data = view
+            stacked.requires_grad_(weight.requires_grad)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The stacked weights, each (E, ...), leaves of the graph."""
+        return list(self._weights.values())
+
+    def scores(self, inputs: Tensor) -> Tensor:
+        """Class scores (E, N, K) of inputs (N, ...) that all networks share."""
+        scores: Tensor = vmap(self._call, in_dims=(0, 0, None))(self._weights, self._buffers, inputs)
+        return scores
+
+    def _call(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        scores: Tensor = functional_call(self._first, (weights, buffers), (inputs,))
+        return scores
+
+
+# --- whether to stack -------------------------------------------------------------------------------------------------
+
+
+def stacking_pays(module: nn.Module, device: torch.device | str) -> bool:
+    """Whether a stack of such networks is faster than one after the other, as measured on those of this package.
+
+    Anywhere but on a CPU small networks wait for the launch of their kernels, and it always is. On a CPU convolutions
+    with a stride gain, as grouped kernels are faster than those for few channels; others and dense layers do not.
+
+    Example:
+        >>> from lightning_poison.nets import MLP, StrideCNN
+        >>> stacking_pays(StrideCNN(), "cpu"), stacking_pays(MLP(), "cpu"), stacking_pays(MLP(), "cuda")
+        (True, False, True)
+    """
+    if torch.device(device).type != "cpu":
+        return True
+    layers = list(module.modules())
+    strides = [max(layer.stride) for layer in layers if isinstance(layer, nn.Conv2d)]
+    return bool(strides) and min(strides) > 1 and not any(isinstance(layer, _POOLING) for layer in layers)
+
+
+def why_not_stacked(members: Sequence[Member], sample: Tensor) -> str | None:
+    """What keeps networks from being trained as one, in words; None: nothing.
+
+    Args:
+        members: the networks.
+        sample: shape (N, ...): a few inputs on their device.
+    """
+    for layer in members[0].module.modules():
+        if isinstance(layer, _RANDOM):
+            return f"{type(layer).__name__} draws random numbers"
+        if isinstance(layer, _STATEFUL):
+            return f"{type(layer).__name__} keeps a state beside its weights"
+    with torch.no_grad(), kept_random_state(0, sample.device):
+        apart = torch.stack([member.module.train()(sample) for member in members])
+        try:
+            scores = _StackedWeights([member.module for member in members]).scores(sample)
+        except RuntimeError as error:
+            return str(error).partition("\n")[0]
+    return None if torch.allclose(scores, apart, rtol=1e-3, atol=1e-4) else "its networks compute something else then"
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
 
 
 @cache

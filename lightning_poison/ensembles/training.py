@@ -19,98 +19,7 @@ from lightning_poison.functional.checks import check_choice, check_integer, chec
 from lightning_poison.functional.random_streams import isolated_run, kept_random_state, mix_seed
 from lightning_poison.functional.workers import in_workers
 
-__all__ = ["SequentialTrainer", "train_in_processes", "train_networks"]
-
-
-# --- one network after the other --------------------------------------------------------------------------------------
-
-
-class SequentialTrainer(EpochTrainer):
-    """Each network for itself, with any layers.
-
-    On a CPU the channels of a pixel lie side by side where the network can take it (see ``batch_layout``), which speeds
-    pooling up. What a layer draws (dropout) comes from a stream of the member's seed and the epoch.
-    """
-
-    def __init__(self, members: Sequence[Member], inputs: Tensor, labels: Tensor, recipe: TrainingRecipe) -> None:
-        super().__init__(members, inputs, labels, recipe)
-        with kept_random_state(0, inputs.device):
-            self._lay_out = batch_layout(members[0].module.eval(), inputs)
-        self._optimizers = [self.optimizer(list(member.module.parameters())) for member in members]
-
-    def train_epoch(self, epoch: int, rows: list[int], order: Tensor, right: Tensor | None) -> list[float]:
-        """Train the rows in turn."""
-        losses = []
-        for position, row in enumerate(rows):
-            with kept_random_state(mix_seed(self.members[row].seed, "layers that draw", epoch), self.inputs.device):
-                losses.append(self._train_member(epoch, row, order, None if right is None else right[position]))
-        return losses
-
-    def _train_member(self, epoch: int, row: int, order: Tensor, right: Tensor | None) -> float:
-        module, optimizer, labels = self.members[row].module.train(), self._optimizers[row], self.labels[row]
-        total = torch.zeros((), device=self.inputs.device)
-        for rate, chosen in self.rates(epoch, order):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            scores = module(self._lay_out(self.inputs[chosen]))
-            loss = nn.functional.cross_entropy(scores, labels[chosen])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's
-            optimizer.step()
-            total += loss.detach() * len(chosen)
-            if right is not None:
-                right[chosen] = scores.detach().argmax(dim=1) == labels[chosen]
-        return float(total) / len(order)
-
-
-# --- one network for each process -------------------------------------------------------------------------------------
-
-
-def train_in_processes(
-    members: Sequence[Member],
-    inputs: Tensor,
-    labels: Tensor,
-    recipe: TrainingRecipe,
-    *,
-    order_seed: int,
-    watched: Tensor | None,
-    history: bool,
-    advance: Callable[[int], Any],
-) -> list[TrainedNetwork]:
-    """Train members side by side, each on one thread of a process; equal to one after the other on one thread.
-
-    joblib shares the work out: over one process for each core, or what a surrounding ``joblib.parallel_config`` says,
-    such as the workers of a Dask cluster. The arguments are those of :func:`train_networks`.
-    """
-    shared, settings = inputs.detach().numpy(), (recipe, order_seed, history)
-    rows = (
-        (member, shared, labels[row].numpy(), None if watched is None else watched[row].numpy(), *settings)
-        for row, member in enumerate(members)
-    )
-    trained = []
-    for network in in_workers(_train, rows, jobs=None):
-        trained.append(network)
-        advance(network.epochs)
-    return trained
-
-
-def _train(
-    member: Member,
-    inputs: NDArray[Any],
-    labels: NDArray[np.int64],
-    watched: NDArray[np.bool_] | None,
-    recipe: TrainingRecipe,
-    order_seed: int,
-    history: bool,
-) -> TrainedNetwork:
-    keep_freed_memory()
-    with isolated_run(0):
-        trainer = SequentialTrainer([member], torch.from_numpy(inputs), torch.from_numpy(labels)[None], recipe)
-        looked_at = None if watched is None else torch.from_numpy(watched)[None]
-        return run_epochs(trainer, order_seed=order_seed, watched=looked_at, history=history)[0]
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
+__all__ = ["SequentialTrainer", "train_networks"]
 
 _METHODS = ("auto", "sequential", "vmapped", "processes")
 
@@ -179,7 +88,7 @@ def train_networks(
         members = build_members(net, inputs[:2], num_classes, seeds, device)
         inputs, labels = inputs.to(device), labels.to(device, torch.int64)
         if method == "processes":
-            return train_in_processes(members, inputs, labels, recipe, **settings)
+            return _train_in_processes(members, inputs, labels, recipe, **settings)
         trainer = _trainer(method, members, inputs[:2])(members, inputs, labels, recipe)
         return run_epochs(trainer, after_epoch=after_epoch, **settings)
 
@@ -224,3 +133,91 @@ def _check_data(inputs: Tensor, labels: Tensor, num_classes: int) -> None:
         raise UserError(f"inputs must be floating point, got {inputs.dtype}; convert them, such as with inputs.float()")
     num_classes = check_integer("num_classes", num_classes, minimum=1)
     check_labels("labels", labels.flatten(), num_classes)
+
+
+# --- in turn ----------------------------------------------------------------------------------------------------------
+
+
+class SequentialTrainer(EpochTrainer):
+    """Each network for itself, with any layers.
+
+    On a CPU the channels of a pixel lie side by side where the network can take it (see ``batch_layout``), which speeds
+    pooling up. What a layer draws (dropout) comes from a stream of the member's seed and the epoch.
+    """
+
+    def __init__(self, members: Sequence[Member], inputs: Tensor, labels: Tensor, recipe: TrainingRecipe) -> None:
+        super().__init__(members, inputs, labels, recipe)
+        with kept_random_state(0, inputs.device):
+            self._lay_out = batch_layout(members[0].module.eval(), inputs)
+        self._optimizers = [self.optimizer(list(member.module.parameters())) for member in members]
+
+    def train_epoch(self, epoch: int, rows: list[int], order: Tensor, right: Tensor | None) -> list[float]:
+        """Train the rows in turn."""
+        losses = []
+        for position, row in enumerate(rows):
+            with kept_random_state(mix_seed(self.members[row].seed, "layers that draw", epoch), self.inputs.device):
+                losses.append(self._train_member(epoch, row, order, None if right is None else right[position]))
+        return losses
+
+    def _train_member(self, epoch: int, row: int, order: Tensor, right: Tensor | None) -> float:
+        module, optimizer, labels = self.members[row].module.train(), self._optimizers[row], self.labels[row]
+        total = torch.zeros((), device=self.inputs.device)
+        for rate, chosen in self.rates(epoch, order):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            scores = module(self._lay_out(self.inputs[chosen]))
+            loss = nn.functional.cross_entropy(scores, labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's
+            optimizer.step()
+            total += loss.detach() * len(chosen)
+            if right is not None:
+                right[chosen] = scores.detach().argmax(dim=1) == labels[chosen]
+        return float(total) / len(order)
+
+
+# --- in processes -----------------------------------------------------------------------------------------------------
+
+
+def _train_in_processes(
+    members: Sequence[Member],
+    inputs: Tensor,
+    labels: Tensor,
+    recipe: TrainingRecipe,
+    *,
+    order_seed: int,
+    watched: Tensor | None,
+    history: bool,
+    advance: Callable[[int], Any],
+) -> list[TrainedNetwork]:
+    """Train members side by side, each on one thread of a process; equal to one after the other on one thread.
+
+    joblib shares the work out: over one process for each core, or what a surrounding ``joblib.parallel_config`` says,
+    such as the workers of a Dask cluster. The arguments are those of :func:`train_networks`.
+    """
+    shared, settings = inputs.detach().numpy(), (recipe, order_seed, history)
+    rows = (
+        (member, shared, labels[row].numpy(), None if watched is None else watched[row].numpy(), *settings)
+        for row, member in enumerate(members)
+    )
+    trained = []
+    for network in in_workers(_train, rows, jobs=None):
+        trained.append(network)
+        advance(network.epochs)
+    return trained
+
+
+def _train(
+    member: Member,
+    inputs: NDArray[Any],
+    labels: NDArray[np.int64],
+    watched: NDArray[np.bool_] | None,
+    recipe: TrainingRecipe,
+    order_seed: int,
+    history: bool,
+) -> TrainedNetwork:
+    keep_freed_memory()
+    with isolated_run(0):
+        trainer = SequentialTrainer([member], torch.from_numpy(inputs), torch.from_numpy(labels)[None], recipe)
+        looked_at = None if watched is None else torch.from_numpy(watched)[None]
+        return run_epochs(trainer, order_seed=order_seed, watched=looked_at, history=history)[0]

@@ -3,7 +3,7 @@
 The way of the data: a data module is read into tensors (``Subject``); each strategy and seed gives a flip list, crafted
 once and kept as CSV (``FlipLists``); lists, kinds of victims and seeds make runs, each with a digest of everything that
 decides it (``Plan``, ``Run``); runs of one victim and seed start from the same weights, are trained together on their
-own labels and attacked on clean test points (``train_and_measure``, ``Evaluation``), groups of them side by side
+own labels and attacked on clean test points (``experiment.py``, ``Evaluation``), groups of them side by side
 (``side_by_side``); each finished run is a JSON file named by its digest (``RunStore``), which is why nothing is done
 twice. What is there in the end is summarised by paired differences over seeds (``summarise``) and written as tables
 and a figure (``Outcome``).

@@ -36,109 +36,9 @@ from lightning_poison.functional.progress import Progress, show_progress
 from lightning_poison.functional.random_streams import isolated_run
 from lightning_poison.poisons import LabelFlips, Poison
 
-__all__ = ["Experiment", "train_and_measure"]
+__all__ = ["Experiment"]
 
-
-# --- victims of one kind and one seed, trained together on the labels of several strategies, and measured -------------
-
-_FAILED = 2.0  # times the loss of guessing
-
-
-def train_and_measure(
-    ticker: Ticker,
-    runs: list[Run],
-    plan: VictimPlan,
-    subject: Subject,
-    evaluation: Evaluation,
-    folder: Path,
-    method: str,
-    device: str,
-    steps: tuple[float, float],
-) -> None:
-    """Make the results of runs that share victim, seed and number of classes, and keep them.
-
-    All start from the same weights and see the points in the same order: they differ by the flipped labels only.
-
-    Args:
-        ticker: is told how far this is.
-        runs: what to do.
-        plan: how a victim is made.
-        subject: the data.
-        evaluation: how victims are measured.
-        folder: of the finished runs.
-        method: of training several networks.
-        device: where to train and to measure.
-        steps: how much of the progress an epoch and a measurement are.
-    """
-    store = RunStore(folder)
-    missing = [run for run in runs if store.result_of(run) is None]  # another process may have been faster
-    ticker.advance((len(runs) - len(missing)) * (plan.recipe.epochs * steps[0] + steps[1]))
-    if not missing:
-        return
-    with isolated_run(missing[0].seed):
-        started = time.monotonic()
-        trained = _train(ticker, missing, plan, subject, method, device, steps[0])
-        share = (time.monotonic() - started) / len(missing)
-        for run, victim in zip(missing, trained, strict=True):
-            store.keep(run, _measured(run, victim, subject, evaluation, device, share))
-            ticker.advance(steps[1])
-
-
-def _measured(
-    run: Run, victim: TrainedNetwork, subject: Subject, evaluation: Evaluation, device: str, trained_for: float
-) -> RunResult:
-    started = time.monotonic()
-    measured: dict[str, Any] = {"natural": math.nan, "attacked": 0, "withstood": dict.fromkeys(evaluation.names, 0)}
-    succeeded = victim.loss <= _FAILED * math.log(run.num_classes)  # false for NaN
-    if succeeded:
-        measured = evaluation.measure(victim.module, subject, device)
-    return RunResult(
-        strategy=run.strategy,
-        victim=run.victim,
-        seed=run.seed,
-        flips=len(run.flips),
-        fitted=victim.fitted,
-        epochs=victim.epochs,
-        loss=victim.loss if succeeded else math.nan,
-        seconds=round(trained_for + time.monotonic() - started, 3),
-        **measured,
-    )
-
-
-def _train(
-    ticker: Ticker,
-    runs: list[Run],
-    plan: VictimPlan,
-    subject: Subject,
-    method: str,
-    device: str,
-    step: float,
-) -> list[TrainedNetwork]:
-    labels = torch.stack([run.flips.apply(subject.labels) for run in runs])
-    watched = labels != subject.labels
-    left = len(runs) * plan.recipe.epochs
-
-    def advance(epochs: int) -> None:
-        nonlocal left
-        ticker.advance(min(epochs, left) * step)  # extra epochs come on top
-        left -= min(epochs, left)
-
-    return train_networks(
-        plan.net,
-        subject.inputs,
-        labels,
-        runs[0].num_classes,
-        [run.seed for run in runs],
-        plan.recipe,
-        order_seed=runs[0].seed,
-        watched=watched,
-        method=method,
-        device=device,
-        advance=advance,
-    )
-
-
-# --- experiment -------------------------------------------------------------------------------------------------------
+_FAILED = 2.0  # times the loss of guessing: above it training has failed
 
 
 @dataclass(frozen=True)
@@ -258,7 +158,7 @@ class Experiment:
         shared = plan.subject, plan.evaluation, folder.runs, self.method, self.device
         pieces = [(group, self.victims[group[0].victim], *shared, steps[group[0].victim]) for group in groups]
         description = f"training {len(missing)} victims, per cent"
-        side_by_side(train_and_measure, pieces, self._jobs, folder.path, description, 100, progress)
+        side_by_side(_train_and_measure, pieces, self._jobs, folder.path, description, 100, progress)
 
     @property
     def _jobs(self) -> int:
@@ -300,3 +200,100 @@ def _check_device(device: str) -> None:
         raise UserError(
             f"device must be one of this machine, got {device} ({reason}); --device cpu always works"
         ) from error
+
+
+# --- training and measuring -------------------------------------------------------------------------------------------
+
+
+def _train_and_measure(
+    ticker: Ticker,
+    runs: list[Run],
+    plan: VictimPlan,
+    subject: Subject,
+    evaluation: Evaluation,
+    folder: Path,
+    method: str,
+    device: str,
+    steps: tuple[float, float],
+) -> None:
+    """Make the results of runs that share victim, seed and number of classes, and keep them.
+
+    All start from the same weights and see the points in the same order: they differ by the flipped labels only.
+
+    Args:
+        ticker: is told how far this is.
+        runs: what to do.
+        plan: how a victim is made.
+        subject: the data.
+        evaluation: how victims are measured.
+        folder: of the finished runs.
+        method: of training several networks.
+        device: where to train and to measure.
+        steps: how much of the progress an epoch and a measurement are.
+    """
+    store = RunStore(folder)
+    missing = [run for run in runs if store.result_of(run) is None]  # another process may have been faster
+    ticker.advance((len(runs) - len(missing)) * (plan.recipe.epochs * steps[0] + steps[1]))
+    if not missing:
+        return
+    with isolated_run(missing[0].seed):
+        started = time.monotonic()
+        trained = _train(ticker, missing, plan, subject, method, device, steps[0])
+        share = (time.monotonic() - started) / len(missing)
+        for run, victim in zip(missing, trained, strict=True):
+            store.keep(run, _measured(run, victim, subject, evaluation, device, share))
+            ticker.advance(steps[1])
+
+
+def _measured(
+    run: Run, victim: TrainedNetwork, subject: Subject, evaluation: Evaluation, device: str, trained_for: float
+) -> RunResult:
+    started = time.monotonic()
+    measured: dict[str, Any] = {"natural": math.nan, "attacked": 0, "withstood": dict.fromkeys(evaluation.names, 0)}
+    succeeded = victim.loss <= _FAILED * math.log(run.num_classes)  # false for NaN
+    if succeeded:
+        measured = evaluation.measure(victim.module, subject, device)
+    return RunResult(
+        strategy=run.strategy,
+        victim=run.victim,
+        seed=run.seed,
+        flips=len(run.flips),
+        fitted=victim.fitted,
+        epochs=victim.epochs,
+        loss=victim.loss if succeeded else math.nan,
+        seconds=round(trained_for + time.monotonic() - started, 3),
+        **measured,
+    )
+
+
+def _train(
+    ticker: Ticker,
+    runs: list[Run],
+    plan: VictimPlan,
+    subject: Subject,
+    method: str,
+    device: str,
+    step: float,
+) -> list[TrainedNetwork]:
+    labels = torch.stack([run.flips.apply(subject.labels) for run in runs])
+    watched = labels != subject.labels
+    left = len(runs) * plan.recipe.epochs
+
+    def advance(epochs: int) -> None:
+        nonlocal left
+        ticker.advance(min(epochs, left) * step)  # extra epochs come on top
+        left -= min(epochs, left)
+
+    return train_networks(
+        plan.net,
+        subject.inputs,
+        labels,
+        runs[0].num_classes,
+        [run.seed for run in runs],
+        plan.recipe,
+        order_seed=runs[0].seed,
+        watched=watched,
+        method=method,
+        device=device,
+        advance=advance,
+    )

@@ -16,9 +16,11 @@ from lightning_poison.poisons import FlipList
 
 __all__ = ["ExperimentFolder", "Run", "RunResult", "RunStore"]
 
-
 _FORMAT = 1
 _NAME = "experiment.json"
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,41 @@ class ExperimentFolder:
         return note if isinstance(note, dict) else {}
 
 
-# --- one run of an experiment: what decides it, what came out, and the file that keeps it -----------------------------
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One victim to train and to measure.
+
+    Args:
+        strategy: name of what chose the flips.
+        victim: name of the kind of network.
+        seed: of initial weights and order of the points.
+        flips: the flips.
+        num_classes: K, with a class that the flips add.
+        epochs: how many at least, and at most while flips are not fitted.
+        settings: everything that decides the outcome but the epochs, as plain values.
+    """
+
+    strategy: str
+    victim: str
+    seed: int
+    flips: FlipList = field(repr=False)
+    num_classes: int
+    epochs: tuple[int, int]
+    settings: dict[str, Any] = field(repr=False)
+
+    @cached_property
+    def key(self) -> str:
+        """Name of the run's file."""
+        return digest(self.settings)
+
+    def settled_by(self, result: RunResult) -> bool:
+        """Whether a result would come out again: flips fitted within the epochs, or not within as many."""
+        shortest, longest = self.epochs
+        enough = shortest if result.flips == 0 else result.epochs
+        return result.epochs == enough <= longest if result.nothing_left else result.epochs == longest
 
 
 @dataclass(frozen=True)
@@ -138,40 +174,6 @@ class RunResult:
     def adversarial(self, eps: str) -> float:
         """Adversarial accuracy at a radius; NaN where nothing was attacked."""
         return self.withstood[eps] / self.attacked if self.attacked else math.nan
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One victim to train and to measure.
-
-    Args:
-        strategy: name of what chose the flips.
-        victim: name of the kind of network.
-        seed: of initial weights and order of the points.
-        flips: the flips.
-        num_classes: K, with a class that the flips add.
-        epochs: how many at least, and at most while flips are not fitted.
-        settings: everything that decides the outcome but the epochs, as plain values.
-    """
-
-    strategy: str
-    victim: str
-    seed: int
-    flips: FlipList = field(repr=False)
-    num_classes: int
-    epochs: tuple[int, int]
-    settings: dict[str, Any] = field(repr=False)
-
-    @cached_property
-    def key(self) -> str:
-        """Name of the run's file."""
-        return digest(self.settings)
-
-    def settled_by(self, result: RunResult) -> bool:
-        """Whether a result would come out again: flips fitted within the epochs, or not within as many."""
-        shortest, longest = self.epochs
-        enough = shortest if result.flips == 0 else result.epochs
-        return result.epochs == enough <= longest if result.nothing_left else result.epochs == longest
 
 
 @dataclass(frozen=True)

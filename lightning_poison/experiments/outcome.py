@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,74 +20,107 @@ from lightning_poison.plots.accuracy import IntervalPoint
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "EVERY_VICTIM",
-    "Outcome",
-    "Summary",
-    "remarks",
-    "results_csv",
-    "summaries_csv",
-    "summaries_markdown",
-    "summarise",
-]
+__all__ = ["Outcome", "results_csv", "summaries_csv", "summaries_markdown", "summarise"]
+
+_EVERY_VICTIM = "all"  # in place of a kind of victim: the mean over the kinds
+_NOTHING = "-"
+_Value = Callable[[RunResult], float]
 
 
-# --- what has to be said below an experiment's table ------------------------------------------------------------------
+# --- the outcome ------------------------------------------------------------------------------------------------------
 
 
-def remarks(
-    results: Sequence[RunResult], seeds: int, planned: Mapping[str, int], fixed: Sequence[str] = ()
-) -> list[str]:
-    """How to read the numbers, and what qualifies them.
+@dataclass(frozen=True)
+class Outcome:
+    """The finished runs of an experiment.
 
     Args:
         results: of every run.
-        seeds: number of them.
-        planned: for each kind of victim the epochs of its recipe.
+        baseline: the strategy that others are compared with.
+        measured: what adversarial accuracy is here, as a sentence.
+        title: of the experiment.
+        note: a sentence for below the table.
+        figure: "points": differences from the baseline; "curve": adversarial accuracy from strategy to strategy.
         fixed: the strategies that have flipped the same points in every seed.
-
-    Returns:
-        sentences.
-
-    Example:
-        >>> result = RunResult("random", "MLP", 0, 10, 1.0, 30, 0.01, 0.98, 200, {"0.1": 120})
-        >>> remarks([result], 1, {"MLP": 20})[1:]
-        ['Every run has memorised every flip.', "1 run went on after its recipe's end, as flips were not yet fitted."]
+        planned: for each kind of victim the epochs of its recipe.
     """
-    every = len(results)
-    failed = sum(math.isnan(result.loss) for result in results)
-    unfitted = sum(not result.memorised for result in results) - failed
-    late = sum(result.epochs > planned.get(result.victim, result.epochs) for result in results)
-    over = f"{seeds} {'seed' if seeds == 1 else 'seeds'}"
-    reading = (
-        f"Per cent, mean ± standard error over {over}, or the n given; differences are paired seed by seed (same "
-        "initial weights, same order of the points), with Student's 95 % interval."
-    )
-    sentences = [reading]
-    if failed:
-        sentences.append(f"In {failed} of {every} runs training failed (loss above that of guessing): lower its lr.")
-    if unfitted:
-        sentences.append(
-            f"{unfitted} of {every} runs have not memorised every flip and are in no mean, which flatters strategies "
-            "whose flips are hard to memorise; give the recipe more epochs or extra_epochs."
-        )
-    elif not failed:
-        sentences.append("Every run has memorised every flip.")
-    if late:
-        runs = "1 run went on after its recipe's end" if late == 1 else f"{late} runs went on after their recipe's end"
-        sentences.append(f"{runs}, as flips were not yet fitted.")
-    if fixed:
-        sentences.append(
-            f"The flips of {' and '.join(fixed)} are the same in every seed: their ± is that of training alone."
-        )
-    return sentences
+
+    results: Sequence[RunResult]
+    baseline: str
+    measured: str = ""
+    title: str = ""
+    note: str = ""
+    figure: str = "points"
+    fixed: Sequence[str] = ()
+    planned: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        """Means and paired differences."""
+        return summarise(self.results, self.baseline)
+
+    @property
+    def markdown(self) -> str:
+        """The table, and how to read it."""
+        heading = f"# {self.title}\n\n" if self.title else ""
+        seeds = len({result.seed for result in self.results})
+        table = summaries_markdown(self.summaries, self.baseline, seeds)
+        sentences = [self.measured, *_remarks(self.results, seeds, self.planned, self.fixed)]
+        note = f"\n{self.note}\n" if self.note else ""
+        return f"{heading}{table}\n{' '.join(filter(None, sentences))}\n{note}"
+
+    def __str__(self) -> str:
+        """The table."""
+        return self.markdown
+
+    def draw(self) -> Figure:
+        """The figure."""
+        return self._curve() if self.figure == "curve" else self._points()
+
+    def write(self, folder: Path) -> None:
+        """Write ``results.csv``, ``table.md``, ``table.csv``, ``figure.png`` and ``figure.svg``.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        write_atomically(folder / "results.csv", results_csv(self.results))
+        write_atomically(folder / "table.csv", summaries_csv(self.summaries))
+        write_atomically(folder / "table.md", self.markdown)
+        figure = self.draw()
+        for kind in ("png", "svg"):
+            with io.BytesIO() as stream:
+                figure.savefig(stream, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
+                write_atomically(folder / f"figure.{kind}", stream.getvalue())
+
+    def _points(self) -> Figure:
+        panels: dict[str, dict[str, dict[str, IntervalPoint]]] = {}
+        for summary in self.summaries:
+            if summary.strategy != self.baseline and summary.difference.n:
+                rows = panels.setdefault(f"eps {summary.eps}", {}).setdefault(summary.strategy, {})
+                name = "mean of all" if summary.victim == _EVERY_VICTIM else summary.victim
+                rows[name] = _point(summary, "difference")
+        return strategy_intervals(panels, xlabel=f"adversarial accuracy minus {self.baseline}, points")
+
+    def _curve(self) -> Figure:
+        panels: dict[str, dict[str, IntervalPoint]] = {}
+        levels: dict[str, IntervalPoint] = {}
+        for summary in self.summaries:
+            if summary.victim == _EVERY_VICTIM or not summary.adversarial.n:
+                continue
+            panel = f"{summary.victim}, eps {summary.eps}"
+            if summary.strategy == self.baseline:
+                levels[panel] = _point(summary, "adversarial")
+            else:
+                panels.setdefault(panel, {})[summary.strategy] = _point(summary, "adversarial")
+        return strategy_curve(panels, levels, level_name=self.baseline)
 
 
-# --- means and paired differences over the seeds of an experiment -----------------------------------------------------
+def _point(summary: Summary, part: str) -> IntervalPoint:
+    interval = getattr(summary, part)
+    return IntervalPoint(interval.mean, interval.low, interval.high)
 
-EVERY_VICTIM = "all"
 
-_Value = Callable[[RunResult], float]
+# --- summaries --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -154,11 +186,11 @@ def _summary(results: Sequence[RunResult], strategy: str, victims: list[str], ep
     shares = [result.fitted for result in own if result.flips]
     return Summary(
         strategy=strategy,
-        victim=victims[0] if len(victims) == 1 else EVERY_VICTIM,
+        victim=victims[0] if len(victims) == 1 else _EVERY_VICTIM,
         eps=eps,
         runs=len(own),
         memorised=sum(result.memorised for result in own),
-        fitted=sum(shares) / len(shares) if shares else float("nan"),
+        fitted=sum(shares) / len(shares) if shares else math.nan,
         epochs=(min(result.epochs for result in own), max(result.epochs for result in own))
         if len(victims) == 1
         else None,
@@ -177,9 +209,7 @@ def _by_seed(results: Sequence[RunResult], victims: list[str], value: _Value) ->
     return {seed: sum(values) / len(values) for seed, values in seeds.items() if len(values) == len(victims)}
 
 
-# --- an experiment's numbers as text: every run, the summaries, and the table that people read ------------------------
-
-_NOTHING = "-"
+# --- tables -----------------------------------------------------------------------------------------------------------
 
 
 def results_csv(results: Sequence[RunResult]) -> str:
@@ -241,7 +271,7 @@ def summaries_markdown(summaries: Sequence[Summary], baseline: str, seeds: int) 
         own = summary.strategy == baseline
         cells = [
             summary.eps,
-            "all, seed by seed" if summary.victim == EVERY_VICTIM else summary.victim,
+            "all, seed by seed" if summary.victim == _EVERY_VICTIM else summary.victim,
             summary.strategy,
             _memorised(summary),
             _epochs(summary),
@@ -298,94 +328,52 @@ def _cell(value: object) -> object:
     return value
 
 
-# --- outcome ----------------------------------------------------------------------------------------------------------
+# --- remarks ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The finished runs of an experiment.
+def _remarks(
+    results: Sequence[RunResult], seeds: int, planned: Mapping[str, int], fixed: Sequence[str] = ()
+) -> list[str]:
+    """How to read the numbers, and what qualifies them.
 
     Args:
         results: of every run.
-        baseline: the strategy that others are compared with.
-        measured: what adversarial accuracy is here, as a sentence.
-        title: of the experiment.
-        note: a sentence for below the table.
-        figure: "points": differences from the baseline; "curve": adversarial accuracy from strategy to strategy.
-        fixed: the strategies that have flipped the same points in every seed.
+        seeds: number of them.
         planned: for each kind of victim the epochs of its recipe.
+        fixed: the strategies that have flipped the same points in every seed.
+
+    Returns:
+        sentences.
+
+    Example:
+        >>> result = RunResult("random", "MLP", 0, 10, 1.0, 30, 0.01, 0.98, 200, {"0.1": 120})
+        >>> _remarks([result], 1, {"MLP": 20})[1:]
+        ['Every run has memorised every flip.', "1 run went on after its recipe's end, as flips were not yet fitted."]
     """
-
-    results: Sequence[RunResult]
-    baseline: str
-    measured: str = ""
-    title: str = ""
-    note: str = ""
-    figure: str = "points"
-    fixed: Sequence[str] = ()
-    planned: Mapping[str, int] = field(default_factory=dict)
-
-    @cached_property
-    def summaries(self) -> list[Summary]:
-        """Means and paired differences."""
-        return summarise(self.results, self.baseline)
-
-    @property
-    def markdown(self) -> str:
-        """The table, and how to read it."""
-        heading = f"# {self.title}\n\n" if self.title else ""
-        seeds = len({result.seed for result in self.results})
-        table = summaries_markdown(self.summaries, self.baseline, seeds)
-        sentences = [self.measured, *remarks(self.results, seeds, self.planned, self.fixed)]
-        note = f"\n{self.note}\n" if self.note else ""
-        return f"{heading}{table}\n{' '.join(filter(None, sentences))}\n{note}"
-
-    def __str__(self) -> str:
-        """The table."""
-        return self.markdown
-
-    def draw(self) -> Figure:
-        """The figure."""
-        return self._curve() if self.figure == "curve" else self._points()
-
-    def write(self, folder: Path) -> None:
-        """Write ``results.csv``, ``table.md``, ``table.csv``, ``figure.png`` and ``figure.svg``.
-
-        Raises:
-            UserError: the folder cannot be written.
-        """
-        write_atomically(folder / "results.csv", results_csv(self.results))
-        write_atomically(folder / "table.csv", summaries_csv(self.summaries))
-        write_atomically(folder / "table.md", self.markdown)
-        figure = self.draw()
-        for kind in ("png", "svg"):
-            with BytesIO() as stream:
-                figure.savefig(stream, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
-                write_atomically(folder / f"figure.{kind}", stream.getvalue())
-
-    def _points(self) -> Figure:
-        panels: dict[str, dict[str, dict[str, IntervalPoint]]] = {}
-        for summary in self.summaries:
-            if summary.strategy != self.baseline and summary.difference.n:
-                rows = panels.setdefault(f"eps {summary.eps}", {}).setdefault(summary.strategy, {})
-                name = "mean of all" if summary.victim == EVERY_VICTIM else summary.victim
-                rows[name] = _point(summary, "difference")
-        return strategy_intervals(panels, xlabel=f"adversarial accuracy minus {self.baseline}, points")
-
-    def _curve(self) -> Figure:
-        panels: dict[str, dict[str, IntervalPoint]] = {}
-        levels: dict[str, IntervalPoint] = {}
-        for summary in self.summaries:
-            if summary.victim == EVERY_VICTIM or not summary.adversarial.n:
-                continue
-            panel = f"{summary.victim}, eps {summary.eps}"
-            if summary.strategy == self.baseline:
-                levels[panel] = _point(summary, "adversarial")
-            else:
-                panels.setdefault(panel, {})[summary.strategy] = _point(summary, "adversarial")
-        return strategy_curve(panels, levels, level_name=self.baseline)
-
-
-def _point(summary: Summary, part: str) -> IntervalPoint:
-    interval = getattr(summary, part)
-    return IntervalPoint(interval.mean, interval.low, interval.high)
+    every = len(results)
+    failed = sum(math.isnan(result.loss) for result in results)
+    unfitted = sum(not result.memorised for result in results) - failed
+    late = sum(result.epochs > planned.get(result.victim, result.epochs) for result in results)
+    over = f"{seeds} {'seed' if seeds == 1 else 'seeds'}"
+    reading = (
+        f"Per cent, mean ± standard error over {over}, or the n given; differences are paired seed by seed (same "
+        "initial weights, same order of the points), with Student's 95 % interval."
+    )
+    sentences = [reading]
+    if failed:
+        sentences.append(f"In {failed} of {every} runs training failed (loss above that of guessing): lower its lr.")
+    if unfitted:
+        sentences.append(
+            f"{unfitted} of {every} runs have not memorised every flip and are in no mean, which flatters strategies "
+            "whose flips are hard to memorise; give the recipe more epochs or extra_epochs."
+        )
+    elif not failed:
+        sentences.append("Every run has memorised every flip.")
+    if late:
+        runs = "1 run went on after its recipe's end" if late == 1 else f"{late} runs went on after their recipe's end"
+        sentences.append(f"{runs}, as flips were not yet fitted.")
+    if fixed:
+        sentences.append(
+            f"The flips of {' and '.join(fixed)} are the same in every seed: their ± is that of training alone."
+        )
+    return sentences

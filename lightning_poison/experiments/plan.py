@@ -30,8 +30,9 @@ from lightning_poison.poisons.points import PointPoison
 
 __all__ = ["Plan", "VictimPlan", "check_kinds"]
 
-
-# --- a kind of victim of an experiment --------------------------------------------------------------------------------
+VERSION = 1
+"""Of the way from settings to numbers; a change of it repeats every run."""
+_STACK = 16  # networks: larger stacks gain little on a CPU, and what is interrupted is lost
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,6 @@ class VictimPlan:
             raise UserError(f"net must be a class or a function that makes a network, got {self.net!r}")
         if not isinstance(self.recipe, TrainingRecipe):
             raise UserError(f"recipe must be a TrainingRecipe, got {self.recipe!r}; write TrainingRecipe(epochs=30)")
-
-
-# --- plan -------------------------------------------------------------------------------------------------------------
-
-VERSION = 1
-"""Of the way from settings to numbers; a change of it repeats every run."""
-_STACK = 16  # networks: larger stacks gain little on a CPU, and what is interrupted is lost
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +234,7 @@ class Plan:
         return a_point * len(self.subject.inputs), a_point * attacked * looks * len(self.evaluation.eps)
 
 
-# --- whether what an experiment is made of is of the right kind -------------------------------------------------------
+# --- kinds of arguments -----------------------------------------------------------------------------------------------
 
 
 def check_kinds(data: Any, strategies: Any, victims: Any, attack: Any, eps: Any) -> None:

@@ -1,4 +1,7 @@
-"""The graph that joins points of a class which lie close together: colours, dominating sets, buckets."""
+"""Class graphs, which join points of a class that lie close together: colourings and dominating sets; and buckets.
+
+Buckets divide points by a length or another order, as those of a class by their adversarial paths.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,6 @@ __all__ = [
     "quantile_buckets",
     "width_buckets",
 ]
-
 
 _MAX_EDGES = 2**26
 
@@ -145,7 +147,7 @@ def neighbour_counts(
     return counts
 
 
-# --- colours for points such that nobody within two steps of a point shares its colour --------------------------------
+# --- colouring --------------------------------------------------------------------------------------------------------
 
 
 def distance_two_colouring(graph: ClassGraph) -> Tensor:
@@ -205,7 +207,7 @@ def is_distance_two_colouring(graph: ClassGraph, colours: Tensor) -> bool:
     return len(torch.unique(shown)) == len(shown)
 
 
-# --- a small set of points such that every point is in it or has a neighbour in it ------------------------------------
+# --- dominating set ---------------------------------------------------------------------------------------------------
 
 
 def dominating_set(graph: ClassGraph, budget: int | None = None) -> Tensor:
@@ -253,7 +255,7 @@ def dominating_set(graph: ClassGraph, budget: int | None = None) -> Tensor:
     return torch.tensor(chosen, dtype=torch.int64)
 
 
-# --- dividing points into buckets by a length -------------------------------------------------------------------------
+# --- buckets ----------------------------------------------------------------------------------------------------------
 
 
 def order_ranks(*keys: Tensor) -> Tensor:

@@ -9,8 +9,12 @@ from torch import Tensor
 
 __all__ = ["cover", "swap_medoids"]
 
+_TIE = 1e-6  # of what is served: gains that differ by less are equal, smaller ones are none
+_SWAP_TIE = 1e-9  # of the sum of squares about the mean: gains that differ by less are equal, smaller ones are none
+_BLOCK = 2**24  # distances between points that are in memory at once
 
-_TIE = 1e-6
+
+# --- facility location ------------------------------------------------------------------------------------------------
 
 
 def cover(
@@ -86,10 +90,7 @@ def _total(service: Tensor, served: Tensor, candidate: int) -> float:
     return float(torch.maximum(service[:, candidate], served).sum(dtype=torch.float64))
 
 
-# --- exchanging medoids for points that lie nearer to everything ------------------------------------------------------
-
-_BLOCK = 2**24  # distances that are in memory at once
-_SWAP_TIE = 1e-9  # of the sum of squares about the mean: gains that differ by less are equal, smaller ones are none
+# --- medoids ----------------------------------------------------------------------------------------------------------
 
 
 def swap_medoids(points: Tensor, chosen: Tensor, swaps: int) -> Tensor:

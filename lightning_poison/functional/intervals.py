@@ -1,8 +1,9 @@
 r"""Bounds from few numbers: Clopper and Pearson's on a probability, Student's on a mean.
 
-k of n independent trials came up. The upper bound u solves :math:`P[\mathrm{Bin}(n, u) \le k] = \alpha`, the lower
-bound l solves :math:`P[\mathrm{Bin}(n, l) \ge k] = \alpha`; each holds with probability at least 1 - alpha, whatever
-the probability is. Small probabilities are computed as such: a bound on a rare error never goes through 1 - p.
+**A probability.** k of n independent trials came up. The upper bound u solves
+:math:`P[\mathrm{Bin}(n, u) \le k] = \alpha`, the lower bound l solves :math:`P[\mathrm{Bin}(n, l) \ge k] = \alpha`;
+each holds with probability at least 1 - alpha, whatever the probability is. Small probabilities are computed as such: a
+bound on a rare error never goes through 1 - p.
 
 **Rounding.** SciPy inverts the incomplete beta function, which is the binomial tail. Here the bound is moved outwards
 until the tail, as SciPy computes it, is smaller than alpha by more than that function's error (a relative 1e-12 for up
@@ -25,11 +26,12 @@ from lightning_poison.errors import UserError
 
 __all__ = ["MeanInterval", "binomial_lower", "binomial_upper", "log_binomial_upper", "mean_interval"]
 
-
 _TAIL_MARGIN = 1e-9
 _FIRST_STEP = 1e-12
-
 _Array = NDArray[np.float64]
+
+
+# --- a probability ----------------------------------------------------------------------------------------------------
 
 
 def binomial_upper(counts: Tensor, trials: int | Tensor, alpha: float) -> Tensor:
@@ -118,7 +120,7 @@ def _checked(counts: Tensor, trials: int | Tensor, alpha: float) -> tuple[_Array
     return k.double().numpy(), n.double().numpy()
 
 
-# --- the mean of a few measurements with Student's interval -----------------------------------------------------------
+# --- a mean -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

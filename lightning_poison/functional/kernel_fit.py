@@ -10,8 +10,8 @@ from lightning_poison.errors import UserError
 
 __all__ = ["ForcedFit", "KernelFit"]
 
-
 _BLOCK = 1000  # rows or columns that are converted to float64 at once
+_SETTLED = 1e-6  # of the mean variance: below it, the points forced so far decide a point's value
 
 
 class KernelFit:
@@ -114,9 +114,7 @@ def _mirrored(matrix: Tensor) -> Tensor:
     return matrix
 
 
-# --- kernel ridge regression that is made to pass through chosen values, one point after the other --------------------
-
-_SETTLED = 1e-6  # of the mean variance: below it, the points forced so far decide a point's value
+# --- forced labels ----------------------------------------------------------------------------------------------------
 
 
 class ForcedFit:

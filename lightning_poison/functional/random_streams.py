@@ -26,6 +26,25 @@ __all__ = [
     "uniform_noise",
 ]
 
+_LEAVES = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    type(None),
+    type,
+    ModuleType,
+    CodeType,
+    torch.Tensor,
+    np.ndarray,
+    np.generic,
+)
+_LONGEST = 10_000  # entries of a container that is searched
+
+
+# --- streams of their own ---------------------------------------------------------------------------------------------
+
 
 def mix_seed(seed: int, *keys: int | str) -> int:
     """A 63-bit seed that depends on ``seed`` and every key, and on nothing else.
@@ -73,23 +92,30 @@ def uniform_noise(shape: torch.Size, sample_ids: Tensor, seed: int, *keys: int |
     return noise
 
 
-# --- code that draws from random streams, kept from disturbing them ---------------------------------------------------
+def fill_gaussian(buffer: Tensor, std: float, seed: int, *keys: int | str) -> Tensor:
+    """Overwrite a tensor with independent normal numbers of mean 0, on its own device.
 
-_LEAVES = (
-    str,
-    bytes,
-    int,
-    float,
-    complex,
-    type(None),
-    type,
-    ModuleType,
-    CodeType,
-    torch.Tensor,
-    np.ndarray,
-    np.generic,
-)
-_LONGEST = 10_000  # entries of a container that is searched
+    The numbers depend on the shape, the seed, the keys and the kind of device, and on nothing else.
+
+    Args:
+        buffer: any shape, float; kept in place, so that a loop needs no fresh memory.
+        std: standard deviation.
+        seed: the stream's seed.
+        keys: more to tell streams apart.
+
+    Returns:
+        ``buffer``.
+
+    Example:
+        >>> noise = fill_gaussian(torch.empty(10_000), 0.5, seed=0)
+        >>> round(float(noise.std()), 1), noise.equal(fill_gaussian(torch.empty(10_000), 0.5, 0))
+        (0.5, True)
+    """
+    stream = torch.Generator(device=buffer.device).manual_seed(mix_seed(seed, *keys))
+    return buffer.normal_(0, std, generator=stream)
+
+
+# --- the global state kept --------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -125,6 +151,44 @@ def kept_random_state(
         states.restore()
         if cuda is not None and cuda_state is not None:
             torch.cuda.set_rng_state(cuda_state, cuda)
+
+
+@contextmanager
+def isolated_run(seed: int) -> Iterator[None]:
+    """Seed the global generators, compute on one thread with gradients possible, and put everything back.
+
+    On one thread sums have one order, so that a run comes out the same in whatever process and beside however many
+    others it is computed. Speed comes from runs side by side.
+
+    Args:
+        seed: of the global generators inside.
+
+    Example:
+        >>> with isolated_run(7):
+        ...     first = torch.rand(2)
+        >>> with isolated_run(7):
+        ...     print(torch.rand(2).equal(first), torch.get_num_threads())
+        True 1
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with (
+            _libraries().limit(limits=1),
+            kept_random_state(seed),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def _libraries() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 class RandomStates:
@@ -286,70 +350,3 @@ def _seed(seed: int, device: torch.device | None) -> None:
     if device is not None:
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
-
-
-# --- gaussian noise from explicit streams, drawn where it is needed ---------------------------------------------------
-
-
-def fill_gaussian(buffer: Tensor, std: float, seed: int, *keys: int | str) -> Tensor:
-    """Overwrite a tensor with independent normal numbers of mean 0, on its own device.
-
-    The numbers depend on the shape, the seed, the keys and the kind of device, and on nothing else.
-
-    Args:
-        buffer: any shape, float; kept in place, so that a loop needs no fresh memory.
-        std: standard deviation.
-        seed: the stream's seed.
-        keys: more to tell streams apart.
-
-    Returns:
-        ``buffer``.
-
-    Example:
-        >>> noise = fill_gaussian(torch.empty(10_000), 0.5, seed=0)
-        >>> round(float(noise.std()), 1), noise.equal(fill_gaussian(torch.empty(10_000), 0.5, 0))
-        (0.5, True)
-    """
-    stream = torch.Generator(device=buffer.device).manual_seed(mix_seed(seed, *keys))
-    return buffer.normal_(0, std, generator=stream)
-
-
-# --- a run that neither feels nor leaves a trace in the process that it runs in ---------------------------------------
-
-
-@contextmanager
-def isolated_run(seed: int) -> Iterator[None]:
-    """Seed the global generators, compute on one thread with gradients possible, and put everything back.
-
-    On one thread sums have one order, so that a run comes out the same in whatever process and beside however many
-    others it is computed. Speed comes from runs side by side.
-
-    Args:
-        seed: of the global generators inside.
-
-    Example:
-        >>> with isolated_run(7):
-        ...     first = torch.rand(2)
-        >>> with isolated_run(7):
-        ...     print(torch.rand(2).equal(first), torch.get_num_threads())
-        True 1
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with (
-            _libraries().limit(limits=1),
-            kept_random_state(seed),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-        ):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@cache
-def _libraries() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()

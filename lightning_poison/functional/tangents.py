@@ -1,4 +1,8 @@
-"""Gradients of a network's output with respect to its weights, point by point, in factors or as products."""
+"""Derivatives of a network with respect to its weights: gradients of each point, and products with them.
+
+Gradients are kept in factors, and their inner products are the tangent kernel. Where a matrix is known by its products
+with vectors only, a linear system with it is solved by conjugate gradients.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,13 @@ from torch.nn import functional
 
 __all__ = ["Solution", "Tangents", "conjugate_gradients", "jvp", "tangent_kernel", "tangents"]
 
-
 _KEPT_BYTES = 512 * 2**20  # gradients of one side of a matrix of inner products
 _BLOCK_BYTES = 64 * 2**20  # of the other
 _BLOCK_POINTS = 256  # whose activations are in memory at once
 _ROUNDING = 1e-4  # of a sum of gradients
+
+
+# --- gradients of each point ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +223,7 @@ def _gradients(network: nn.Module, inputs: Tensor, output: Callable[[Tensor], Te
     return torch.cat([part.reshape(len(inputs), -1) for part in parts.values()], dim=1)
 
 
-# --- derivatives in one direction -------------------------------------------------------------------------------------
+# --- products ---------------------------------------------------------------------------------------------------------
 
 
 def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -245,24 +251,6 @@ def _prepare() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch.jit.script, which it uses itself
         torch.func.jvp(torch.neg, (torch.zeros(()),), (torch.zeros(()),))
-
-
-# --- linear systems whose matrix is known by its products only --------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """What the iteration found.
-
-    Args:
-        value: x, like the right-hand side.
-        residual: ||b - A x|| / ||b||, as the iteration updates it.
-        steps: number of products.
-    """
-
-    value: Tensor
-    residual: float
-    steps: int
 
 
 def conjugate_gradients(
@@ -308,3 +296,18 @@ def conjugate_gradients(
         previous, angle = angle, float((residual * guess).sum())
         direction = guess + angle / previous * direction
     return Solution(value, float(residual.norm()) / scale if scale else 0.0, steps)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What the iteration found.
+
+    Args:
+        value: x, like the right-hand side.
+        residual: ||b - A x|| / ||b||, as the iteration updates it.
+        steps: number of products.
+    """
+
+    value: Tensor
+    residual: float
+    steps: int

@@ -9,9 +9,7 @@ from typing import Any, TypeVar
 
 __all__ = ["in_workers", "lasting_pickle"]
 
-
 _SHARED = "1M"  # larger arrays are mapped into the workers' memory instead of copied
-
 T = TypeVar("T")
 
 
@@ -46,9 +44,6 @@ def in_workers(
     settings = {"return_as": "generator", "max_nbytes": _SHARED, "mmap_mode": "c", **settings}
     results: Iterable[T] = Parallel(n_jobs=jobs, **settings)(delayed(work)(*piece) for piece in pieces)
     return results
-
-
-# --- pickles that can be compared between processes -------------------------------------------------------------------
 
 
 def lasting_pickle(thing: Any) -> bytes:

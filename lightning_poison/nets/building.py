@@ -1,4 +1,7 @@
-"""From what a user names as the network to a module with a known number of logits that scales its own inputs."""
+"""From what a user names as the network to a module with a known number of logits that scales its own inputs.
+
+Networks are also run from here over many inputs, wherever they are.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,11 @@ __all__ = [
     "in_parts",
     "logits_of",
 ]
+
+_CHUNK = 1000  # inputs of one forward pass
+
+
+# --- from a name to a module ------------------------------------------------------------------------------------------
 
 
 def build_net(net: Callable[[int], nn.Module], num_classes: int | None) -> nn.Module:
@@ -95,7 +103,7 @@ def logits_of(net: nn.Module, num_classes: int | None) -> int:
     return num_classes
 
 
-# --- the common base of the small networks ----------------------------------------------------------------------------
+# --- layers -----------------------------------------------------------------------------------------------------------
 
 
 class SmallNet(nn.Module):
@@ -113,7 +121,18 @@ class SmallNet(nn.Module):
         return logits
 
 
-# --- normalisation as a layer, so that everything outside the network sees pixels in [0, 1] ---------------------------
+def check_image_size(image_size: int, multiple: int) -> None:
+    """Refuse a size that repeated halving does not divide.
+
+    Args:
+        image_size: height and width in pixels.
+        multiple: what it must be a positive multiple of.
+
+    Raises:
+        UserError: it is not.
+    """
+    if image_size < multiple or image_size % multiple:
+        raise UserError(f"image_size must be a multiple of {multiple}, got {image_size}; pad or resize the images")
 
 
 class Normalize(nn.Module):
@@ -156,9 +175,7 @@ class Normalize(nn.Module):
         return (inputs - self.mean.to(inputs.dtype).view(shape)) / self.std.to(inputs.dtype).view(shape)
 
 
-# --- running a network over many inputs, wherever it is ---------------------------------------------------------------
-
-_CHUNK = 1000
+# --- running a network ------------------------------------------------------------------------------------------------
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -190,20 +207,3 @@ def in_parts(network: nn.Module, inputs: Tensor, compute: Callable[[Tensor], Ten
     device = device_of(network)
     with frozen_eval(network), torch.no_grad():
         return torch.cat([compute(part.to(device)).cpu() for part in torch.split(inputs, _CHUNK)])
-
-
-# --- the one thing that the small networks check of their images ------------------------------------------------------
-
-
-def check_image_size(image_size: int, multiple: int) -> None:
-    """Refuse a size that repeated halving does not divide.
-
-    Args:
-        image_size: height and width in pixels.
-        multiple: what it must be a positive multiple of.
-
-    Raises:
-        UserError: it is not.
-    """
-    if image_size < multiple or image_size % multiple:
-        raise UserError(f"image_size must be a multiple of {multiple}, got {image_size}; pad or resize the images")

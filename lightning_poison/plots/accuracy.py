@@ -24,9 +24,15 @@ __all__ = [
     "training_curves",
 ]
 
-
+History = Mapping[str, Sequence[tuple[int, float]]]
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D")
+_STRATEGY_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_SHARES = ("Accuracy", "Poisons", "Certified accuracy")
+_MOST_CURVES = 7
+
+
+# --- against the radius -----------------------------------------------------------------------------------------------
 
 
 def robustness_curve_figure(
@@ -107,7 +113,7 @@ def _grey_levels(axes: Axes) -> None:
     above.spines["top"].set_visible(False)
 
 
-# --- two runs side by side --------------------------------------------------------------------------------------------
+# --- two runs ---------------------------------------------------------------------------------------------------------
 
 
 def comparison_bars(
@@ -146,9 +152,7 @@ def comparison_bars(
     return figure
 
 
-# --- strategies of choosing flips side by side ------------------------------------------------------------------------
-
-_STRATEGY_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# --- strategies -------------------------------------------------------------------------------------------------------
 
 
 class IntervalPoint(NamedTuple):
@@ -270,11 +274,7 @@ def _bar(axes: Axes, point: IntervalPoint, place: float, colour: str) -> None:
         axes.plot([point.low, point.high], [place, place], color=colour, linewidth=1.5, alpha=0.8)
 
 
-# --- how a run went, epoch by epoch -----------------------------------------------------------------------------------
-
-History = Mapping[str, Sequence[tuple[int, float]]]
-_SHARES = ("Accuracy", "Poisons", "Certified accuracy")
-_MOST_CURVES = 7
+# --- over training ----------------------------------------------------------------------------------------------------
 
 
 def training_curves(history: History, *, labels: Mapping[str, str] | None = None) -> Figure:

@@ -15,9 +15,10 @@ from lightning_poison.plots.style import INK, MUTED, PALETTE, as_array, new_figu
 
 __all__ = ["certified_accuracy_curve", "required_margin_figure"]
 
-
 _DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+_MARGIN_DASHES = ("-", "--", "-.", ":")
+_SMALLEST = -600.0  # logarithm of what an axis can still show
 
 
 def certified_accuracy_curve(
@@ -85,12 +86,6 @@ def _others(axes: Axes, attacked: Mapping[str, Mapping[int, float]], published: 
         )
 
 
-# --- what a smoothed classifier must be sure of to withstand r changed labels -----------------------------------------
-
-_MARGIN_DASHES = ("-", "--", "-.", ":")
-_SMALLEST = -600.0  # logarithm of what an axis can still show
-
-
 def required_margin_figure(radii: Any, log_error: Any | Mapping[str, Any], *, title: str = "") -> Figure:
     """Two pictures of one relation (Rosenfeld et al., 2020, figure 5).
 
@@ -121,7 +116,11 @@ def required_margin_figure(radii: Any, log_error: Any | Mapping[str, Any], *, ti
         errors = as_array(values).astype(np.float64)
         if errors.shape != places.shape:
             raise UserError(f"log_error {name!r} must have one value per radius {places.shape}, got {errors.shape}")
-        style = {"color": PALETTE[number % len(PALETTE)], "ls": _MARGIN_DASHES[number % 4], "linewidth": 2}
+        style = {
+            "color": PALETTE[number % len(PALETTE)],
+            "ls": _MARGIN_DASHES[number % len(_MARGIN_DASHES)],
+            "linewidth": 2,
+        }
         left.plot(places, -np.expm1(errors), label=name, **style)
         shown = errors >= _SMALLEST
         right.plot(np.exp(errors[shown]), places[shown], label=name, **style)

@@ -21,8 +21,13 @@ from lightning_poison.plots.style import INK, PALETTE, WIDTH, as_array, class_na
 
 __all__ = ["decision_regions", "path_ends", "path_length_histogram", "path_trace"]
 
-
 _MOST_BINS = 40
+_HATCHES = ("", "///", "...", "xxx")  # a second round of the colours, and a third
+_MARKERS = ("o", "s", "^")
+_PALE = 0.45  # share of the colour in a region; the rest is white
+
+
+# --- lengths ----------------------------------------------------------------------------------------------------------
 
 
 def path_length_histogram(
@@ -106,7 +111,7 @@ def _panel(axes: Axes, lengths: NDArray[Any], edges: NDArray[np.float64], name: 
         )
 
 
-# --- where adversarial paths begin, where they end, and what lies between ---------------------------------------------
+# --- ends -------------------------------------------------------------------------------------------------------------
 
 
 def path_ends(
@@ -177,7 +182,7 @@ def _layout(shape: tuple[int, ...], rows: int, across: int, *, labelled: bool) -
     return figure, cells
 
 
-# --- one adversarial path: what it looks like, and what the network believes on the way -------------------------------
+# --- a trace ----------------------------------------------------------------------------------------------------------
 
 
 def path_trace(
@@ -233,11 +238,7 @@ def path_trace(
     return figure
 
 
-# --- what a network predicts on a plane of input space ----------------------------------------------------------------
-
-_HATCHES = ("", "///", "...", "xxx")  # a second round of the colours, and a third
-_MARKERS = ("o", "s", "^")
-_PALE = 0.45  # share of the colour in a region; the rest is white
+# --- decision regions -------------------------------------------------------------------------------------------------
 
 
 def decision_regions(

@@ -93,9 +93,6 @@ class _AsListed(Relabelling):
         return self.flip_list.new_label[torch.searchsorted(self.flip_list.index, training_set.positions_of(index))]
 
 
-# --- lists of poisons out of checkpoints ------------------------------------------------------------------------------
-
-
 def restored_poisons(state: Mapping[str, Any]) -> PoisonList:
     """The list whose ``state_dict`` this is.
 

@@ -50,9 +50,6 @@ class RandomPoints(BudgetedSelector):
         return drawn
 
 
-# --- labels that are wrong by chance ----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class LabelNoise(Selector):
     """Flips each label independently with one probability: the label-flip attack of Wang, Mianjy and Arora, 2021.

@@ -102,9 +102,6 @@ class ForgettingEvents(ScoreSelector):
         return right.cpu()
 
 
-# --- the points that a clean network finds hardest --------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class HighestLoss(ScoreSelector):
     """Flips the points whose clean label has the highest cross-entropy on a clean network.

@@ -1,4 +1,8 @@
-"""Points chosen on class graphs, which join points of a class that lie close together."""
+"""Points chosen on class graphs, which join points of a class that lie close together.
+
+Those of highest degree, those of a dominating set, and those that stand out in two spaces at once: section 6.1 of the
+thesis this package grew from. The graphs themselves are in ``functional/class_graph.py``, the spaces in ``spaces.py``.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +35,12 @@ __all__ = [
     "usual_quantile",
 ]
 
-
+Exponent = float | Literal["inf"]
+"""The p of an l_p norm, as it can be written in Python, in YAML and on the command line."""
 _SHARE, _NEIGHBOURS = 0.01, 10
+
+
+# --- neighbourhoods ---------------------------------------------------------------------------------------------------
 
 
 def usual_quantile(points: int) -> float:
@@ -162,10 +170,7 @@ class Neighbourhoods:
         )
 
 
-# --- what the selectors that look at class graphs have in common ------------------------------------------------------
-
-Exponent = float | Literal["inf"]
-"""The p of an l_p norm, as it can be written in Python, in YAML and on the command line."""
+# --- selectors --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -204,9 +209,6 @@ class ClassGraphSelector(BudgetedSelector):
     def neighbourhoods(self) -> Neighbourhoods:
         """Which points are joined."""
         return Neighbourhoods(self.space, self.gamma, self.quantile, float(self.p))
-
-
-# --- the points with most neighbours of their own class ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -249,15 +251,13 @@ class ClassGraphDegree(ClassGraphSelector, ScoreSelector):
         return self.neighbourhoods.degrees(candidates.training_set, index, seed)
 
 
-# --- points that between them are neighbours of as many points of their class as possible -----------------------------
-
-
 @dataclass(frozen=True)
 class DominatingSet(ClassGraphSelector):
     """Takes, again and again, the point with most neighbours that no point taken so far is a neighbour of.
 
     Unlike the points of highest degree these do not crowd into one neighbourhood (Algorithm 4, section 6.1 of the
-    thesis this package grew from, with the order of its lines 7 and 8 put right: see the function of this name). Where
+    thesis this package grew from, with the order of its lines 7 and 8 put right: see
+    :func:`functional.class_graph.dominating_set`). Where
     every point is dominated and budget is left, it goes on by degree. Of equal points the first in the data is taken.
 
     Args:
@@ -313,9 +313,6 @@ def dominating_order(graph: ClassGraph, budget: int) -> Tensor:
     first = dominating_set(graph, budget)
     by_degree = torch.argsort(graph.degrees, descending=True, stable=True)
     return torch.cat([first, by_degree[~torch.isin(by_degree, first)]])[:budget]
-
-
-# --- points that stand out in two spaces at once ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

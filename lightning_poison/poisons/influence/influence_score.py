@@ -1,4 +1,7 @@
-"""Flips by their influence on the loss of other points, through the last layer or the whole network."""
+"""Flips by their influence on the loss of other points, through the last layer or the whole network.
+
+The points that judge flips (the outer points) are drawn from the training set and take no part in anything else.
+"""
 
 from __future__ import annotations
 
@@ -28,246 +31,11 @@ from lightning_poison.poisons.surrogates.trained import LastLayer
 from lightning_poison.poisons.training_set import TrainingSet
 from lightning_poison.poisons.unit_box import attacked_in_box, input_range
 
-__all__ = ["InfluenceScore", "Linearised", "last_layer_tangents", "network_tangents", "network_without", "outer_points"]
+__all__ = ["InfluenceScore", "Linearised", "last_layer_tangents", "network_tangents"]
 
-
-# --- influence of flips on a network's last layer, everything before it being fixed -----------------------------------
-
-
-def last_layer_tangents(
-    network: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    outer: Tensor,
-    damping: float,
-    perturbed: Callable[[nn.Module, Tensor, Tensor], Tensor],
-) -> Tensor:
-    r"""How each point's scores move along :math:`s = H^{-1} \nabla L_\mathrm{outer}`.
-
-    The last layer is fitted anew, to the features of all points but the outer ones, with an L2 penalty, so that its
-    weights are an exact minimum; H is the Hessian of that objective.
-
-    Args:
-        network: ends in a linear layer.
-        inputs: shape (n, ...).
-        labels: shape (n,), int64.
-        num_classes: outputs of the new last layer.
-        outer: shape (m,), int64: the points that judge.
-        damping: the penalty, relative to the mean square of the features.
-        perturbed: moves outer inputs, given the network with the new last layer and their labels.
-
-    Returns:
-        shape (n, K), float64.
-
-    Raises:
-        UserError: the network does not end in a linear layer, or the damping is too small.
-    """
-    last = LastLayer(network)
-    features, scale = _with_constant(last.features(inputs))
-    kept = torch.ones(len(labels), dtype=torch.bool)
-    kept[outer] = False
-    model = SoftmaxRegression(features[kept], labels[kept], num_classes, strength=damping * scale**2)
-    judge = last.replaced(model.weights[:, :-1], model.weights[:, -1] * scale)
-    moved = perturbed(judge, inputs[outer], labels[outer])
-    seen, _ = _with_constant(last.features(moved), scale)
-    errors = torch.softmax(seen @ model.weights.T, dim=1)
-    errors[torch.arange(len(outer)), labels[outer]] -= 1
-    return features @ model.solve(errors.T @ seen / len(outer)).T
-
-
-def _with_constant(features: Tensor, scale: float | None = None) -> tuple[Tensor, float]:
-    """The features in float64 with a constant as large as their root mean square, and this constant."""
-    wide = features.double()
-    scale = math.sqrt(float(wide.square().mean())) if scale is None else scale
-    if scale == 0:
-        raise UserError("the surrogate's last layer sees zeros only; name a surrogate that has learnt the data")
-    return torch.cat([wide, torch.full((len(wide), 1), scale, dtype=torch.float64)], dim=1), scale
-
-
-# --- training points that judge flips and take no part in anything else -----------------------------------------------
-
-_LARGEST_SHARE = 5  # at most one point in five
-
-
-def outer_points(training_set: TrainingSet, count: int, classes: list[int] | None, seed: int) -> Tensor:
-    """Draw points that judge.
-
-    Args:
-        training_set: the clean data.
-        count: how many; of fewer than five times as many a fifth is drawn.
-        classes: theirs; None: every class.
-        seed: of the draw.
-
-    Returns:
-        shape (m,), int64, rising.
-
-    Raises:
-        UserError: a class does not exist, or there are fewer than five points to draw from.
-    """
-    num_classes = training_set.num_classes
-    for label in classes or []:
-        if not 0 <= label < num_classes:
-            raise UserError(f"outer_classes must lie in [0, {num_classes - 1}], got {label}")
-    chosen = torch.arange(num_classes) if classes is None else torch.tensor(classes)
-    members = torch.isin(training_set.labels, chosen).nonzero()[:, 0]
-    drawn = min(count, len(members) // _LARGEST_SHARE)
-    if not drawn:
-        raise UserError(
-            f"influence needs {_LARGEST_SHARE} training points of the classes that judge, got {len(members)}; "
-            "name larger outer_classes"
-        )
-    order = torch.randperm(len(members), generator=generator(seed, "outer points"))
-    return members[order[:drawn]].sort().values
-
-
-def network_without(training_set: TrainingSet, outer: Tensor, surrogate: Surrogate | None, seed: int) -> nn.Module:
-    """The surrogate; where one is trained now, then without the points that judge.
-
-    Args:
-        training_set: the clean data.
-        outer: shape (m,), int64: the points that judge.
-        surrogate: what the user named; None: nothing.
-        seed: of a surrogate's training.
-
-    Raises:
-        UserError: it does not fit the data.
-    """
-    if surrogate is None and training_set.network is not None:
-        return surrogate_network(None, training_set, seed)
-
-    def rest() -> TrainingSet:
-        kept = torch.ones(training_set.num_points, dtype=torch.bool)
-        kept[outer] = False
-        rows = kept.nonzero()[:, 0]
-        everything = TensorDataset(training_set.inputs, training_set.labels)
-        return TrainingSet(
-            training_set.labels[rows],
-            training_set.num_classes,
-            dataset=Subset(everything, rows.tolist()),
-            progress=training_set.progress,
-        )
-
-    key = ("without outer points", tuple(outer.tolist()))
-    return surrogate_network(surrogate, training_set.remembered(key, rest), seed)
-
-
-# --- influence of flips on all weights of a network -------------------------------------------------------------------
-
+_LARGEST_SHARE = 5  # at most one point in five is an outer point
 _CHUNK = 500
-_STEPS, _TOLERANCE = 100, 1e-3
-
-
-class Linearised:
-    """A network as a function of its weights, near those that it has.
-
-    Args:
-        network: maps (N, ...) to logits (N, K); use it within ``frozen_eval(network)``.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network
-        self._weights = {name: weight.detach() for name, weight in network.named_parameters()}
-        self.device = next(iter(self._weights.values())).device
-        self.size = sum(weight.numel() for weight in self._weights.values())
-
-    def tangents(self, inputs: Tensor, direction: Tensor) -> Tensor:
-        """Derivative J v of the logits along a direction of the weights: (N, K), for v of shape (``size``,)."""
-        return self._pushed(inputs.to(self.device), direction)[1].double().cpu()
-
-    def loss_gradient(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Gradient of the summed cross-entropy, shape (``size``,), float64."""
-        pull: Callable[[Tensor], tuple[dict[str, Tensor]]]
-        loss, pull = vjp(  # type: ignore[misc]  # the pair that has_aux=False gives
-            lambda weights: cross_entropy(self._scores(weights, inputs), labels, reduction="sum"), self._weights
-        )
-        return self._flat(pull(torch.ones_like(loss))[0])
-
-    def curvature_product(self, inputs: Tensor, direction: Tensor) -> Tensor:
-        """Gauss-Newton product, sum of J^T (diag(p) - p p^T) J v, shape (``size``,), float64."""
-        scores, tangents = self._pushed(inputs, direction)
-        p = torch.softmax(scores, dim=1)
-        pushed = p * (tangents - (p * tangents).sum(dim=1, keepdim=True))
-        pull: Callable[[Tensor], tuple[dict[str, Tensor]]]
-        _, pull = vjp(lambda weights: self._scores(weights, inputs), self._weights)  # type: ignore[misc]  # as above
-        return self._flat(pull(pushed)[0])
-
-    def _scores(self, weights: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        logits: Tensor = functional_call(self._network, weights, (inputs,))
-        return logits
-
-    def _pushed(self, inputs: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        parts = torch.split(direction, [weight.numel() for weight in self._weights.values()])
-        tangents = {
-            name: part.to(weight).view_as(weight)
-            for (name, weight), part in zip(self._weights.items(), parts, strict=True)
-        }
-        scores, moved = jvp(lambda weights: self._scores(weights, inputs), (self._weights,), (tangents,))
-        return scores, moved
-
-    @staticmethod
-    def _flat(gradient: dict[str, Tensor]) -> Tensor:
-        return torch.cat([part.flatten() for part in gradient.values()]).double().cpu()
-
-
-def network_tangents(
-    network: nn.Module,
-    inputs: Tensor,
-    rows: Tensor,
-    curvature: Tensor,
-    outer: tuple[Tensor, Tensor],
-    damping: float,
-    progress: Progress,
-) -> Tensor:
-    r"""How each point's scores move along :math:`s = (G + \lambda I)^{-1} \nabla L_\mathrm{outer}`.
-
-    G is the Gauss-Newton matrix of the mean cross-entropy, which is positive semi-definite where the Hessian need not
-    be; the system is solved by conjugate gradients with products alone.
-
-    Args:
-        network: maps (N, ...) to logits (N, K).
-        inputs: shape (n, ...).
-        rows: shape (m,), int64: the points whose scores are asked for.
-        curvature: shape (c,), int64: the points that G is the mean over.
-        outer: inputs (o, ...) and labels (o,) of the points that judge.
-        damping: lambda, positive.
-        progress: shows how far the work is.
-
-    Returns:
-        shape (m, K), float64.
-
-    Raises:
-        UserError: the system is too badly conditioned to be solved.
-    """
-    with frozen_eval(network):
-        linear = Linearised(network)
-        device = linear.device
-        gradient = torch.zeros(linear.size, dtype=torch.float64)
-        for part, labels in zip(torch.split(outer[0], _CHUNK), torch.split(outer[1], _CHUNK), strict=True):
-            gradient += linear.loss_gradient(part.to(device), labels.to(device)) / len(outer[0])
-
-        def product(direction: Tensor) -> Tensor:
-            image = damping * direction
-            for part in torch.split(curvature, _CHUNK):
-                image += linear.curvature_product(inputs[part].to(device), direction) / len(curvature)
-            return image
-
-        with progress("influence: conjugate gradients", _STEPS) as advance:
-            solution = conjugate_gradients(product, gradient, tolerance=_TOLERANCE, max_steps=_STEPS, advance=advance)
-        if solution.residual > 0.1:
-            raise UserError(
-                f"damping must be larger for this network, got {damping:g}, with which {_STEPS} steps of conjugate "
-                f"gradients leave {solution.residual:.0%} of the residual"
-            )
-        with progress("influence: candidates", len(rows)) as advance:
-            parts = []
-            for part in torch.split(rows, _CHUNK):
-                parts.append(linear.tangents(inputs[part], solution.value))
-                advance(len(part))
-    return torch.cat(parts)
-
-
-# --- influence score --------------------------------------------------------------------------------------------------
+_STEPS, _TOLERANCE = 100, 1e-3  # of conjugate gradients
 
 
 @dataclass(frozen=True)
@@ -354,7 +122,7 @@ class InfluenceScore(ScoreSelector):
 
     def outer_points(self, candidates: Candidates, seed: int) -> Tensor:
         """The points that judge, shape (m,), int64, rising."""
-        return outer_points(candidates.training_set, self.outer, self.outer_classes or self.classes, seed)
+        return _outer_points(candidates.training_set, self.outer, self.outer_classes or self.classes, seed)
 
     def influence(self, candidates: Candidates, index: Tensor, seed: int) -> Tensor:
         """The predicted change of the mean outer loss by the flip of each point.
@@ -372,7 +140,7 @@ class InfluenceScore(ScoreSelector):
         """
         self.check(candidates)
         outer = self.outer_points(candidates, seed)
-        network = network_without(candidates.training_set, outer, self.surrogate, seed)
+        network = _network_without(candidates.training_set, outer, self.surrogate, seed)
         labels, new_labels = candidates.labels[index], candidates.new_labels[index]
         if self.weights == "last_layer":
             tangents = self._last_layer(network, candidates, outer)[index]
@@ -389,9 +157,7 @@ class InfluenceScore(ScoreSelector):
 
     def _network(self, network: nn.Module, candidates: Candidates, outer: Tensor, index: Tensor, seed: int) -> Tensor:
         data = candidates.training_set
-        kept = torch.ones(data.num_points, dtype=torch.bool)
-        kept[outer] = False
-        rows = kept.nonzero()[:, 0]
+        rows = _others(data.num_points, outer)
         order = torch.randperm(len(rows), generator=generator(seed, "curvature points"))
         moved = self._perturbed(data, network, data.inputs[outer], data.labels[outer])
         return network_tangents(
@@ -408,3 +174,236 @@ class InfluenceScore(ScoreSelector):
         if self.attack is None:
             return inputs
         return attacked_in_box(input_range(data), self.attack, network, inputs, labels)
+
+
+# --- outer points -----------------------------------------------------------------------------------------------------
+
+
+def _outer_points(training_set: TrainingSet, count: int, classes: list[int] | None, seed: int) -> Tensor:
+    """Draw points that judge.
+
+    Args:
+        training_set: the clean data.
+        count: how many; of fewer than five times as many a fifth is drawn.
+        classes: theirs; None: every class.
+        seed: of the draw.
+
+    Returns:
+        shape (m,), int64, rising.
+
+    Raises:
+        UserError: a class does not exist, or there are fewer than five points to draw from.
+    """
+    num_classes = training_set.num_classes
+    for label in classes or []:
+        if not 0 <= label < num_classes:
+            raise UserError(f"outer_classes must lie in [0, {num_classes - 1}], got {label}")
+    chosen = torch.arange(num_classes) if classes is None else torch.tensor(classes)
+    members = torch.isin(training_set.labels, chosen).nonzero()[:, 0]
+    drawn = min(count, len(members) // _LARGEST_SHARE)
+    if not drawn:
+        raise UserError(
+            f"influence needs {_LARGEST_SHARE} training points of the classes that judge, got {len(members)}; "
+            "name larger outer_classes"
+        )
+    order = torch.randperm(len(members), generator=generator(seed, "outer points"))
+    return members[order[:drawn]].sort().values
+
+
+def _network_without(training_set: TrainingSet, outer: Tensor, surrogate: Surrogate | None, seed: int) -> nn.Module:
+    """The surrogate; where one is trained now, then without the points that judge.
+
+    Args:
+        training_set: the clean data.
+        outer: shape (m,), int64: the points that judge.
+        surrogate: what the user named; None: nothing.
+        seed: of a surrogate's training.
+
+    Raises:
+        UserError: it does not fit the data.
+    """
+    if surrogate is None and training_set.network is not None:
+        return surrogate_network(None, training_set, seed)
+
+    def rest() -> TrainingSet:
+        rows = _others(training_set.num_points, outer)
+        everything = TensorDataset(training_set.inputs, training_set.labels)
+        return TrainingSet(
+            training_set.labels[rows],
+            training_set.num_classes,
+            dataset=Subset(everything, rows.tolist()),
+            progress=training_set.progress,
+        )
+
+    key = ("without outer points", tuple(outer.tolist()))
+    return surrogate_network(surrogate, training_set.remembered(key, rest), seed)
+
+
+def _others(count: int, outer: Tensor) -> Tensor:
+    """All of so many points but the outer ones, rising."""
+    return torch.ones(count, dtype=torch.bool).index_fill_(0, outer, value=False).nonzero()[:, 0]
+
+
+# --- last layer -------------------------------------------------------------------------------------------------------
+
+
+def last_layer_tangents(
+    network: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    outer: Tensor,
+    damping: float,
+    perturbed: Callable[[nn.Module, Tensor, Tensor], Tensor],
+) -> Tensor:
+    r"""How each point's scores move along :math:`s = H^{-1} \nabla L_\mathrm{outer}`.
+
+    The last layer is fitted anew, to the features of all points but the outer ones, with an L2 penalty, so that its
+    weights are an exact minimum; H is the Hessian of that objective.
+
+    Args:
+        network: ends in a linear layer.
+        inputs: shape (n, ...).
+        labels: shape (n,), int64.
+        num_classes: outputs of the new last layer.
+        outer: shape (m,), int64: the points that judge.
+        damping: the penalty, relative to the mean square of the features.
+        perturbed: moves outer inputs, given the network with the new last layer and their labels.
+
+    Returns:
+        shape (n, K), float64.
+
+    Raises:
+        UserError: the network does not end in a linear layer, or the damping is too small.
+    """
+    last = LastLayer(network)
+    features, scale = _with_constant(last.features(inputs))
+    kept = _others(len(labels), outer)
+    model = SoftmaxRegression(features[kept], labels[kept], num_classes, strength=damping * scale**2)
+    judge = last.replaced(model.weights[:, :-1], model.weights[:, -1] * scale)
+    moved = perturbed(judge, inputs[outer], labels[outer])
+    seen, _ = _with_constant(last.features(moved), scale)
+    errors = torch.softmax(seen @ model.weights.T, dim=1)
+    errors[torch.arange(len(outer)), labels[outer]] -= 1
+    return features @ model.solve(errors.T @ seen / len(outer)).T
+
+
+def _with_constant(features: Tensor, scale: float | None = None) -> tuple[Tensor, float]:
+    """The features in float64 with a constant as large as their root mean square, and this constant."""
+    wide = features.double()
+    scale = math.sqrt(float(wide.square().mean())) if scale is None else scale
+    if scale == 0:
+        raise UserError("the surrogate's last layer sees zeros only; name a surrogate that has learnt the data")
+    return torch.cat([wide, torch.full((len(wide), 1), scale, dtype=torch.float64)], dim=1), scale
+
+
+# --- whole network ----------------------------------------------------------------------------------------------------
+
+
+def network_tangents(
+    network: nn.Module,
+    inputs: Tensor,
+    rows: Tensor,
+    curvature: Tensor,
+    outer: tuple[Tensor, Tensor],
+    damping: float,
+    progress: Progress,
+) -> Tensor:
+    r"""How each point's scores move along :math:`s = (G + \lambda I)^{-1} \nabla L_\mathrm{outer}`.
+
+    G is the Gauss-Newton matrix of the mean cross-entropy, which is positive semi-definite where the Hessian need not
+    be; the system is solved by conjugate gradients with products alone.
+
+    Args:
+        network: maps (N, ...) to logits (N, K).
+        inputs: shape (n, ...).
+        rows: shape (m,), int64: the points whose scores are asked for.
+        curvature: shape (c,), int64: the points that G is the mean over.
+        outer: inputs (o, ...) and labels (o,) of the points that judge.
+        damping: lambda, positive.
+        progress: shows how far the work is.
+
+    Returns:
+        shape (m, K), float64.
+
+    Raises:
+        UserError: the system is too badly conditioned to be solved.
+    """
+    with frozen_eval(network):
+        linear = Linearised(network)
+        device = linear.device
+        gradient = torch.zeros(linear.size, dtype=torch.float64)
+        for part, labels in zip(torch.split(outer[0], _CHUNK), torch.split(outer[1], _CHUNK), strict=True):
+            gradient += linear.loss_gradient(part.to(device), labels.to(device)) / len(outer[0])
+
+        def product(direction: Tensor) -> Tensor:
+            image = damping * direction
+            for part in torch.split(curvature, _CHUNK):
+                image += linear.curvature_product(inputs[part].to(device), direction) / len(curvature)
+            return image
+
+        with progress("influence: conjugate gradients", _STEPS) as advance:
+            solution = conjugate_gradients(product, gradient, tolerance=_TOLERANCE, max_steps=_STEPS, advance=advance)
+        if solution.residual > 0.1:
+            raise UserError(
+                f"damping must be larger for this network, got {damping:g}, with which {_STEPS} steps of conjugate "
+                f"gradients leave {solution.residual:.0%} of the residual"
+            )
+        with progress("influence: candidates", len(rows)) as advance:
+            parts = []
+            for part in torch.split(rows, _CHUNK):
+                parts.append(linear.tangents(inputs[part], solution.value))
+                advance(len(part))
+    return torch.cat(parts)
+
+
+class Linearised:
+    """A network as a function of its weights, near those that it has.
+
+    Args:
+        network: maps (N, ...) to logits (N, K); use it within ``frozen_eval(network)``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._weights = {name: weight.detach() for name, weight in network.named_parameters()}
+        self.device = next(iter(self._weights.values())).device
+        self.size = sum(weight.numel() for weight in self._weights.values())
+
+    def tangents(self, inputs: Tensor, direction: Tensor) -> Tensor:
+        """Derivative J v of the logits along a direction of the weights: (N, K), for v of shape (``size``,)."""
+        return self._pushed(inputs.to(self.device), direction)[1].double().cpu()
+
+    def loss_gradient(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Gradient of the summed cross-entropy, shape (``size``,), float64."""
+        pull: Callable[[Tensor], tuple[dict[str, Tensor]]]
+        loss, pull = vjp(  # type: ignore[misc]  # the pair that has_aux=False gives
+            lambda weights: cross_entropy(self._scores(weights, inputs), labels, reduction="sum"), self._weights
+        )
+        return self._flat(pull(torch.ones_like(loss))[0])
+
+    def curvature_product(self, inputs: Tensor, direction: Tensor) -> Tensor:
+        """Gauss-Newton product, sum of J^T (diag(p) - p p^T) J v, shape (``size``,), float64."""
+        scores, tangents = self._pushed(inputs, direction)
+        p = torch.softmax(scores, dim=1)
+        pushed = p * (tangents - (p * tangents).sum(dim=1, keepdim=True))
+        pull: Callable[[Tensor], tuple[dict[str, Tensor]]]
+        _, pull = vjp(lambda weights: self._scores(weights, inputs), self._weights)  # type: ignore[misc]  # as above
+        return self._flat(pull(pushed)[0])
+
+    def _scores(self, weights: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        logits: Tensor = functional_call(self._network, weights, (inputs,))
+        return logits
+
+    def _pushed(self, inputs: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        parts = torch.split(direction, [weight.numel() for weight in self._weights.values()])
+        tangents = {
+            name: part.to(weight).view_as(weight)
+            for (name, weight), part in zip(self._weights.items(), parts, strict=True)
+        }
+        scores, moved = jvp(lambda weights: self._scores(weights, inputs), (self._weights,), (tangents,))
+        return scores, moved
+
+    @staticmethod
+    def _flat(gradient: dict[str, Tensor]) -> Tensor:
+        return torch.cat([part.flatten() for part in gradient.values()]).double().cpu()

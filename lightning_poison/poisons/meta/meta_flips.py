@@ -1,4 +1,8 @@
-"""Flips that solve the bilevel problem on surrogates that memorise them."""
+"""Flips that solve the bilevel problem on surrogates that memorise them.
+
+Which points a surrogate is fitted to, which can be flipped and which judge the flips (their roles), and the choice of
+flips, each as a network that memorises it would feel it.
+"""
 
 from __future__ import annotations
 
@@ -30,228 +34,10 @@ from lightning_poison.poisons.meta.tangent_model import TangentModel, fresh_surr
 
 __all__ = ["Flippable", "MetaFlips", "OuterPoints", "Roles", "closeness", "forced_greedy", "single_effects"]
 
-
-# --- choosing flips one by one, each as a network that memorises it would feel it -------------------------------------
-
-_TIE = 1e-6  # of the best gain
-_SMALLEST_MARGIN = 0.1  # in units of the distance between the labels 0 and 1
-
-
-@dataclass(frozen=True, eq=False)
-class Flippable:
-    """Points that can be flipped.
-
-    Args:
-        points: shape (c,), int64: numbers in the fits.
-        values: shape (c, K), float64: the scores that a network which memorises the flip gives.
-        share: shape (c,), int64: the share of the budget that a point belongs to.
-        budgets: how many of each share are flipped.
-    """
-
-    points: Tensor
-    values: Tensor
-    share: Tensor
-    budgets: list[int]
-
-
-@dataclass(frozen=True, eq=False)
-class OuterPoints:
-    """Attacked points whose margins the flips are to lower.
-
-    Args:
-        pairs: shape (m, 2), int64: of each its class and the rival.
-    """
-
-    pairs: Tensor
-
-    def margins(self, scores: Tensor) -> Tensor:
-        """Score of the class minus the rival's: (m,) from (m, K)."""
-        own, rival = self.pairs.unbind(dim=1)
-        rows = torch.arange(len(scores))
-        return scores[rows, own] - scores[rows, rival]
-
-    def changes(self, missing: Tensor) -> Tensor:
-        """The same difference of c vectors of K numbers, for each outer point: (m, c) from (c, K)."""
-        own, rival = self.pairs.unbind(dim=1)
-        return (missing[:, own] - missing[:, rival]).T
-
-
-def forced_greedy(
-    fits: list[ForcedFit],
-    flippable: Flippable,
-    outer: OuterPoints,
-    worth: Callable[[Tensor], Tensor],
-    after_pick: Callable[[int], object] = lambda _: None,
-) -> list[int]:
-    """Flip, time and again, the point whose forced flip lowers the outer margins most.
-
-    Args:
-        fits: of the surrogates, which watch the outer points; they end up forced through the flips.
-        flippable: what to choose from.
-        outer: on what the choice is judged.
-        worth: maps margins to what they are worth to the defender, entry by entry; the mean over surrogates and outer
-            points is minimised.
-        after_pick: called with the number of picks so far.
-
-    Returns:
-        positions in ``flippable``, in the order of choice; of equally good ones the first.
-    """
-    left = torch.tensor(flippable.budgets, dtype=torch.int64)
-    open_ = torch.ones(len(flippable.points), dtype=torch.bool)
-    chosen: list[int] = []
-    while int(left.sum()):
-        allowed = (open_ & (left[flippable.share] > 0)).nonzero()[:, 0]
-        gains = sum((_gains(fit, flippable, allowed, outer, worth) for fit in fits), torch.zeros(()))
-        best = gains.max()
-        pick = int(allowed[(gains >= best - _TIE * best.abs()).nonzero()[0, 0]])
-        for fit in fits:
-            fit.force(int(flippable.points[pick]), flippable.values[pick])
-        chosen.append(pick)
-        open_[pick] = False
-        left[flippable.share[pick]] -= 1
-        after_pick(len(chosen))
-    return chosen
-
-
-def single_effects(fit: ForcedFit, flippable: Flippable, outer: OuterPoints) -> Tensor:
-    """Which part of each outer point's margin each flip takes away when it is forced alone.
-
-    Args:
-        fit: of a surrogate, which watches the outer points; nothing has been forced.
-        flippable: the flips.
-        outer: the outer points.
-
-    Returns:
-        shape (m, c), float32, in [0, 1]: 0 where a flip helps, 1 where it turns the point.
-    """
-    margins = outer.margins(fit.outer_scores).clamp_min(_SMALLEST_MARGIN).float()
-    missing = (flippable.values - fit.scores[flippable.points]).float()
-    drop = fit.ratios(flippable.points).mul_(outer.changes(missing)).neg_()
-    return drop.div_(margins[:, None]).clamp_(0, 1)
-
-
-def closeness(inputs: Tensor, others: Tensor, pairs: Tensor, other_pairs: Tensor) -> Tensor:
-    """How near points are to flips of their own kind: 1 - d^2 / (mean d^2 of the kind), at least 0.
-
-    Args:
-        inputs: shape (m, ...), of which d is the Euclidean distance to the others.
-        others: shape (c, ...): the flips.
-        pairs: shape (m, 2), int64: class and rival of each point.
-        other_pairs: shape (c, 2), int64: old and new label of each flip; another kind counts 0.
-
-    Returns:
-        shape (m, c), float32, in [0, 1].
-
-    Example:
-        >>> kinds = torch.tensor([[0, 1], [1, 0], [0, 1]])
-        >>> closeness(torch.zeros(1, 1), torch.tensor([[1.0], [0.0], [2.0]]), kinds[:1], kinds)
-        tensor([[0.6000, 0.0000, 0.0000]])
-    """
-    near = torch.zeros(len(inputs), len(others))
-    for kind in torch.unique(pairs, dim=0):
-        rows, columns = ((each == kind).all(dim=1).nonzero()[:, 0] for each in (pairs, other_pairs))
-        if len(columns):
-            points, flips = inputs[rows].flatten(1).double(), others[columns].flatten(1).double()
-            centre = flips.mean(dim=0)  # so that rounding is small beside the spread
-            squares = torch.cdist(points - centre, flips - centre).square_()
-            near[rows[:, None], columns] = (1 - squares / squares.mean().clamp_min(1e-30)).clamp_(0, 1).float()
-    return near
-
-
-def _gains(
-    fit: ForcedFit, flippable: Flippable, allowed: Tensor, outer: OuterPoints, worth: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """How much less the outer margins are worth when a candidate is forced, (c,), float64."""
-    margins = outer.margins(fit.outer_scores).float()
-    points = flippable.points[allowed]
-    missing = (flippable.values[allowed] - fit.scores[points]).float()
-    after = fit.ratios(points).mul_(outer.changes(missing)).add_(margins[:, None])
-    return worth(margins).double().mean() - worth(after).mean(dim=0).double()
-
-
-# --- which training points a surrogate is fitted to, which can be flipped, and which judge the flips ------------------
-
+_ATTACK_STEPS = 10
 _OUTER_SHARE = 5  # at most one of so many points is an outer point
-
-
-@dataclass(frozen=True, eq=False)
-class Roles:
-    """A part of the training set, and what its points are used for.
-
-    Args:
-        index: shape (n,), int64, rising: the points that are looked at, as indices of the training set.
-        training: shape (t,), int64: positions in ``index`` of the points that surrogates are fitted to.
-        outer: shape (m,), int64: positions of the held-out points on whose attacked copies flips are judged.
-        flippable: shape (c,), int64: positions of the points to choose from.
-        share: shape (c,), int64: the share of the budget that each of them belongs to.
-    """
-
-    index: Tensor
-    training: Tensor
-    outer: Tensor
-    flippable: Tensor
-    share: Tensor
-
-    @classmethod
-    def draw(cls, candidates: Candidates, shares: list[Share], max_points: int, outer: int, seed: int) -> Roles:
-        """Take the classes that flips come from and go to, and divide their points.
-
-        Where there are more than ``max_points``, a random part of each class is taken. Outer points are not flipped,
-        and a share that is flipped as a whole has none.
-
-        Args:
-            candidates: all that can be flipped.
-            shares: what is chosen from; one at least has a budget.
-            max_points: how many points to look at.
-            outer: how many of them are outer points, at most a fifth of them and of what can be flipped.
-            seed: of the draws.
-
-        Raises:
-            UserError: the budget is more than half of ``max_points``.
-        """
-        budget = sum(share.budget for share in shares)
-        if 2 * budget > max_points and sum(len(share.members) for share in shares) > max_points:
-            raise UserError(
-                f"max_points must be at least twice the {budget} flips, got {max_points}; raise it, or use Medoids for "
-                "large budgets"
-            )
-        rank = torch.randperm(len(candidates.labels), generator=generator(seed, "MetaFlips", "points"))
-        shares = [share for share in shares if share.budget]
-        index = _looked_at(candidates, shares, max_points, rank)
-        share_of = torch.full_like(rank, -1)
-        for number, share in enumerate(shares):
-            share_of[share.members] = number
-        share_of, rank = share_of[index], rank[index]
-        held_out = torch.zeros(len(index), dtype=torch.bool)
-        for number, share in enumerate(shares):
-            members = (share_of == number).nonzero()[:, 0]
-            count = min(-(-outer // len(shares)), max(len(members) // _OUTER_SHARE, 1), len(members) - share.budget)
-            held_out[members[rank[members].argsort()[:count]]] = True
-        flippable = ((share_of >= 0) & ~held_out).nonzero()[:, 0]
-        outer_points = held_out.nonzero()[:, 0]
-        return cls(index, (~held_out).nonzero()[:, 0], outer_points, flippable, share_of[flippable])
-
-
-def _looked_at(candidates: Candidates, shares: list[Share], max_points: int, rank: Tensor) -> Tensor:
-    """Points of the classes concerned; where they are too many, of each class the first in ``rank``."""
-    labels = candidates.labels
-    members = torch.cat([share.members for share in shares])
-    classes = torch.unique(torch.cat([labels[members], candidates.new_labels[members]]))
-    pool = torch.isin(labels, classes).nonzero()[:, 0]
-    if len(pool) <= max_points:
-        return pool
-    taken = torch.zeros_like(labels, dtype=torch.bool)
-    for label in classes:
-        of_class = (labels == label).nonzero()[:, 0]
-        taken[of_class[rank[of_class].argsort()[: len(of_class) * max_points // len(pool)]]] = True
-    for share in shares:
-        taken[share.members[rank[share.members].argsort()[: 2 * share.budget]]] = True
-    return taken.nonzero()[:, 0]
-
-
-# --- meta flips -------------------------------------------------------------------------------------------------------
-
-_STEPS = 10
+_TIE = 1e-6  # of the best gain: smaller differences are none
+_SMALLEST_MARGIN = 0.1  # in units of the distance between the labels 0 and 1
 
 
 @dataclass(frozen=True)
@@ -345,7 +131,7 @@ class _Problem:
         self.points = data.inputs[roles.index]
         self.pairs = torch.stack([candidates.labels[roles.index], candidates.new_labels[roles.index]], dim=1)
         self.num_classes = max(data.num_classes, int(self.pairs.max()) + 1)
-        self.attack = OuterAttack(float(rule.eps), _STEPS, *input_box(self.points))
+        self.attack = OuterAttack(float(rule.eps), _ATTACK_STEPS, *input_box(self.points))
         self.outer = OuterPoints(self.pairs[roles.outer])
         nets = rule.nets or default_nets(self.points.shape[1:])
         self.surrogates = [(net, kind, copy) for copy in range(rule.copies) for kind, net in enumerate(nets)]
@@ -385,7 +171,9 @@ class _Problem:
                     for model, fit in surrogates:
                         self._watch(model, fit)
 
-            return torch.tensor(forced_greedy([fit for _, fit in surrogates], flippable, self.outer, worth, after_pick))
+            return torch.tensor(
+                forced_greedy([fit for _, fit in surrogates], flippable, self.outer, _worth, after_pick)
+            )
 
     def _surrogate(self, number: int) -> tuple[TangentModel, ForcedFit]:
         """One surrogate, fitted to the clean labels, that watches the outer points attacked on it."""
@@ -403,6 +191,219 @@ class _Problem:
         fit.watch(model.kernel(model.attacked(inputs, self.outer.pairs, fit.coefficients(), self.attack)))
 
 
-def worth(margins: Tensor) -> Tensor:
+def _worth(margins: Tensor) -> Tensor:
     """A smooth 0-1 count of points that are still classified right: the margin, cut off at -1 and 1."""
     return margins.clamp(-1, 1)
+
+
+# --- roles ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Roles:
+    """A part of the training set, and what its points are used for.
+
+    Args:
+        index: shape (n,), int64, rising: the points that are looked at, as indices of the training set.
+        training: shape (t,), int64: positions in ``index`` of the points that surrogates are fitted to.
+        outer: shape (m,), int64: positions of the held-out points on whose attacked copies flips are judged.
+        flippable: shape (c,), int64: positions of the points to choose from.
+        share: shape (c,), int64: the share of the budget that each of them belongs to.
+    """
+
+    index: Tensor
+    training: Tensor
+    outer: Tensor
+    flippable: Tensor
+    share: Tensor
+
+    @classmethod
+    def draw(cls, candidates: Candidates, shares: list[Share], max_points: int, outer: int, seed: int) -> Roles:
+        """Take the classes that flips come from and go to, and divide their points.
+
+        Where there are more than ``max_points``, a random part of each class is taken. Outer points are not flipped,
+        and a share that is flipped as a whole has none.
+
+        Args:
+            candidates: all that can be flipped.
+            shares: what is chosen from; one at least has a budget.
+            max_points: how many points to look at.
+            outer: how many of them are outer points, at most a fifth of them and of what can be flipped.
+            seed: of the draws.
+
+        Raises:
+            UserError: the budget is more than half of ``max_points``.
+        """
+        budget = sum(share.budget for share in shares)
+        if 2 * budget > max_points and sum(len(share.members) for share in shares) > max_points:
+            raise UserError(
+                f"max_points must be at least twice the {budget} flips, got {max_points}; raise it, or use Medoids for "
+                "large budgets"
+            )
+        rank = torch.randperm(len(candidates.labels), generator=generator(seed, "MetaFlips", "points"))
+        shares = [share for share in shares if share.budget]
+        index = _looked_at(candidates, shares, max_points, rank)
+        share_of = torch.full_like(rank, -1)
+        for number, share in enumerate(shares):
+            share_of[share.members] = number
+        share_of, rank = share_of[index], rank[index]
+        held_out = torch.zeros(len(index), dtype=torch.bool)
+        for number, share in enumerate(shares):
+            members = (share_of == number).nonzero()[:, 0]
+            count = min(-(-outer // len(shares)), max(len(members) // _OUTER_SHARE, 1), len(members) - share.budget)
+            held_out[members[rank[members].argsort()[:count]]] = True
+        flippable = ((share_of >= 0) & ~held_out).nonzero()[:, 0]
+        outer_points = held_out.nonzero()[:, 0]
+        return cls(index, (~held_out).nonzero()[:, 0], outer_points, flippable, share_of[flippable])
+
+
+def _looked_at(candidates: Candidates, shares: list[Share], max_points: int, rank: Tensor) -> Tensor:
+    """Points of the classes concerned; where they are too many, of each class the first in ``rank``."""
+    labels = candidates.labels
+    members = torch.cat([share.members for share in shares])
+    classes = torch.unique(torch.cat([labels[members], candidates.new_labels[members]]))
+    pool = torch.isin(labels, classes).nonzero()[:, 0]
+    if len(pool) <= max_points:
+        return pool
+    taken = torch.zeros_like(labels, dtype=torch.bool)
+    for label in classes:
+        of_class = (labels == label).nonzero()[:, 0]
+        taken[of_class[rank[of_class].argsort()[: len(of_class) * max_points // len(pool)]]] = True
+    for share in shares:
+        taken[share.members[rank[share.members].argsort()[: 2 * share.budget]]] = True
+    return taken.nonzero()[:, 0]
+
+
+# --- forced greedy choice ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Flippable:
+    """Points that can be flipped.
+
+    Args:
+        points: shape (c,), int64: numbers in the fits.
+        values: shape (c, K), float64: the scores that a network which memorises the flip gives.
+        share: shape (c,), int64: the share of the budget that a point belongs to.
+        budgets: how many of each share are flipped.
+    """
+
+    points: Tensor
+    values: Tensor
+    share: Tensor
+    budgets: list[int]
+
+
+@dataclass(frozen=True, eq=False)
+class OuterPoints:
+    """Attacked points whose margins the flips are to lower.
+
+    Args:
+        pairs: shape (m, 2), int64: of each its class and the rival.
+    """
+
+    pairs: Tensor
+
+    def margins(self, scores: Tensor) -> Tensor:
+        """Score of the class minus the rival's: (m,) from (m, K)."""
+        own, rival = self.pairs.unbind(dim=1)
+        rows = torch.arange(len(scores))
+        return scores[rows, own] - scores[rows, rival]
+
+    def changes(self, missing: Tensor) -> Tensor:
+        """The same difference of c vectors of K numbers, for each outer point: (m, c) from (c, K)."""
+        own, rival = self.pairs.unbind(dim=1)
+        return (missing[:, own] - missing[:, rival]).T
+
+
+def forced_greedy(
+    fits: list[ForcedFit],
+    flippable: Flippable,
+    outer: OuterPoints,
+    worth: Callable[[Tensor], Tensor],
+    after_pick: Callable[[int], object] = lambda _: None,
+) -> list[int]:
+    """Flip, time and again, the point whose forced flip lowers the outer margins most.
+
+    Args:
+        fits: of the surrogates, which watch the outer points; they end up forced through the flips.
+        flippable: what to choose from.
+        outer: on what the choice is judged.
+        worth: maps margins to what they are worth to the defender, entry by entry; the mean over surrogates and outer
+            points is minimised.
+        after_pick: called with the number of picks so far.
+
+    Returns:
+        positions in ``flippable``, in the order of choice; of equally good ones the first.
+    """
+    left = torch.tensor(flippable.budgets, dtype=torch.int64)
+    open_ = torch.ones(len(flippable.points), dtype=torch.bool)
+    chosen: list[int] = []
+    while int(left.sum()):
+        allowed = (open_ & (left[flippable.share] > 0)).nonzero()[:, 0]
+        gains = sum((_gains(fit, flippable, allowed, outer, worth) for fit in fits), torch.zeros(()))
+        best = gains.max()
+        pick = int(allowed[(gains >= best - _TIE * best.abs()).nonzero()[0, 0]])
+        for fit in fits:
+            fit.force(int(flippable.points[pick]), flippable.values[pick])
+        chosen.append(pick)
+        open_[pick] = False
+        left[flippable.share[pick]] -= 1
+        after_pick(len(chosen))
+    return chosen
+
+
+def _gains(
+    fit: ForcedFit, flippable: Flippable, allowed: Tensor, outer: OuterPoints, worth: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """How much less the outer margins are worth when a candidate is forced, (c,), float64."""
+    margins = outer.margins(fit.outer_scores).float()
+    points = flippable.points[allowed]
+    missing = (flippable.values[allowed] - fit.scores[points]).float()
+    after = fit.ratios(points).mul_(outer.changes(missing)).add_(margins[:, None])
+    return worth(margins).double().mean() - worth(after).mean(dim=0).double()
+
+
+def single_effects(fit: ForcedFit, flippable: Flippable, outer: OuterPoints) -> Tensor:
+    """Which part of each outer point's margin each flip takes away when it is forced alone.
+
+    Args:
+        fit: of a surrogate, which watches the outer points; nothing has been forced.
+        flippable: the flips.
+        outer: the outer points.
+
+    Returns:
+        shape (m, c), float32, in [0, 1]: 0 where a flip helps, 1 where it turns the point.
+    """
+    margins = outer.margins(fit.outer_scores).clamp_min(_SMALLEST_MARGIN).float()
+    missing = (flippable.values - fit.scores[flippable.points]).float()
+    drop = fit.ratios(flippable.points).mul_(outer.changes(missing)).neg_()
+    return drop.div_(margins[:, None]).clamp_(0, 1)
+
+
+def closeness(inputs: Tensor, others: Tensor, pairs: Tensor, other_pairs: Tensor) -> Tensor:
+    """How near points are to flips of their own kind: 1 - d^2 / (mean d^2 of the kind), at least 0.
+
+    Args:
+        inputs: shape (m, ...), of which d is the Euclidean distance to the others.
+        others: shape (c, ...): the flips.
+        pairs: shape (m, 2), int64: class and rival of each point.
+        other_pairs: shape (c, 2), int64: old and new label of each flip; another kind counts 0.
+
+    Returns:
+        shape (m, c), float32, in [0, 1].
+
+    Example:
+        >>> kinds = torch.tensor([[0, 1], [1, 0], [0, 1]])
+        >>> closeness(torch.zeros(1, 1), torch.tensor([[1.0], [0.0], [2.0]]), kinds[:1], kinds)
+        tensor([[0.6000, 0.0000, 0.0000]])
+    """
+    near = torch.zeros(len(inputs), len(others))
+    for kind in torch.unique(pairs, dim=0):
+        rows, columns = ((each == kind).all(dim=1).nonzero()[:, 0] for each in (pairs, other_pairs))
+        if len(columns):
+            points, flips = inputs[rows].flatten(1).double(), others[columns].flatten(1).double()
+            centre = flips.mean(dim=0)  # so that rounding is small beside the spread
+            squares = torch.cdist(points - centre, flips - centre).square_()
+            near[rows[:, None], columns] = (1 - squares / squares.mean().clamp_min(1e-30)).clamp_(0, 1).float()
+    return near

@@ -26,7 +26,7 @@ from lightning_poison.poisons.training_set import TrainingSet
 __all__ = ["ClassMeans", "GivenMeans", "PlacedPoisons", "TrainingMeans"]
 
 
-# --- where the middle of a class is -----------------------------------------------------------------------------------
+# --- class means ------------------------------------------------------------------------------------------------------
 
 
 class ClassMeans(ABC):
@@ -106,7 +106,7 @@ class GivenMeans(ClassMeans):
         return torch.tensor(self.values[label], dtype=torch.float64).reshape(shape)
 
 
-# --- placed -----------------------------------------------------------------------------------------------------------
+# --- placed points ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Poisons that are inputs, as a list and as files: what a flip list is for flips."""
+"""Poisons that are inputs, as a list, as files, and as what makes them: what a flip list is for flips.
+
+A list is written as a torch file that holds everything, and a table beside it that a person can read.
+"""
 
 from __future__ import annotations
 
@@ -24,101 +27,14 @@ from lightning_poison.poisons.flip_list import provenance_lines
 from lightning_poison.poisons.poison_list import PoisonList
 from lightning_poison.poisons.training_set import TrainingSet
 
-__all__ = [
-    "FORMAT_VERSION",
-    "PointPoison",
-    "PointsFromFile",
-    "PoisonPoints",
-    "check_points_path",
-    "read_points",
-    "write_points",
-]
+__all__ = ["PointPoison", "PointsFromFile", "PoisonPoints", "check_points_path"]
+
+_FORMAT_VERSION = 1
+_COLUMNS = ("index", "inputs", "old_label", "new_label", "distance")
+_SHOWN = ("index", "old_label", "new_label", "distance")  # what the table has of them
 
 
-# --- the files of poison points: a torch file that holds everything, and a table beside it that a person can read -----
-
-FORMAT_VERSION = 1
-_HEADER = "index,old_label,new_label,distance"
-
-
-def check_points_path(path: str | Path) -> Path:
-    """Return ``path`` if it can name a torch file that has its table beside it.
-
-    Raises:
-        UserError: it ends in ``.csv``, as the table's does.
-
-    Example:
-        >>> check_points_path("points.pt").name
-        'points.pt'
-    """
-    target = Path(path)
-    if target.suffix == ".csv":
-        raise UserError(f"poison points must go to a .pt file, got {path}; their table is written beside it as .csv")
-    return target
-
-
-def write_points(state: Mapping[str, Any], path: str | Path) -> Path:
-    """Write points to ``path``, and their table to the same name with ``.csv``, each whole or not at all.
-
-    Args:
-        state: the columns and the provenance of the points, see :meth:`PoisonPoints.state_dict`.
-        path: of the torch file.
-
-    Raises:
-        UserError: the folder cannot be written, or ``path`` is that of the table.
-    """
-    target = check_points_path(path)
-    buffer = io.BytesIO()
-    torch.save({"format_version": FORMAT_VERSION, **state}, buffer)
-    write_atomically(target.with_suffix(".csv"), _table(state))
-    return write_atomically(target, buffer.getvalue())
-
-
-def read_points(path: str | Path) -> dict[str, Any]:
-    """Read a torch file of poison points; nothing in it is executed.
-
-    Returns:
-        what :func:`write_points` was given.
-
-    Raises:
-        UserError: the file is missing, no such file, or of a later version.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"there is no file of poison points at {path}; check the path") from None
-    except Exception as error:  # an unpickler that is fed with anything raises anything
-        reason = (
-            error.strerror if isinstance(error, OSError) else "it is no whole torch file of tensors and plain values"
-        )
-        raise UserError(f"cannot read the poison points in {path} ({reason}); give the .pt file") from error
-    columns: dict[str, Any] = state if isinstance(state, dict) else {}
-    version = columns.get("format_version")
-    if version is None or "inputs" not in columns:
-        raise UserError(f"{path} holds no poison points; give a file that PoisonPoints.write wrote")
-    if version != FORMAT_VERSION:
-        raise UserError(f"{path}: format_version must be {FORMAT_VERSION}, got {version}; update lightning_poison")
-    _check_columns(columns, path)
-    return columns
-
-
-def _check_columns(state: dict[str, Any], path: str | Path) -> None:
-    for name in ("index", "inputs", "old_label", "new_label", "distance"):
-        if not isinstance(state.get(name), Tensor):
-            got = f"got {type(state[name]).__name__}" if name in state else "which is not there"
-            raise UserError(f"{path}: {name} must be a tensor, {got}; give a file that PoisonPoints.write wrote")
-    if not isinstance(state.get("provenance"), dict):
-        raise UserError(f"{path}: provenance must be a dict; give a file that PoisonPoints.write wrote")
-
-
-def _table(state: Mapping[str, Any]) -> str:
-    lines = [*provenance_lines(FORMAT_VERSION, state["provenance"]), _HEADER]
-    columns = (state[name].tolist() for name in ("index", "old_label", "new_label", "distance"))
-    lines += [f"{index},{old},{new},{far:.6g}" for index, old, new, far in zip(*columns, strict=True)]
-    return "\n".join(lines) + "\n"
-
-
-# --- poison points ----------------------------------------------------------------------------------------------------
+# --- the list ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,10 +150,16 @@ class PoisonPoints(PoisonList):
     def write(self, path: str | Path) -> Path:
         """Write the points as a torch file, and beside it as ``.csv`` for people, without the inputs.
 
+        Each file is written whole or not at all.
+
         Raises:
-            UserError: the folder cannot be written.
+            UserError: the folder cannot be written, or ``path`` is that of the table.
         """
-        return write_points(self.state_dict(), path)
+        target, state = check_points_path(path), self.state_dict()
+        buffer = io.BytesIO()
+        torch.save({"format_version": _FORMAT_VERSION, **state}, buffer)
+        write_atomically(target.with_suffix(".csv"), _table(state))
+        return write_atomically(target, buffer.getvalue())
 
     @classmethod
     def read(cls, path: str | Path) -> PoisonPoints:
@@ -246,18 +168,16 @@ class PoisonPoints(PoisonList):
         Raises:
             UserError: the file is missing or malformed.
         """
-        return cls.from_state_dict(read_points(path), source=str(path))
+        return cls.from_state_dict(_read_points(path), source=str(path))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python, fit for a checkpoint that is loaded with ``weights_only``."""
-        names = ("index", "inputs", "old_label", "new_label", "distance")
-        return {**{name: getattr(self, name) for name in names}, "provenance": dict(self.provenance)}
+        return {**{name: getattr(self, name) for name in _COLUMNS}, "provenance": dict(self.provenance)}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any], source: str | None = None) -> PoisonPoints:
         """Invert :meth:`state_dict`."""
-        names = ("index", "inputs", "old_label", "new_label", "distance")
-        return cls(**{name: state[name] for name in names}, provenance=state["provenance"], source=source)
+        return cls(**{name: state[name] for name in _COLUMNS}, provenance=state["provenance"], source=source)
 
     def short(self) -> str:
         """What it is in a heading."""
@@ -312,7 +232,70 @@ class PoisonPoints(PoisonList):
             )
 
 
-# --- what strategies that make inputs have in common ------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def check_points_path(path: str | Path) -> Path:
+    """Return ``path`` if it can name a torch file that has its table beside it.
+
+    Raises:
+        UserError: it ends in ``.csv``, as the table's does.
+
+    Example:
+        >>> check_points_path("points.pt").name
+        'points.pt'
+    """
+    target = Path(path)
+    if target.suffix == ".csv":
+        raise UserError(f"poison points must go to a .pt file, got {path}; their table is written beside it as .csv")
+    return target
+
+
+def _read_points(path: str | Path) -> dict[str, Any]:
+    """Read a torch file of poison points; nothing in it is executed.
+
+    Returns:
+        the format version, the columns and the provenance, as :meth:`PoisonPoints.state_dict` has them.
+
+    Raises:
+        UserError: the file is missing, no such file, or of a later version.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no file of poison points at {path}; check the path") from None
+    except Exception as error:  # an unpickler that is fed with anything raises anything
+        reason = (
+            error.strerror if isinstance(error, OSError) else "it is no whole torch file of tensors and plain values"
+        )
+        raise UserError(f"cannot read the poison points in {path} ({reason}); give the .pt file") from error
+    columns: dict[str, Any] = state if isinstance(state, dict) else {}
+    version = columns.get("format_version")
+    if version is None or "inputs" not in columns:
+        raise UserError(f"{path} holds no poison points; give a file that PoisonPoints.write wrote")
+    if version != _FORMAT_VERSION:
+        raise UserError(f"{path}: format_version must be {_FORMAT_VERSION}, got {version}; update lightning_poison")
+    _check_columns(columns, path)
+    return columns
+
+
+def _check_columns(state: dict[str, Any], path: str | Path) -> None:
+    for name in _COLUMNS:
+        if not isinstance(state.get(name), Tensor):
+            got = f"got {type(state[name]).__name__}" if name in state else "which is not there"
+            raise UserError(f"{path}: {name} must be a tensor, {got}; give a file that PoisonPoints.write wrote")
+    if not isinstance(state.get("provenance"), dict):
+        raise UserError(f"{path}: provenance must be a dict; give a file that PoisonPoints.write wrote")
+
+
+def _table(state: Mapping[str, Any]) -> str:
+    lines = [*provenance_lines(_FORMAT_VERSION, state["provenance"]), ",".join(_SHOWN)]
+    columns = (state[name].tolist() for name in _SHOWN)
+    lines += [f"{index},{old},{new},{far:.6g}" for index, old, new, far in zip(*columns, strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+# --- poisons ----------------------------------------------------------------------------------------------------------
 
 
 class PointPoison(Poison):
@@ -343,9 +326,6 @@ class PointPoison(Poison):
             "num_classes_after": self.num_classes_after(training_set.num_classes),
             "package_version": lightning_poison.__version__,
         }
-
-
-# --- poison points that a file holds ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Surrogates that are trained on the spot, and which one a strategy takes."""
+"""Surrogates that are trained on the spot, which one a strategy takes, and what its last layer sees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from lightning_poison.poisons.surrogates.surrogate import Surrogate, check_surro
 from lightning_poison.poisons.training_set import TrainingSet
 
 __all__ = ["LastLayer", "TrainedSurrogate", "looks_through_network", "penultimate_features", "surrogate_network"]
-
 
 _EPOCHS, _STEPS = 5, 2000
 
@@ -80,25 +79,6 @@ def _long_enough(points: int) -> TrainingRecipe:
     return TrainingRecipe(epochs=max(_EPOCHS, -(-_STEPS // steps)))
 
 
-# --- which network a strategy looks through when its user named one, or none ------------------------------------------
-
-
-def looks_through_network(rule: Any) -> bool:
-    """Whether a strategy, or a part of it, takes the network that comes with the data: its ``surrogate`` is None.
-
-    Example:
-        >>> from lightning_poison.poisons import HighestLoss, LabelFlips, Medoids
-        >>> looks_through_network(LabelFlips(HighestLoss())), looks_through_network(LabelFlips(Medoids()))
-        (True, False)
-    """
-    if not dataclasses.is_dataclass(rule):
-        return False
-    values = {field.name: getattr(rule, field.name) for field in dataclasses.fields(rule)}
-    if "surrogate" in values and values["surrogate"] is None:
-        return True
-    return any(looks_through_network(value) for value in values.values())
-
-
 def surrogate_network(surrogate: Surrogate | None, training_set: TrainingSet, seed: int) -> nn.Module:
     """The named surrogate's network, else the one that comes with the data, else one that is trained now.
 
@@ -121,7 +101,23 @@ def surrogate_network(surrogate: Surrogate | None, training_set: TrainingSet, se
     return TrainedSurrogate().network(training_set, seed)
 
 
-# --- what the last linear layer of a network sees, and the network with another last layer ----------------------------
+def looks_through_network(rule: Any) -> bool:
+    """Whether a strategy, or a part of it, takes the network that comes with the data: its ``surrogate`` is None.
+
+    Example:
+        >>> from lightning_poison.poisons import HighestLoss, LabelFlips, Medoids
+        >>> looks_through_network(LabelFlips(HighestLoss())), looks_through_network(LabelFlips(Medoids()))
+        (True, False)
+    """
+    if not dataclasses.is_dataclass(rule):
+        return False
+    values = {field.name: getattr(rule, field.name) for field in dataclasses.fields(rule)}
+    if "surrogate" in values and values["surrogate"] is None:
+        return True
+    return any(looks_through_network(value) for value in values.values())
+
+
+# --- last layer -------------------------------------------------------------------------------------------------------
 
 
 def penultimate_features(network: nn.Module, inputs: Tensor) -> Tensor:
