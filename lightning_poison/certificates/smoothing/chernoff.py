@@ -33,7 +33,8 @@ of convergence rate estimates in the Lyapunov theorem", Doklady Mathematics 82; 
 and :math:`E[e^{tG} 1_{G \le 0}] = \tfrac12 e^{-a^2/2} \operatorname{erfcx}((a + s)/\sqrt 2)`. QED.
 
 **Rounding.** V is bounded from below and T from above; :math:`e^{-a^2/2}` and erfcx, which is monotone, are taken at
-arguments moved to the unfavourable side; the result is raised by far more than SciPy's erfcx and the rest can err.
+arguments moved to the unfavourable side, also by what V may be more; the result is raised by far more than SciPy's erfcx
+and the rest can err.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ def log_normal_factor(moments: Moments, tilt: Tensor, sign: Tensor) -> Tensor:
     deviation = moments.variance.clamp(min=1e-300).sqrt()
     distance = _CONSTANT * moments.third / deviation**3
     mean, moved = sign * moments.mean / deviation, moments.mean_error / deviation
+    moved = moved + mean.abs() * _ROUNDING  # the variance may be more than its lower bound
     nearest = (mean.abs() - moved).clamp(min=0)
     argument = (mean - moved + tilt.abs() * deviation * (1 - _ROUNDING)) / math.sqrt(2)
     normal = torch.from_numpy(erfcx(argument.cpu().numpy())).to(argument) / 2 * (-nearest.square() / 2).exp()
