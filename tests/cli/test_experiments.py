@@ -179,12 +179,12 @@ def test_other_data_in_the_folder(run_cli: Cli, small: str) -> None:
 def test_an_interrupted_experiment_says_that_it_goes_on(
     run_cli: Cli, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lightning_poison.experiments import training
+    from lightning_poison.experiments import experiment as experiment_module
 
     def interrupted(*arguments: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train_networks", interrupted)
+    monkeypatch.setattr(experiment_module, "train_networks", interrupted)
     code, _, err = run_cli("experiment", "--config", small)
     assert code == 130
     assert "the same command goes on" in err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightning_poison.ensembles import train_networks
-from lightning_poison.experiments import training as training_module
+from lightning_poison.experiments import experiment as experiment_module
 
 
 @pytest.fixture
@@ -17,5 +17,5 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(seeds))
         return train_networks(net, inputs, labels, num_classes, seeds, *more, **named)
 
-    monkeypatch.setattr(training_module, "train_networks", counted)
+    monkeypatch.setattr(experiment_module, "train_networks", counted)
     return counts

@@ -15,7 +15,8 @@ from lightning_poison.attacks import PGD
 from lightning_poison.datamodules import Digits
 from lightning_poison.ensembles import TrainingRecipe, train_networks
 from lightning_poison.errors import UserError
-from lightning_poison.experiments import VictimPlan, training
+from lightning_poison.experiments import VictimPlan
+from lightning_poison.experiments import experiment as experiment_module
 from lightning_poison.experiments.crafting import FlipLists
 from lightning_poison.experiments.subject import Subject
 from lightning_poison.functional.progress import no_progress
@@ -144,7 +145,7 @@ def test_a_loss_above_twice_that_of_guessing_is_a_failure(tmp_path: Path, monkey
         changes = {"loss": loss * math.log(num_classes), "fitted": 1.0, "epochs": 4}
         return [dataclasses.replace(each, **changes) for each in trained]
 
-    monkeypatch.setattr(training, "train_networks", faked)
+    monkeypatch.setattr(experiment_module, "train_networks", faked)
     recipe = dataclasses.replace(RECIPE, extra_epochs=2)
     small = {
         "strategies": {"random": None, "new": NEW_CLASS},

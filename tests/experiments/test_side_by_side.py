@@ -13,7 +13,7 @@ import pytest
 from joblib import parallel_config
 
 from lightning_poison.experiments import VictimPlan
-from lightning_poison.experiments import training as training_module
+from lightning_poison.experiments import experiment as experiment_module
 from tests.experiments.experiment_runs import FOUR_SEEDS, RECIPE, SMALL, run
 
 
@@ -78,7 +78,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 
 def test_what_another_process_has_finished_meanwhile_is_taken_over(tmp_path: Path, trained: list[int]) -> None:
     """While the first run is in training, another process finishes the rest."""
-    inner = training_module.train_networks
+    inner = experiment_module.train_networks
     rest = threading.Event()
 
     def meanwhile(*arguments, **named):
@@ -88,7 +88,7 @@ def test_what_another_process_has_finished_meanwhile_is_taken_over(tmp_path: Pat
         return inner(*arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_module, "train_networks", meanwhile)
+        patch.setattr(experiment_module, "train_networks", meanwhile)
         results = run(tmp_path)
     assert trained == [1] * 5  # every run by the other process, and the first by this one too
     trained.clear()
