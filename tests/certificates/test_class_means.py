@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestCentroid as SklearnNearestCentroid
 
 from lightning_poison.certificates import RawFeatures, class_means
-from lightning_poison.certificates.centroids import Centroids
+from lightning_poison.certificates.centroids import Centroids, _Largest
 from lightning_poison.certificates.class_means import _Rivalry, certify_class_means
 from lightning_poison.certificates.learners import CosineKernel, MeanSimilarity, NearestCentroid
 from lightning_poison.errors import UserError
@@ -358,6 +358,22 @@ def quotients(leaving: np.ndarray, entering: np.ndarray, size: int) -> np.ndarra
         sums.append(np.concatenate([[0], largest, np.zeros(size - 1 - len(largest))]).cumsum())
     counts = len(leaving) - np.arange(size)[:, None] + np.minimum(np.arange(size), len(entering))
     return np.maximum.accumulate(np.maximum.accumulate((sums[0][:, None] + sums[1]) / counts, axis=0), axis=1)
+
+
+@pytest.mark.parametrize("power", [1, 4])
+def test_the_largest_quotient_is_that_of_the_peak(power: int) -> None:
+    """Where few points are far, and the next one pulls less than the mean has moved, fewer enter than may."""
+    draw, fewer = np.random.default_rng(power), 0
+    for _ in range(100):
+        count, others = int(draw.integers(2, 40)), int(draw.integers(0, 60))
+        leaving, entering = (np.round(draw.normal(0.5, 1.5, n) ** power, 1) for n in (count, others))
+        size = int(draw.integers(1, count))
+        largest = _Largest(leaving, np.append(entering, np.zeros(count)), count, size, 1e-14)
+        left, entered = (axis.flatten() for axis in np.indices((size + 1, size + 1)))
+        wanted = quotients(leaving, entering, size + 1)
+        np.testing.assert_allclose(largest.of(left, entered), wanted[left, entered], rtol=1e-12)
+        fewer += int((wanted[:, -1] == wanted[:, -2]).sum())
+    assert fewer > 100
 
 
 def radius_step_by_step(features: np.ndarray, labels: np.ndarray, point: np.ndarray, classes: int) -> int:
