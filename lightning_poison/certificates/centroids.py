@@ -32,20 +32,26 @@ points that leave one class need not be those that enter the other. The radius i
 (For the largest mean *similarity* there is an exact certificate, see
 :mod:`lightning_poison.certificates.learners.class_means`.)
 
-**Cost.** As :math:`U_k \le V_k`, all r with :math:`\max V_c + V_j < p_j - p_c`, where the left side is the same for all
-x, fulfil the condition. They are found first; rivals come by their number, and those for which it is no less than the
-radius so far are left out.
+**Cost.** The quotient grows with a', so a' = a. For fixed a it is a mean in which point b' + 1 joins with its value
+:math:`z_{(b'+1)}`: it rises exactly while that is more than the quotient. Once it is not, the quotient falls but stays
+no less than that value, so no later and smaller value is more: there is one peak b*(a), the largest quotient is that of
+min(b, b*(a)), and b*(a) is found by bisection, for all a together. An adversary need not use all changes, so the
+condition for r implies that for less, and the largest r is found by bisection, too. As :math:`U_k \le V_k`, an r with
+:math:`\max V_c + V_j < p_j - p_c` fulfils the condition as well; this takes no sorting of training points, and rivals
+that the radius so far passes in this way are left out.
 
 **Rounding.** Sums are rounded up by :math:`32 (n + d) u`, the gaps between distances down by four times that, in units
 of the largest norm, and :math:`p_c` by once that (the root less :math:`p_c` falls with it, by no more). The
 :math:`z_i` of U err by less than :math:`12 (n + d) u (\|x\| + \max_l \|x_l\|)^2 / p_k`, from products of x and of the
 means with the training points and from the direction together; more than twice that is added to each, and V is taken
-where it is less.
+where it is less. A quotient counts as rising where the next value is larger by :math:`8 (n + d) u`, which is more than
+it errs: up to where the bisection ends it then rises in exact arithmetic, and after that by less than
+:math:`16 (n + d) u`, half of what sums are rounded up by. A radius is 0 or an r at which the condition itself held.
 """
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,11 +68,10 @@ from lightning_poison.functional.scale import unit_of
 __all__ = ["Centroids"]
 
 Vector = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 _EPS = torch.finfo(torch.float64).eps
 _BYTES = 32 * 2**20  # of the products of a batch of points with all training points
-_FIRST_SIZE = 64
-_GROWTH = 4
 _SMALLEST = 1e-140  # squares of differences below 1e-160 vanish; this times the rounding of norms is more
 _REMEDY = "they are too large beside the training points; clean the inputs"
 
@@ -85,7 +90,7 @@ class Centroids:
 
     Example:
         >>> centroids = Centroids(torch.tensor([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]]), torch.arange(6) // 3, 2)
-        >>> centroids.moved(0, 1).round(decimals=3).tolist()
+        >>> [round(centroids.moved(0, 1, changes), 3) for changes in range(3)]
         [0.0, 0.25, 0.667]
         >>> centroids.certify(torch.tensor([[0.1]]))
         LabelFlipCertificate(prediction=tensor([0]), radius=tensor([2]))
@@ -99,16 +104,11 @@ class Centroids:
         self._size = 16 * sum(features.shape) * _EPS
         self._norm = max(float(features.norm(dim=1).max()), _SMALLEST)
         self._features = features
-        self._labels = labels.long()
-        members = [self._labels == label for label in range(num_classes)]
-        self._counts = torch.tensor([int(chosen.sum()) for chosen in members])
-        self.means = torch.stack([features[chosen].mean(0) for chosen in members])
-        self._with_means = features @ self.means.T
-        self._labels = labels.long()
-        self._moves = [
-            _Moves.of(_distances(features, mean[None])[:, 0], chosen)
-            for mean, chosen in zip(self.means, members, strict=True)
-        ]
+        labels = labels.long()
+        self._members = [(labels == label).nonzero()[:, 0] for label in range(num_classes)]
+        self.means = torch.stack([features[members].mean(0) for members in self._members])
+        self._with_means = self.means @ features.T
+        self._anyhow = [self._moved_anyhow(label) for label in range(num_classes)]
 
     def certify(self, points: Tensor, advance: Callable[[int], object] = lambda _: None) -> LabelFlipCertificate:
         """Nearest means of points (m, d), and the largest r that the theorem allows; with one class n is the radius.
@@ -121,7 +121,7 @@ class Centroids:
             UserError: points are not finite, or their distances are not.
         """
         points = check_finite("points", points.flatten(1).double() * self.unit, remedy=_REMEDY)
-        occupied = torch.tensor([moves.count > 0 for moves in self._moves])
+        occupied = torch.tensor([len(members) > 0 for members in self._members])
         distances = _distances(points, self.means)
         check_finite("distances", distances[:, occupied], remedy=_REMEDY)
         distances[:, ~occupied] = torch.inf
@@ -129,175 +129,142 @@ class Centroids:
         size = self._norm + points.norm(dim=1)
         slack = self._size * size
         gaps = distances - distances.gather(1, prediction[:, None]) - 4 * slack[:, None]
-        either_way = self._either_way(prediction, gaps)
+        levels = points @ self.means.T - self.means.square().sum(1)
         radius = torch.full_like(prediction, self._num_points)
         for rows in torch.split(torch.arange(len(points)), rows_per_chunk(self._num_points, budget=_BYTES)):
-            products = points[rows] @ self._features.T
-            asked = _Asked(
-                points[rows], products, distances[rows], gaps[rows], slack[rows], self._size * size[rows] ** 2
-            )
-            radius[rows] = self._along_lines(prediction[rows], asked, either_way[rows])
+            for row, products in zip(rows.tolist(), points[rows] @ self._features.T, strict=True):
+                asked = _Asked(
+                    products,
+                    levels[row].tolist(),
+                    distances[row].tolist(),
+                    gaps[row].tolist(),
+                    float(slack[row]),
+                    float(self._size * size[row] ** 2),
+                )
+                radius[row] = self._radius(int(prediction[row]), asked)
             advance(len(rows))
         return LabelFlipCertificate(prediction, radius)
 
-    def _either_way(self, prediction: Tensor, gaps: Tensor) -> Tensor:
-        """For each rival the largest r with V_c + V_j below the gaps (m, K); n for the class itself."""
-        withstood = torch.full(gaps.shape, self._num_points)
-        for own in set(prediction.tolist()):
-            rows = (prediction == own).nonzero()[:, 0]
-            for rival in set(range(len(self._moves))) - {own}:
-                asked = gaps[rows, rival]
-                needed = self.moved(own, rival, float(asked.max()))
-                withstood[rows, rival] = (torch.searchsorted(needed, asked.contiguous()) - 1).clamp(min=0)
-        return withstood
-
-    def _along_lines(self, own: Tensor, asked: _Asked, either_way: Tensor) -> Tensor:
-        """Radii (m,); rivals come by what is withstood either way, as long as that is less than the radius so far."""
-        radius = torch.full_like(own, self._num_points)
-        for rival in either_way.argsort(dim=1)[:, : len(self._moves) - 1].T:
-            found = either_way.gather(1, rival[:, None])[:, 0]
-            todo, size = (found < radius).nonzero()[:, 0], _FIRST_SIZE
-            while len(todo):
-                reached, stopped = self._along_line(own[todo], rival[todo], asked.of(todo), size)
-                found[todo] = torch.maximum(found[todo], reached)
-                todo, size = todo[~stopped & (found[todo] < radius[todo])], size * _GROWTH
-            radius = torch.minimum(radius, found)
+    def _radius(self, own: int, asked: _Asked) -> int:
+        """The largest r that the theorem allows for one point; near rivals come first."""
+        rivals = sorted(set(range(len(self._members))) - {own}, key=lambda rival: asked.gaps[rival])
+        if not rivals:
+            return self._num_points
+        radius = max(min(len(members) for members in self._members) - 1, 0)
+        away = None
+        for rival in rivals:
+            if not radius or self.moved(own, rival, radius) < asked.gaps[rival]:
+                continue
+            away = away or self._pulls(own, asked, -1, radius)
+            withstands = self._withstands(own, rival, asked, away, self._pulls(rival, asked, 1, radius))
+            if not withstands(radius):
+                radius = bisect_left(range(1, radius), True, key=lambda changes: not withstands(changes))
         return radius
 
-    def _along_line(self, own: Tensor, rival: Tensor, asked: _Asked, size: int) -> tuple[Tensor, Tensor]:
-        """The largest r below ``size`` for which the theorem's condition holds, and whether it fails for r + 1."""
-        away, near = self._pulls(own, asked, -1, size), self._pulls(rival, asked, 1, size)
-        of_own, of_rival = self._moved_anyhow(own, size), self._moved_anyhow(rival, size)
-        gaps = asked.gaps.gather(1, rival[:, None])[:, 0]
-        from_mean = (asked.distances.gather(1, own[:, None]) - asked.slack[:, None]).clamp(min=0)
-        count = torch.minimum(self._counts[own], self._counts[rival])
-        reached, holds = torch.zeros_like(own), torch.ones_like(own, dtype=torch.bool)
-        for changes in range(size):
-            anyhow = of_own.grown(changes)
-            along = torch.minimum(away.grown(changes), anyhow)
-            more = 2 * from_mean * along + anyhow.square()
-            further = more / ((from_mean.square() + more).sqrt() + from_mean).clamp(min=_SMALLEST)
-            nearer = torch.minimum(near.grown(changes), of_rival.grown(changes)).flip(1)
-            holds &= ((further + nearer).amax(1) * (1 + self._size) < gaps) & (changes < count)
-            if not holds.any():
-                break
-            reached[holds] = changes
-        return reached, ~holds
+    def _withstands(self, own: int, rival: int, asked: _Asked, away: _Largest, near: _Largest) -> Callable[[int], bool]:
+        """Whether the theorem's condition holds for a rival and a number of changes."""
+        from_mean = max(asked.distances[own] - asked.slack, 0.0)
 
-    def _pulls(self, label: Tensor, asked: _Asked, sign: int, size: int) -> _Largest:
-        """How far changes pull the mean of a class (m,) towards x (sign 1) or away from it (sign -1)."""
-        means, distance = self.means[label], asked.distances.gather(1, label[:, None])
-        level = (asked.points * means).sum(1) - means.square().sum(1)
-        towards = asked.products - self._with_means[:, label].T - level[:, None]
-        entering, error = sign * towards / distance, asked.product_error[:, None] / distance
-        members = self._labels == label[:, None]
-        sums = [
-            _sums_of_largest((pull + error).nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(others, 0), size)
-            for pull, others in ((-entering, ~members), (entering, members))
-        ]
-        return _Largest(self._counts[label, None], *sums)
+        def withstands(changes: int) -> bool:
+            left = np.arange(changes + 1)
+            entered = left[::-1]
+            own_anyhow, rival_anyhow = self._anyhow[own].of(left, entered), self._anyhow[rival].of(entered, left)
+            more = 2 * from_mean * np.minimum(away.of(left, entered), own_anyhow) + own_anyhow**2
+            further = more / np.maximum(np.sqrt(from_mean**2 + more) + from_mean, _SMALLEST)
+            nearer = np.minimum(near.of(entered, left), rival_anyhow)
+            return float((further + nearer).max()) * (1 + self._size) < asked.gaps[rival]
 
-    def _moved_anyhow(self, label: Tensor, size: int) -> _Largest:
-        """How far changes move the mean of a class (m,) in any direction."""
-        sums = [
-            torch.stack([_filled_up(getattr(moves, side), size) for moves in self._moves])[label]
-            for side in ("leaving", "entering")
-        ]
-        return _Largest(self._counts[label, None], *sums)
+        return withstands
 
-    def moved(self, one: int, two: int, enough: float = math.inf) -> Tensor:
-        """How far r changed labels can move two means, both together: for r = 0, 1, ..., at most.
+    def _pulls(self, label: int, asked: _Asked, sign: int, size: int) -> _Largest:
+        """How far up to ``size`` changes pull the mean of a class towards x (sign 1) or away from it (sign -1)."""
+        distance, members = torch.tensor(asked.distances[label], dtype=torch.float64), self._members[label]
+        pull = (asked.products - self._with_means[label]).sub_(asked.levels[label]).mul_(sign).div_(distance)
+        error = asked.product_error / distance
+        leaving = (error - pull[members]).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        entering = pull.add_(error).nan_to_num_(nan=torch.inf, posinf=torch.inf)
+        entering[members] = 0
+        return _Largest(leaving.numpy(), entering.numpy(), len(members), size, self._size / 4)
+
+    def _moved_anyhow(self, label: int) -> _Largest:
+        """How far changes move the mean of a class in any direction."""
+        entering, members = _distances(self._features, self.means[label, None])[:, 0], self._members[label]
+        leaving = entering[members]
+        entering[members] = 0
+        return _Largest(leaving.numpy(), entering.numpy(), len(members), len(members) - 1, self._size / 4)
+
+    def moved(self, one: int, two: int, changes: int) -> float:
+        """How far so many changed labels can move two means, both together, at most: times ``unit``.
 
         Args:
             one: a class.
             two: another one.
-            enough: go no further once they move so far.
+            changes: less than the size of either class.
 
         Returns:
-            shape (R,), float64, rising, times ``unit``; R is at most the size of the smaller class, 0 if it is empty.
+            No less than the exact number: rounded up.
         """
-        first, second = self._moves[one], self._moves[two]
-        count = min(first.count, second.count)
-        of_first, of_second, bounds = np.zeros(count), np.zeros(count), [0.0]
-        for changes in range(count):
-            # Entry s becomes V(s, r - s): the quotient grows with a, and those with fewer that enter were seen before.
-            left = np.arange(changes + 1)
-            for moves, seen in ((first, of_first[: changes + 1]), (second, of_second[: changes + 1])):
-                np.maximum(seen, moves.shift(left, changes - left), out=seen)
-            both = float((of_first[: changes + 1] + of_second[changes::-1]).max())
-            bounds.append(max(bounds[-1], both * (1 + self._size)))
-            if bounds[-1] > enough:
-                break
-        return torch.tensor(bounds[1:], dtype=torch.float64)
+        left = np.arange(changes + 1)
+        both = self._anyhow[one].of(left, left[::-1]) + self._anyhow[two].of(left[::-1], left)
+        return float(both.max()) * (1 + self._size)
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Points (m, d), their products with all training points (m, n), distances and gaps (m, K), rounding slacks (m,).
+    """Of a point: products with all training points (n,); per class (K,) levels, distances, gaps; its rounding slack.
 
-    ``product_error`` bounds the error of products with x - mean.
+    A level is the product with the mean less the mean's square. ``product_error`` bounds the error of products with
+    x - mean.
     """
 
-    points: Tensor
     products: Tensor
-    distances: Tensor
-    gaps: Tensor
-    slack: Tensor
-    product_error: Tensor
-
-    def of(self, rows: Tensor) -> _Asked:
-        return _Asked(*(part[rows] for part in vars(self).values()))
+    levels: list[float]
+    distances: list[float]
+    gaps: list[float]
+    slack: float
+    product_error: float
 
 
 class _Largest:
-    """Largest quotients of classes of ``count`` points (m, 1), of sums of what leaves and enters, (m, size + 1)."""
+    """The largest quotients of the theorem, of a class of ``count`` points.
 
-    def __init__(self, count: Tensor, leaving: Tensor, entering: Tensor) -> None:
-        self.count, self.leaving, self.entering = count, leaving, entering
-        self._seen = torch.zeros_like(leaving)
+    Args:
+        leaving: numbers of the points of the class; negative ones are taken for 0.
+        entering: of all others; any number of zeros may stand among them.
+        count: size of the class.
+        size: at most so many leave, and at most so many enter; less than ``count``.
+        error: of a quotient, relative.
+    """
 
-    def grown(self, changes: int) -> Tensor:
-        """Entry a: at most a points leave and ``changes - a`` enter; called for 0, 1, 2, ... in turn."""
-        left = torch.arange(changes + 1)
-        entering = self.entering[:, : changes + 1].flip(1)
-        now = (self.leaving[:, : changes + 1] + entering) / (self.count + changes - 2 * left)
-        seen = self._seen[:, : changes + 1]
-        return torch.maximum(seen, now, out=seen)
+    def __init__(self, leaving: Vector, entering: Vector, count: int, size: int, error: float) -> None:
+        self._count = count
+        leaving, entering = _largest(leaving, size), _largest(entering, size)
+        self._leaving, self._entering = (np.concatenate([[0.0], side.cumsum()]) for side in (leaving, entering))
+        following = np.append(entering, -np.inf)
+        left = np.arange(len(self._leaving))
+        low, high = np.zeros_like(left), np.full_like(left, len(self._entering) - 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            rises = following[middle] > self._quotient(left, middle) * (1 + error)
+            low, high = np.where(rises, middle + 1, low), np.where(rises, high, middle)
+        self._peak = low
 
+    def of(self, left: Counts, entered: Counts) -> Vector:
+        """Where at most so many points leave and so many enter: shape as given."""
+        return self._quotient(left, np.minimum(entered, self._peak[left]))
 
-@dataclass(frozen=True)
-class _Moves:
-    """A class of ``count`` points, and sums of the largest distances to its mean: of its points and of all others."""
-
-    count: int
-    leaving: Vector
-    entering: Vector
-
-    @classmethod
-    def of(cls, distances: Tensor, members: Tensor) -> _Moves:
-        """Of the distances of all points (n,), and which of them are members."""
-        own, others = (
-            np.concatenate([[0.0], side.sort(descending=True).values.cumsum(0).numpy()])
-            for side in (distances[members], distances[~members])
-        )
-        return cls(int(members.sum()), own, others)
-
-    def shift(self, left: npt.NDArray[np.int64], entered: npt.NDArray[np.int64]) -> Vector:
-        """How far the mean moves when so many points leave and enter, at most: shape as given."""
-        entered = np.minimum(entered, len(self.entering) - 1)
-        moved: Vector = (self.leaving[left] + self.entering[entered]) / (self.count - left + entered)
-        return moved
+    def _quotient(self, left: Counts, entered: Counts) -> Vector:
+        quotient: Vector = (self._leaving[left] + self._entering[entered]) / (self._count - left + entered)
+        return quotient
 
 
-def _sums_of_largest(values: Tensor, size: int) -> Tensor:
-    """Sums of the 0, 1, ..., ``size`` largest of each row, (m, size + 1), negative ones taken for 0."""
-    largest = values.topk(min(size, values.shape[1]), dim=1).values.clamp(min=0)
-    return torch.nn.functional.pad(largest, (1, size - largest.shape[1])).cumsum(1)
-
-
-def _filled_up(sums: Vector, size: int) -> Tensor:
-    """The first ``size + 1`` sums; the last one again where there are fewer."""
-    return torch.from_numpy(sums[np.minimum(np.arange(size + 1), len(sums) - 1)])
+def _largest(values: Vector, size: int) -> Vector:
+    """The ``size`` largest (or all there are), the largest first, negative ones taken for 0."""
+    fewer = len(values) - min(max(size, 0), len(values))
+    if 0 < fewer < len(values):
+        values = np.partition(values, fewer)
+    largest: Vector = np.sort(values[fewer:])[::-1].clip(min=0)
+    return largest
 
 
 def _distances(points: Tensor, means: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestCentroid as SklearnNearestCentroid
 
 from lightning_poison.certificates import RawFeatures
-from lightning_poison.certificates.centroids import Centroids
+from lightning_poison.certificates.centroids import Centroids, _Largest
 from lightning_poison.certificates.learners import CosineKernel, MeanSimilarity, NearestCentroid, class_means
 from lightning_poison.certificates.learners.class_means import _Rivalry, certify_class_means
 from lightning_poison.errors import UserError
@@ -202,13 +202,19 @@ def test_distances_that_cancel_never_certify_a_tie() -> None:
     assert certified > 0
 
 
+def moves(centroids: Centroids, one: int, two: int) -> np.ndarray:
+    """How far 0, 1, ... changes move two means, both together."""
+    count = min(len(centroids._members[label]) for label in (one, two))
+    return np.array([centroids.moved(one, two, changes) for changes in range(count)])
+
+
 def test_no_relabelling_moves_two_means_further_than_the_bound() -> None:
     """On a line, where distances add up, the bound is reached wherever what moves lies on the right sides."""
     draw, reached = np.random.default_rng(4), 0
     for _ in range(40):
         features = draw.exponential(1, (7, 1)) * draw.choice([1, 5])
         labels = np.array([0, 0, 0, 0, 1, 1, 1])
-        bound = Centroids(torch.tensor(features), torch.tensor(labels), 2).moved(0, 1).numpy()
+        bound = moves(Centroids(torch.tensor(features), torch.tensor(labels), 2), 0, 1)
         moved = np.zeros(3)
         for other in product(range(2), repeat=7):
             changed = np.array(other)
@@ -227,8 +233,8 @@ def test_changes_of_a_third_class_move_two_means_no_further_either() -> None:
     for _ in range(8):
         features = draw.normal(0, 1, (7, 2)) * draw.exponential(2, (7, 1))
         centroids = Centroids(torch.tensor(features), torch.tensor(labels), 3)
-        bound = centroids.moved(0, 1).numpy()
-        np.testing.assert_array_equal(bound, centroids.moved(1, 0).numpy())
+        bound = moves(centroids, 0, 1)
+        np.testing.assert_array_equal(bound, moves(centroids, 1, 0))
         for other in product(range(3), repeat=7):
             changed = np.array(other)
             changes = int((changed != labels).sum())
@@ -237,14 +243,14 @@ def test_changes_of_a_third_class_move_two_means_no_further_either() -> None:
                 assert sum(np.linalg.norm(shift) for shift in shifts) <= bound[changes]
 
 
-def test_the_bound_is_the_definition_and_stops_where_it_is_enough() -> None:
+def test_the_bound_is_the_definition() -> None:
     """V_c(s, t) + V_j(t, s) over all s + t = r, by trying every a and b below them."""
     draw = np.random.default_rng(6)
     for sizes in ((5, 4, 3), (2, 6, 0), (7, 1, 4), (6, 6, 0)):
         labels = np.repeat([0, 1, 2], sizes)
         features = draw.normal(0, 1, (len(labels), 3))
 
-        def moves(
+        def longest(
             label: int, out: int, into: int, labels: np.ndarray = labels, features: np.ndarray = features
         ) -> float:
             away = np.linalg.norm(features - features[labels == label].mean(0), axis=1)
@@ -255,12 +261,9 @@ def test_the_bound_is_the_definition_and_stops_where_it_is_enough() -> None:
                 for b in range(into + 1)
             )
 
-        wanted = [max(moves(0, s, r - s) + moves(1, r - s, s) for s in range(r + 1)) for r in range(min(sizes[:2]))]
+        wanted = [max(longest(0, s, r - s) + longest(1, r - s, s) for s in range(r + 1)) for r in range(min(sizes[:2]))]
         centroids = Centroids(torch.tensor(features), torch.tensor(labels), 3)
-        np.testing.assert_allclose(centroids.moved(0, 1).numpy(), wanted, rtol=1e-12)
-        stopped = centroids.moved(0, 1, enough=wanted[-1] / 2).numpy()
-        np.testing.assert_array_equal(stopped, centroids.moved(0, 1).numpy()[: len(stopped)])
-        assert stopped[-1] > wanted[-1] / 2 or len(wanted) == 1
+        np.testing.assert_allclose(moves(centroids, 0, 1), wanted, rtol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -323,13 +326,107 @@ def test_no_relabelling_reaches_the_nearest_centroid_within_its_radius(classes: 
         distances = (asked - centroids.means).norm(dim=1)
         gaps = distances - distances[own]
         either_way = min(
-            int((centroids.moved(own, rival) < gaps[rival] * (1 - 1e-9)).sum()) - 1
+            int((moves(centroids, own, rival) < float(gaps[rival]) * (1 - 1e-9)).sum()) - 1
             for rival in set(range(classes)) - {own}
         )
         assert radius >= either_way
         holding, certified, before = holding + allowed, certified + radius, before + max(either_way, 0)
     assert holding >= certified >= before
     assert certified > 0
+
+
+def test_products_that_lose_digits_certify_no_tie() -> None:
+    """Coordinates near 2^30: products of 2^60 keep no digit below 128, and the points are less than 40 apart."""
+    draw, certified = np.random.default_rng(0), 0
+    for _ in range(240):
+        labels, width = draw.permutation(np.arange(8) % 2), int(draw.choice([2, 8]))
+        features = draw.integers(0, width, (8, 1)) + int(draw.choice([1, 2, 4])) * width * labels[:, None] + 2**30
+        point = features[0] + draw.integers(-1, 2, 1)
+        centroids = Centroids(torch.tensor(features).double(), torch.tensor(labels), 2)
+        certificate = centroids.certify(torch.tensor(point[None]).double())
+        fewest = fewest_changes_to_a_tie(features, labels, point, 2, certificate.prediction.item())
+        assert certificate.radius.item() < max(fewest, 1)
+        certified += certificate.radius.item()
+    assert certified > 240
+
+
+def quotients(leaving: np.ndarray, entering: np.ndarray, size: int) -> np.ndarray:
+    """The theorem's largest quotient for all a and b below ``size``, by trying everything up to them."""
+    sums = []
+    for values in (leaving, entering):
+        largest = np.sort(np.maximum(values, 0))[::-1][: size - 1]
+        sums.append(np.concatenate([[0], largest, np.zeros(size - 1 - len(largest))]).cumsum())
+    counts = len(leaving) - np.arange(size)[:, None] + np.minimum(np.arange(size), len(entering))
+    return np.maximum.accumulate(np.maximum.accumulate((sums[0][:, None] + sums[1]) / counts, axis=0), axis=1)
+
+
+@pytest.mark.parametrize("power", [1, 4])
+def test_the_largest_quotient_is_that_of_the_peak(power: int) -> None:
+    """Where few points are far, and the next one pulls less than the mean has moved, fewer enter than may."""
+    draw, fewer = np.random.default_rng(power), 0
+    for _ in range(100):
+        count, others = int(draw.integers(2, 40)), int(draw.integers(0, 60))
+        leaving, entering = (np.round(draw.normal(0.5, 1.5, n) ** power, 1) for n in (count, others))
+        size = int(draw.integers(1, count))
+        largest = _Largest(leaving, np.append(entering, np.zeros(count)), count, size, 1e-14)
+        left, entered = (axis.flatten() for axis in np.indices((size + 1, size + 1)))
+        wanted = quotients(leaving, entering, size + 1)
+        np.testing.assert_allclose(largest.of(left, entered), wanted[left, entered], rtol=1e-12)
+        fewer += int((wanted[:, -1] == wanted[:, -2]).sum())
+    assert fewer > 100
+
+
+def radius_step_by_step(features: np.ndarray, labels: np.ndarray, point: np.ndarray, classes: int) -> int:
+    """The theorem word by word, r by r, with the allowances for rounding that its module names."""
+    rounding = 16 * sum(features.shape) * np.finfo(float).eps
+    norms = np.linalg.norm(features, axis=1).max() + np.linalg.norm(point)
+    means = [features[labels == c].mean(0) for c in range(classes)]
+    apart = np.array([np.linalg.norm(point - mean) for mean in means])
+    own, radius = int(apart.argmin()), len(labels)
+    nearest = max(apart[own] - rounding * norms, 0)
+    for rival in set(range(classes)) - {own}:
+        size = min(int((labels == c).sum()) for c in (own, rival))
+        bounds = []
+        for label, sign in ((own, -1), (rival, 1)):
+            inside, anyhow = labels == label, np.linalg.norm(features - means[label], axis=1)
+            pull = sign * ((features - means[label]) @ (point - means[label]))
+            # At the mean itself all directions are towards it: only how far the points are counts.
+            out, into = ((rounding * norms**2 + side) / (apart[label] or np.nan) for side in (-pull, pull))
+            along = quotients(*(np.nan_to_num(side, nan=np.inf) for side in (out[inside], into[~inside])), size)
+            total = quotients(anyhow[inside], anyhow[~inside], size)
+            bounds += [np.minimum(along, total), total]
+        further = np.sqrt(nearest**2 + 2 * nearest * bounds[0] + bounds[1] ** 2) - nearest
+        gap = apart[rival] - apart[own] - 4 * rounding * norms
+        withstood = 0
+        while withstood + 1 < size:
+            changes = np.arange(withstood + 2)
+            moved = further[changes, changes[::-1]] + bounds[2][changes[::-1], changes]
+            if moved.max() * (1 + rounding) >= gap:
+                break
+            withstood += 1
+        radius = min(radius, withstood)
+    return radius
+
+
+@pytest.mark.parametrize("offset", [0, 2**12, 2**18])
+def test_the_search_finds_the_radius_of_the_theorem_word_by_word(offset: int) -> None:
+    """Integers with ties and classes of 2^k points, so that means and products are exact."""
+    draw, radii = np.random.default_rng(offset), []
+    for _ in range(150):
+        labels = draw.permutation(np.repeat(np.arange(3), 2 ** draw.integers(1, 7, 3)))[:, None]
+        labels = labels[labels < draw.integers(2, 4)]
+        classes, spread = int(labels.max()) + 1, int(draw.choice([2, 9, 100]))
+        features = draw.integers(0, spread, (len(labels), int(draw.integers(1, 5)))).astype(float)
+        features *= draw.choice([1, 10], (len(labels), 1), p=[0.9, 0.1])
+        features += int(draw.choice([1, 3])) * spread * labels[:, None] + offset
+        point = features[draw.integers(len(labels))] + draw.integers(1, 3)
+        certificate = Centroids(torch.tensor(features), torch.tensor(labels), classes).certify(
+            torch.tensor(point[None])
+        )
+        radii.append(certificate.radius.item())
+        assert radii[-1] == radius_step_by_step(features, labels, point, classes)
+    assert min(radii) == 0
+    assert np.mean(radii) > 2
 
 
 def test_along_the_line_to_the_point_means_move_less_than_anyhow() -> None:
@@ -354,7 +451,7 @@ def test_along_the_line_to_the_point_means_move_less_than_anyhow() -> None:
         gap = np.linalg.norm(point - centroids.means[1 - own].numpy()) - np.linalg.norm(
             point - centroids.means[own].numpy()
         )
-        either_way = int((centroids.moved(0, 1).numpy() < gap).sum()) - 1
+        either_way = int((moves(centroids, 0, 1) < gap).sum()) - 1
         doubled += radius >= 2 * either_way
     assert doubled > 10
 

@@ -245,8 +245,9 @@ class NearestCentroid(CertifiedLearner):
     """The class whose mean is nearest in l2, with certificates that are sound but not exact.
 
     The radius bounds how far changed labels can move two means, along the lines to the point and in any direction
-    (``certificates.centroids``); the true number of changes is mostly larger. With 60,000 training points it takes
-    about a second a point. :class:`MeanSimilarity` and ``KernelVotes`` are close relatives with exact certificates.
+    (``certificates.centroids``); the true number of changes is mostly larger. With 60,000 training points of 784
+    features it takes about 0.02 seconds a point on one core. :class:`MeanSimilarity` and ``KernelVotes`` are close
+    relatives with exact certificates.
 
     Args:
         features: the feature map; None: that of :class:`CertifiedLearner`.
