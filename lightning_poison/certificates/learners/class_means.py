@@ -221,7 +221,7 @@ class MeanSimilarity(CertifiedLearner):
         self.similarity.fit(features)
 
     def certify_features(self, features: Tensor, advance: Advance = lambda _: None) -> LabelFlipCertificate:
-        """Certificates of points whose features are known, see ``certificates.class_means``."""
+        """Certificates of points whose features are known, see :func:`certify_class_means`."""
         self._check_features(features)
         parts = []
         for similarities in self.similarity.chunks(features, _ROWS) if len(features) else ():

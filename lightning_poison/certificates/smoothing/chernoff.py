@@ -33,8 +33,8 @@ of convergence rate estimates in the Lyapunov theorem", Doklady Mathematics 82; 
 and :math:`E[e^{tG} 1_{G \le 0}] = \tfrac12 e^{-a^2/2} \operatorname{erfcx}((a + s)/\sqrt 2)`. QED.
 
 **Rounding.** V is bounded from below and T from above; :math:`e^{-a^2/2}` and erfcx, which is monotone, are taken at
-arguments moved to the unfavourable side, also by what V may be more; the result is raised by far more than SciPy's erfcx
-and the rest can err.
+arguments moved to the unfavourable side, also by what V may be more; the result is raised by far more than SciPy's
+erfcx and the rest can err.
 """
 
 from __future__ import annotations
