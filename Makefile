@@ -29,7 +29,7 @@ LEANING = tests/test_versions.py tests/cli/test_bad_input.py tests/cli/test_bad_
 	tests/callbacks/test_epoch_seed.py tests/callbacks/test_flip_labels.py tests/callbacks/test_last_epoch.py \
 	tests/callbacks/test_line_progress.py tests/callbacks/test_poison_memorization.py \
 	tests/callbacks/test_prediction_writer.py tests/callbacks/test_report.py tests/datamodules/test_poisoned_hooks.py \
-	tests/victims/test_lightning_training.py tests/victims/test_resume.py
+	tests/certificates/networks/test_lightning_training.py tests/victims/test_resume.py
 
 oldest: PIP_ARGS = --constraint oldest.txt
 newest: PIP_ARGS = --upgrade --pre

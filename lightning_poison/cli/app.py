@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 # Imported for their names: jsonargparse resolves short class names among the classes that are loaded.
 import lightning_poison.attacks
-import lightning_poison.certificates
+import lightning_poison.certificates.networks
 import lightning_poison.nets
 import lightning_poison.victims  # noqa: F401  # see above
 from lightning_poison.callbacks import EpochSeed, LineProgress, PredictionWriter, Report

@@ -1,7 +1,5 @@
 """LightningModules to be attacked."""
 
-from lightning_poison.victims.lightning_training import LightningTraining
-from lightning_poison.victims.transfer_features import TransferFeatures
 from lightning_poison.victims.victim import Victim
 
-__all__ = ["LightningTraining", "TransferFeatures", "Victim"]
+__all__ = ["Victim"]

@@ -56,7 +56,7 @@ class PartitionAggregation(RetrainedLearner):
 
     Args:
         base: what is trained on each part: a certified learner or any procedure (networks:
-            ``victims.LightningTraining``); None: ridge regression.
+            ``certificates.networks.LightningTraining``); None: ridge regression.
         parts: how many times as many points there are in all as a base learner sees. Capped at the number of
             different points: equal ones are in one part.
         spread: each base learner sees ``spread`` of ``parts * spread`` small parts, and there are as many learners

@@ -211,8 +211,9 @@ class MonteCarloSmoothing(RetrainedLearner):
     """Random-flip smoothing of any training procedure: a certificate for whatever can be trained many times.
 
     Args:
-        procedure: what is trained: any :class:`TrainingProcedure` (networks: ``victims.LightningTraining``), or a
-            certified learner, whose own certificates are far larger, for comparison.
+        procedure: what is trained: any :class:`TrainingProcedure` (networks:
+            ``certificates.networks.LightningTraining``), or a certified learner, whose own certificates are far larger,
+            for comparison.
         q: probability with which each label is flipped, below (K - 1) / K. More noise gives larger radii to
             predictions that outlast it.
         runs: N, the number of trainings. The radius can't exceed what N agreeing runs prove.

@@ -14,11 +14,12 @@ from torch import nn
 
 from lightning_poison._lightning import lightning_packages
 from lightning_poison.certificates import UnchangedInputs
+from lightning_poison.certificates.networks import LightningTraining
 from lightning_poison.certificates.partitions import PartitionAggregation
 from lightning_poison.certificates.retraining import MonteCarloSmoothing, NoisyLabels, train_all
 from lightning_poison.errors import UserError
 from lightning_poison.nets import StrideCNN
-from lightning_poison.victims import LightningTraining, Victim
+from lightning_poison.victims import Victim
 
 IMAGES = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:, None]
 LABELS = torch.tensor(load_digits().target)

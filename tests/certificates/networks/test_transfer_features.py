@@ -8,10 +8,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset, SubsetRandomSampler
 
 from lightning_poison.certificates import CertifiedRidge
+from lightning_poison.certificates.networks import TransferFeatures
 from lightning_poison.datamodules import Digits
 from lightning_poison.errors import UserError
 from lightning_poison.nets import MLP
-from lightning_poison.victims import TransferFeatures
 
 OTHERS = [0, 2, 3, 4, 5, 6, 8, 9]
 
