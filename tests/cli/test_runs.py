@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -261,8 +262,6 @@ def test_nan_in_the_data_is_one_line(run_cli: Cli, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))},
     )
     assert ran.returncode == 2
-    assert (
-        "inputs must be finite, got 64 NaN or infinite of 64 values; remove the broken samples"
-        in ran.stderr.splitlines()[-1]
-    )
+    said = r"inputs must be finite, got (\d+) NaN or infinite of \1 values; remove the broken samples"
+    assert re.search(said, ran.stderr.splitlines()[-1])
     assert "Traceback" not in ran.stderr
